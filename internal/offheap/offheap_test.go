@@ -1,0 +1,104 @@
+package offheap
+
+import (
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"unsafe"
+)
+
+func TestSizesAlignmentAndZero(t *testing.T) {
+	start := InUse()
+	for _, n := range []int{1, 255, 256, 257, 4096, 5000, 1 << 20, 1<<20 + 1, ChunkBytes - 1, ChunkBytes, ChunkBytes + 1, 5 << 20} {
+		b := Alloc(n)
+		if len(b) != n || cap(b) != Size(n) {
+			t.Fatalf("Alloc(%d): len %d cap %d, want cap %d", n, len(b), cap(b), Size(n))
+		}
+		align := uintptr(min(Size(n), ChunkBytes))
+		if n > 1<<20 {
+			align = ChunkBytes
+		}
+		if p := uintptr(unsafe.Pointer(&b[0])); p%align != 0 {
+			t.Fatalf("Alloc(%d) at %#x is not aligned to %d", n, p, align)
+		}
+		for round := range 2 {
+			for i, c := range b {
+				if c != 0 {
+					t.Fatalf("Alloc(%d), round %d: byte %d is %#x", n, round, i, c)
+				}
+			}
+			for i := range b {
+				b[i] = 0xff
+			}
+			Free(b)
+			b = Alloc(n)
+		}
+		Free(b)
+	}
+	Free(nil)
+	if Alloc(0) != nil {
+		t.Fatal("Alloc(0) is not nil")
+	}
+	if got := InUse(); got != start {
+		t.Fatalf("InUse %d after all was freed, want %d", got, start)
+	}
+}
+
+func TestBlocksDoNotOverlap(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	start, mapped := InUse(), Mapped()
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(seed, uint64(g)))
+			type held struct {
+				b    []byte
+				mark byte
+			}
+			var live []held
+			check := func(h held) {
+				for _, c := range h.b {
+					if c != h.mark {
+						t.Errorf("block of %d bytes holds %#x, want %#x", len(h.b), c, h.mark)
+						return
+					}
+				}
+				Free(h.b)
+			}
+			for range 3000 {
+				if len(live) > 0 && (len(live) > 40 || rng.IntN(2) == 0) {
+					i := rng.IntN(len(live))
+					check(live[i])
+					live[i] = live[len(live)-1]
+					live = live[:len(live)-1]
+					continue
+				}
+				h := held{Alloc(1 + rng.IntN(1<<(4+rng.IntN(12)))), byte(rng.Uint32())}
+				for i := range h.b {
+					h.b[i] = h.mark
+				}
+				live = append(live, h)
+			}
+			for _, h := range live {
+				check(h)
+			}
+		})
+	}
+	wg.Wait()
+	if got := InUse(); got != start {
+		t.Fatalf("InUse %d after all was freed, want %d", got, start)
+	}
+	if got := Mapped(); got > mapped+maxSpare*ChunkBytes {
+		t.Fatalf("Mapped %d after all was freed, want at most %d", got, mapped+maxSpare*ChunkBytes)
+	}
+}
+
+func TestFreeOfForeignMemoryPanics(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Fatal("no panic")
+		}
+	}()
+	Free(make([]byte, 512))
+}
