@@ -50,8 +50,8 @@ func AppendTransaction(dst []byte, t Transaction) []byte {
 	return append(coding.AppendUvarint(dst, t.Back), bits)
 }
 
-// FindTransaction returns the event's place in its transaction.
-func FindTransaction(parts []byte) (Transaction, bool) {
+// TransactionOf returns the event's place in its transaction.
+func TransactionOf(parts []byte) (Transaction, bool) {
 	body, ok := FindPart(parts, TagTransaction)
 	if !ok {
 		return Transaction{}, false
@@ -140,8 +140,8 @@ func AppendCodec(dst []byte, c Codec, rawSize int) []byte {
 	return coding.AppendUvarint(dst, uint64(rawSize))
 }
 
-// FindCodec returns how the value is compressed, and its length before.
-func FindCodec(parts []byte) (c Codec, rawSize int, ok bool) {
+// CodecOf returns how the value is compressed, and its length before, which is at most MaxInlineRaw.
+func CodecOf(parts []byte) (c Codec, rawSize int, ok bool) {
 	body, ok := FindPart(parts, TagCodec)
 	if !ok || len(body) < 2 {
 		return CodecNone, 0, false

@@ -74,13 +74,13 @@ func ReadPiece(r *coding.Reader) (Piece, error) {
 
 // ValueRef stands for a value whose bytes lie in data frames.
 type ValueRef struct {
-	Size   int64   // of the value before compression, the sum of the pieces' RawLen; at most MaxValueBytes
-	Pieces []Piece // in the order of the value's bytes, at least one
+	RawSize int64   // of the value before compression, the sum of the pieces' RawLen; at most MaxValueBytes
+	Pieces  []Piece // in the order of the value's bytes, at least one
 }
 
 // AppendValueRef appends the encoding of v.
 func AppendValueRef(dst []byte, v ValueRef) []byte {
-	dst = coding.AppendUvarint(dst, uint64(v.Size))
+	dst = coding.AppendUvarint(dst, uint64(v.RawSize))
 	dst = coding.AppendUvarint(dst, uint64(len(v.Pieces)))
 	for _, p := range v.Pieces {
 		dst = AppendPiece(dst, p)
@@ -100,7 +100,7 @@ func ParseValueRef(b []byte) (ValueRef, error) {
 	if err != nil {
 		return ValueRef{}, err
 	}
-	v.Size = size
+	v.RawSize = size
 	return v, nil
 }
 

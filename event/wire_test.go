@@ -34,7 +34,7 @@ func TestWireRoundTrip(t *testing.T) {
 }
 
 func TestParseWireAllocatesNothing(t *testing.T) {
-	ref := AppendValueRef(nil, ValueRef{Size: 9, Pieces: []Piece{{File: 1, Offset: 4096, StoredLen: 9, RawLen: 9}}})
+	ref := AppendValueRef(nil, ValueRef{RawSize: 9, Pieces: []Piece{{File: 1, Offset: 4096, StoredLen: 9, RawLen: 9}}})
 	b := AppendWire(nil, OpPut, FlagValueRef, 1, 0,
 		AppendPayload(nil, 1, []byte("k"), ref, AppendPrevLSN(AppendExpiry(nil, 1), 2)))
 	if n := testing.AllocsPerRun(100, func() {
@@ -48,7 +48,7 @@ func TestParseWireAllocatesNothing(t *testing.T) {
 
 func TestParseWireRefuses(t *testing.T) {
 	long := strings.Repeat("k", MaxKeyBytes+1)
-	ref := AppendValueRef(nil, ValueRef{Size: 9, Pieces: []Piece{{File: 1, Offset: 4096, StoredLen: 9, RawLen: 9}}})
+	ref := AppendValueRef(nil, ValueRef{RawSize: 9, Pieces: []Piece{{File: 1, Offset: 4096, StoredLen: 9, RawLen: 9}}})
 	for _, c := range []struct {
 		name string
 		in   []byte
