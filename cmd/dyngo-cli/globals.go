@@ -1,0 +1,68 @@
+package main
+
+import (
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// globals are the values of the persistent flags.
+type globals struct {
+	dir      string // the store
+	output   string // "" or one of formats
+	progress string // auto, json, none
+	color    bool   // may be used on a terminal
+}
+
+var formats = []string{"table", "json", "jsonl", "csv", "raw"}
+
+// addGlobals declares the persistent flags.
+func addGlobals(flags *pflag.FlagSet) {
+	flags.StringP("dir", "d", defaultDir(), "directory of the store (or DYNGO_DIR)")
+	flags.StringP("output", "o", "", "format: "+strings.Join(formats, ", ")+
+		" (default table on a terminal, jsonl elsewhere)")
+	flags.String("progress", "auto", "progress on stderr: auto, json, none")
+	flags.Bool("no-color", false, "no colour on a terminal (or NO_COLOR)")
+}
+
+// globalsOf reads the persistent flags of the command line that cmd runs in.
+func globalsOf(cmd *cobra.Command) globals {
+	flags := cmd.Root().PersistentFlags()
+	str := func(name string) string {
+		v, err := flags.GetString(name)
+		if err != nil {
+			panic("dyngo: bug: " + err.Error())
+		}
+		return v
+	}
+	noColor, err := flags.GetBool("no-color")
+	if err != nil {
+		panic("dyngo: bug: " + err.Error())
+	}
+	return globals{
+		dir: str("dir"), output: str("output"), progress: str("progress"),
+		color: !noColor && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+	}
+}
+
+// format is the chosen output format, or the one that suits out: a table for a person, JSON lines
+// for a program.
+func (g globals) format(out io.Writer) string {
+	switch {
+	case g.output != "":
+		return g.output
+	case isTerminal(out):
+		return "table"
+	}
+	return "jsonl"
+}
+
+func defaultDir() string {
+	if dir := os.Getenv("DYNGO_DIR"); dir != "" {
+		return dir
+	}
+	return "./dyngo-data"
+}

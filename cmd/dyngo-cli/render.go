@@ -1,0 +1,493 @@
+package main
+
+import (
+	"bufio"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// A column names one value of a command's rows.
+type column struct {
+	name   string // in JSON and CSV; tables show it in capitals
+	title  string // header in tables, name in capitals if empty
+	detail bool   // left out of tables and raw rows unless the command asks for all
+}
+
+// The types of a cell, beside string, bool, integers, float64, time.Time, time.Duration and
+// json.RawMessage. nil is an absent value: no field in JSON, an empty cell elsewhere.
+type (
+	keyCell   []byte // bytes that name something: JSON string or {"$b64"}
+	valueCell []byte // a stored value: the JSON itself, a string or {"$b64"}
+	byteCell  int64  // a number of bytes: 1.5 MiB in tables
+	countCell int64  // a number of things: 1,234,567 in tables
+)
+
+// shape is how many rows a command gives.
+type shape int
+
+const (
+	manyRows shape = iota // JSON: an array
+	oneRow                // JSON: an object; a table shows it as usual
+	oneSheet              // JSON: an object; a table shows one line for each column
+)
+
+// A renderer prints rows in the format that -o chose: the only way by which commands write data.
+// A command calls Row for each row, Flush when the user should see what is there, Close at the end.
+// Rows are not kept, so any number may pass.
+type renderer struct {
+	out    *bufio.Writer
+	format string
+	shape  shape
+	cols   []column
+	width  int  // of the terminal, 0: don't shorten
+	bold   bool // headers
+	detail bool // tables and raw rows have the detail columns too
+
+	rows    int64
+	csv     *csv.Writer
+	line    []byte
+	pending [][]string // rows of a table whose column widths are not fixed yet
+	right   []bool     // per column of a table: align right
+	widths  []int      // nil until fixed
+}
+
+// tableSample is the number of rows that decide about the column widths of a table.
+const tableSample = 256
+
+// newRenderer prepares for rows of these columns in the format of cmd's flags. Nothing is printed
+// before the first row, so errors found early leave stdout empty.
+func newRenderer(cmd *cobra.Command, s shape, cols ...column) *renderer {
+	g := globalsOf(cmd)
+	out := cmd.OutOrStdout()
+	r := &renderer{
+		out: bufio.NewWriterSize(out, 64<<10), format: g.format(out), shape: s, cols: cols,
+		width: terminalWidth(out), right: make([]bool, len(cols)),
+	}
+	r.bold = r.width > 0 && g.color
+	if r.format == "csv" {
+		r.csv = csv.NewWriter(r.out)
+	}
+	return r
+}
+
+// Row prints one row: one cell for each column.
+func (r *renderer) Row(cells ...any) error {
+	if len(cells) != len(r.cols) {
+		panic(fmt.Sprintf("dyngo: bug: row of %d cells for %d columns", len(cells), len(r.cols)))
+	}
+	r.rows++
+	switch r.format {
+	case "json", "jsonl":
+		return r.rowJSON(cells)
+	case "csv":
+		return r.rowCSV(cells)
+	case "raw":
+		return r.rowRaw(cells)
+	}
+	return r.rowTable(cells)
+}
+
+// Flush shows all rows so far; the column widths of a table are fixed then.
+func (r *renderer) Flush() error {
+	if err := r.flushTable(); err != nil {
+		return err
+	}
+	if r.csv != nil {
+		r.csv.Flush()
+		if err := r.csv.Error(); err != nil {
+			return err
+		}
+	}
+	return r.out.Flush()
+}
+
+// Close ends the output. Without any row JSON is an empty array and CSV and tables their header.
+func (r *renderer) Close() error {
+	switch {
+	case r.format == "json" && r.shape == manyRows && r.rows == 0:
+		r.out.WriteString("[]\n")
+	case r.format == "json" && r.shape == manyRows:
+		r.out.WriteString("\n]\n")
+	case r.format == "csv" && r.rows == 0:
+		if err := r.headerCSV(); err != nil {
+			return err
+		}
+	case r.format == "table" && r.rows == 0 && r.shape == manyRows:
+		r.fixWidths()
+	}
+	return r.Flush()
+}
+
+func (r *renderer) rowJSON(cells []any) error {
+	b := r.line[:0]
+	if r.format == "json" && r.shape == manyRows {
+		if r.rows == 1 {
+			b = append(b, "[\n "...)
+		} else {
+			b = append(b, ",\n "...)
+		}
+	}
+	b = append(b, '{')
+	first := true
+	for i, cell := range cells {
+		if isAbsent(cell) {
+			continue
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = appendJSONString(b, r.cols[i].name)
+		b = append(b, ':')
+		b = appendJSONCell(b, cell)
+	}
+	b = append(b, '}')
+	if r.format == "jsonl" || r.shape != manyRows {
+		b = append(b, '\n')
+	}
+	r.line = b
+	_, err := r.out.Write(b)
+	return err
+}
+
+func (r *renderer) headerCSV() error {
+	names := make([]string, len(r.cols))
+	for i, c := range r.cols {
+		names[i] = c.name
+	}
+	return r.csv.Write(names)
+}
+
+func (r *renderer) rowCSV(cells []any) error {
+	if r.rows == 1 {
+		if err := r.headerCSV(); err != nil {
+			return err
+		}
+	}
+	record := make([]string, len(cells))
+	for i, cell := range cells {
+		record[i] = plainCell(cell)
+	}
+	return r.csv.Write(record)
+}
+
+// rowRaw prints the cells as they are, a tab between and a newline after them.
+func (r *renderer) rowRaw(cells []any) error {
+	for i, cell := range cells {
+		if r.hidden(i) {
+			continue
+		}
+		if i > 0 {
+			r.out.WriteByte('\t')
+		}
+		switch c := cell.(type) {
+		case keyCell:
+			r.out.Write(c)
+		case valueCell:
+			r.out.Write(c)
+		case string:
+			r.out.WriteString(c)
+		default:
+			r.out.WriteString(plainCell(cell))
+		}
+	}
+	return r.out.WriteByte('\n')
+}
+
+func (r *renderer) rowTable(cells []any) error {
+	row := make([]string, len(cells))
+	for i, cell := range cells {
+		row[i] = humanCell(cell)
+		if r.rows == 1 {
+			r.right[i] = isNumber(cell)
+		}
+	}
+	if r.shape == oneSheet {
+		return r.sheet(row, cells)
+	}
+	if r.widths != nil {
+		return r.writeRow(row, false)
+	}
+	r.pending = append(r.pending, row)
+	if len(r.pending) >= tableSample {
+		return r.flushTable()
+	}
+	return nil
+}
+
+// sheet prints one line for each column that has a value.
+func (r *renderer) sheet(row []string, cells []any) error {
+	width := 0
+	for i := range r.cols {
+		width = max(width, textWidth(r.header(i)))
+	}
+	for i, cell := range row {
+		if isAbsent(cells[i]) || r.hidden(i) {
+			continue
+		}
+		name := r.header(i)
+		pad := strings.Repeat(" ", width-textWidth(name))
+		if r.bold {
+			name = "\x1b[1m" + name + "\x1b[0m"
+		}
+		if r.width > 0 {
+			cell = truncateText(cell, max(r.width-width-2, 8))
+		}
+		fmt.Fprintf(r.out, "%s%s  %s\n", name, pad, cell)
+	}
+	return nil
+}
+
+func (r *renderer) flushTable() error {
+	if r.format != "table" || r.shape == oneSheet || len(r.pending) == 0 {
+		return nil
+	}
+	r.fixWidths()
+	for _, row := range r.pending {
+		if err := r.writeRow(row, false); err != nil {
+			return err
+		}
+	}
+	r.pending = nil
+	return nil
+}
+
+// fixWidths decides about the columns from the rows so far, shortens the widest ones until the
+// terminal holds a row, and prints the header.
+func (r *renderer) fixWidths() {
+	if r.widths != nil {
+		return
+	}
+	r.widths = make([]int, len(r.cols))
+	header := make([]string, len(r.cols))
+	for i := range r.cols {
+		header[i] = r.header(i)
+		r.widths[i] = textWidth(header[i])
+		for _, row := range r.pending {
+			r.widths[i] = max(r.widths[i], textWidth(row[i]))
+		}
+	}
+	for r.width > 0 && r.totalWidth() > r.width {
+		widest := -1
+		for i := range r.cols {
+			if !r.hidden(i) && !r.right[i] && (widest < 0 || r.widths[i] > r.widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 || r.widths[widest] <= 8 {
+			break
+		}
+		r.widths[widest]--
+	}
+	r.writeRow(header, true)
+}
+
+func (r *renderer) totalWidth() int {
+	total := -2
+	for i, w := range r.widths {
+		if !r.hidden(i) {
+			total += w + 2
+		}
+	}
+	return total
+}
+
+func (r *renderer) writeRow(row []string, header bool) error {
+	b := r.line[:0]
+	if header && r.bold {
+		b = append(b, "\x1b[1m"...)
+	}
+	gap := 0 // spaces owed: none are written at the end of a line
+	for i, cell := range row {
+		if r.hidden(i) {
+			continue
+		}
+		if r.width > 0 {
+			cell = truncateText(cell, r.widths[i])
+		}
+		pad := max(r.widths[i]-textWidth(cell), 0)
+		if r.right[i] {
+			gap += pad
+			pad = 0
+		}
+		if cell != "" {
+			b = append(b, strings.Repeat(" ", gap)...)
+			b = append(b, cell...)
+			gap = 0
+		} else if !r.right[i] {
+			pad = r.widths[i]
+		}
+		gap += pad + 2
+	}
+	if header && r.bold {
+		b = append(b, "\x1b[0m"...)
+	}
+	r.line = append(b, '\n')
+	_, err := r.out.Write(r.line)
+	return err
+}
+
+func (r *renderer) hidden(i int) bool {
+	return r.cols[i].detail && !r.detail
+}
+
+func (r *renderer) header(i int) string {
+	if t := r.cols[i].title; t != "" {
+		return t
+	}
+	return strings.ToUpper(strings.ReplaceAll(r.cols[i].name, "_", " "))
+}
+
+// isAbsent reports whether a cell has no value.
+func isAbsent(cell any) bool {
+	if cell == nil {
+		return true
+	}
+	t, ok := cell.(time.Time)
+	return ok && t.IsZero()
+}
+
+func isNumber(cell any) bool {
+	switch reflect.ValueOf(cell).Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint,
+		reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Float64:
+		return true
+	}
+	return false
+}
+
+func appendJSONCell(b []byte, cell any) []byte {
+	switch c := cell.(type) {
+	case keyCell:
+		return appendJSONKey(b, c)
+	case valueCell:
+		return appendJSONValue(b, c)
+	case json.RawMessage:
+		return appendJSONValue(b, c)
+	case string:
+		return appendJSONString(b, c)
+	case time.Time:
+		return appendJSONString(b, formatTime(c))
+	case time.Duration:
+		return appendJSONString(b, c.String())
+	case bool:
+		return strconv.AppendBool(b, c)
+	case float64:
+		if math.IsNaN(c) || math.IsInf(c, 0) {
+			return append(b, "null"...)
+		}
+		return strconv.AppendFloat(b, c, 'f', -1, 64)
+	}
+	return append(b, plainCell(cell)...)
+}
+
+// plainCell is a cell in CSV: numbers raw, binary bytes as \xNN.
+func plainCell(cell any) string {
+	if isAbsent(cell) {
+		return ""
+	}
+	switch c := cell.(type) {
+	case keyCell:
+		return escapeBytes(c)
+	case valueCell:
+		return escapeBytes(c)
+	case json.RawMessage:
+		return escapeBytes(c)
+	case string:
+		return escapeBytes([]byte(c))
+	case time.Time:
+		return formatTime(c)
+	case time.Duration:
+		return c.String()
+	case bool:
+		return strconv.FormatBool(c)
+	case float64:
+		return strconv.FormatFloat(c, 'f', -1, 64)
+	}
+	v := reflect.ValueOf(cell)
+	switch {
+	case v.CanInt():
+		return strconv.FormatInt(v.Int(), 10)
+	case v.CanUint():
+		return strconv.FormatUint(v.Uint(), 10)
+	}
+	panic(fmt.Sprintf("dyngo: bug: cell of type %T", cell))
+}
+
+// humanCell is a cell in a table.
+func humanCell(cell any) string {
+	switch c := cell.(type) {
+	case byteCell:
+		return formatBytes(int64(c))
+	case countCell:
+		return formatCount(int64(c))
+	case float64:
+		switch {
+		case math.Abs(c) >= 1000:
+			return formatCount(int64(math.Round(c)))
+		case math.Abs(c) >= 100:
+			return strconv.FormatFloat(c, 'f', 0, 64)
+		case math.Abs(c) >= 10:
+			return strconv.FormatFloat(c, 'f', 1, 64)
+		}
+		return strconv.FormatFloat(c, 'f', 2, 64)
+	case time.Time:
+		if c.IsZero() {
+			return ""
+		}
+		return c.UTC().Format("2006-01-02 15:04:05.000Z")
+	}
+	return plainCell(cell)
+}
+
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+// formatBytes gives three digits and a binary unit.
+func formatBytes(n int64) string {
+	if n > -1024 && n < 1024 {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	f, unit := float64(n), ""
+	for _, unit = range []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"} {
+		if f /= 1024; math.Abs(f) < 999.5 {
+			break
+		}
+	}
+	decimals := 1
+	if math.Abs(f) >= 99.95 {
+		decimals = 0
+	}
+	return strconv.FormatFloat(f, 'f', decimals, 64) + " " + unit
+}
+
+// formatCount puts a comma between thousands.
+func formatCount(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	start := 0
+	if n < 0 {
+		start = 1
+	}
+	for i := len(s) - 3; i > start; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// copyRaw copies a value to w as it is.
+func copyRaw(w io.Writer, r io.Reader) error {
+	if f, ok := w.(*os.File); ok {
+		w = struct{ io.Writer }{f} // splice would hide which side failed
+	}
+	_, err := io.CopyBuffer(w, r, make([]byte, 256<<10))
+	return err
+}
