@@ -34,7 +34,7 @@ func (c Codec) String() string {
 // Piece says where a piece of a large value or of a spilled batch lies: one data frame.
 type Piece struct {
 	File      uint64 // sequence of the log file, ≥ 1
-	Offset    int64  // of the frame in it: a multiple of 8
+	Offset    uint64 // of the frame in it: a multiple of 8, < 2^63
 	StoredLen uint32 // length of the frame's body, in [1, MaxPieceBytes]
 	RawLen    uint32 // the same before compression, in [1, MaxPieceBytes]; equal without
 	Codec     Codec
@@ -47,7 +47,7 @@ const MinPieceBytes = 1 + 1 + 1 + 1 + 1 + 4
 // AppendPiece appends the encoding of p.
 func AppendPiece(dst []byte, p Piece) []byte {
 	dst = coding.AppendUvarint(dst, p.File)
-	dst = coding.AppendUvarint(dst, uint64(p.Offset))
+	dst = coding.AppendUvarint(dst, p.Offset)
 	dst = coding.AppendUvarint(dst, uint64(p.StoredLen))
 	dst = coding.AppendUvarint(dst, uint64(p.RawLen))
 	return binary.LittleEndian.AppendUint32(append(dst, byte(p.Codec)), p.CRC)
@@ -68,7 +68,7 @@ func ReadPiece(r *coding.Reader) (Piece, error) {
 	case stored == 0 || stored > MaxPieceBytes || raw == 0 || raw > MaxPieceBytes || codec == CodecNone && stored != raw:
 		return Piece{}, corrupt(at, "piece of %d bytes, %d raw, codec %s", stored, raw, codec)
 	}
-	return Piece{File: file, Offset: int64(offset), StoredLen: uint32(stored), RawLen: uint32(raw), Codec: codec,
+	return Piece{File: file, Offset: offset, StoredLen: uint32(stored), RawLen: uint32(raw), Codec: codec,
 		CRC: crc}, nil
 }
 

@@ -1,0 +1,2 @@
+// Package wal is the durable ordered log of events: its files, its writer and its readers.
+package wal
