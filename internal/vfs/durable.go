@@ -17,6 +17,7 @@ const maxSizes = 8
 // unsyncedBlock is a block that differs, or may differ, from what is durable.
 type unsyncedBlock struct {
 	durable *block // what is on disk for sure; nil is zeros
+	lost    bool   // a failed sync was to write it: later ones take it for written, until it changes again
 	between *block // an earlier unsynced content that the system may have written by itself; nil if none
 }
 
@@ -30,61 +31,72 @@ type setEntry struct {
 // dirOp is one change of directories, kept or lost as a whole by a power cut.
 type dirOp struct {
 	dir  *inode // the directory whose sync makes it durable: of a rename, the new one's
+	id   uint64 // to draw from
 	sets []setEntry
+}
+
+// entriesOf chooses between the present entries of a directory, the durable ones, and copies.
+type entriesOf func(dir *inode) map[string]*inode
+
+func presentEntries(dir *inode) map[string]*inode { return dir.entries }
+func durableEntries(dir *inode) map[string]*inode { return dir.durableEntries }
+
+func (op *dirOp) apply(to entriesOf) {
+	for _, s := range op.sets {
+		if s.ino == nil {
+			delete(to(s.dir), s.name)
+		} else {
+			to(s.dir)[s.name] = s.ino
+		}
+	}
 }
 
 // changeDir applies a change to the tree. mu is held for writing.
 func (m *memFS) changeDir(dir *inode, sets ...setEntry) {
-	for _, s := range sets {
-		s.apply(func(n *inode) map[string]*inode { return n.entries })
-	}
+	dir.changes++
+	op := dirOp{dir, draw(dir.id, dir.changes), sets}
+	op.apply(presentEntries)
 	if m.track {
-		m.mu.pending = append(m.mu.pending, dirOp{dir, sets})
+		m.mu.pending = append(m.mu.pending, op)
 	}
 }
 
-func (s setEntry) apply(entries func(*inode) map[string]*inode) {
-	if s.ino == nil {
-		delete(entries(s.dir), s.name)
-	} else {
-		entries(s.dir)[s.name] = s.ino
+// makeEntriesDurable makes the pending changes of a directory durable. mu is held for writing.
+func (m *memFS) makeEntriesDurable(dir *inode) {
+	var rest []dirOp
+	for i, taken := range withEarlier(m.mu.pending, func(op *dirOp) bool { return op.dir == dir }) {
+		if taken {
+			m.mu.pending[i].apply(durableEntries)
+		} else {
+			rest = append(rest, m.mu.pending[i])
+		}
 	}
+	m.mu.pending = rest
 }
 
-// makeEntriesDurable makes the pending changes durable that chosen picks, and each earlier one about the same names:
-// without it, a later change could bring back what the earlier one had replaced. mu is held for writing.
-func (m *memFS) makeEntriesDurable(chosen func(*dirOp) bool) {
+// withEarlier marks the changes that chosen picks and each earlier one of the same names: without it, the later change
+// could leave what never was, such as a name that was given to a file, moved on and is still there.
+func withEarlier(ops []dirOp, chosen func(*dirOp) bool) []bool {
 	type place struct {
 		dir  *inode
 		name string
 	}
 	needed := map[place]bool{}
-	taken := make([]bool, len(m.mu.pending))
-	for i := len(m.mu.pending) - 1; i >= 0; i-- {
-		op := &m.mu.pending[i]
-		take := chosen(op)
-		for _, s := range op.sets {
+	taken := make([]bool, len(ops))
+	for i := len(ops) - 1; i >= 0; i-- {
+		take := chosen(&ops[i])
+		for _, s := range ops[i].sets {
 			take = take || needed[place{s.dir, s.name}]
 		}
 		if !take {
 			continue
 		}
 		taken[i] = true
-		for _, s := range op.sets {
+		for _, s := range ops[i].sets {
 			needed[place{s.dir, s.name}] = true
 		}
 	}
-	var rest []dirOp
-	for i, op := range m.mu.pending {
-		if !taken[i] {
-			rest = append(rest, op)
-			continue
-		}
-		for _, s := range op.sets {
-			s.apply(func(n *inode) map[string]*inode { return n.durableEntries })
-		}
-	}
-	m.mu.pending = rest
+	return taken
 }
 
 // beforeWrite notes the content of block i before it changes. The file's lock is held.
@@ -111,6 +123,7 @@ func (m *memFS) beforeWrite(n *inode, i int64) {
 		u.blocks[i] = b
 		return
 	}
+	b.lost = false
 	if cur != nil && draw(m.seed, n.id, u.writes)%4 == 0 {
 		b.between = cur.data
 		cur.gen = 0
@@ -140,14 +153,30 @@ func (m *memFS) makeFileDurable(n *inode, attributes bool) {
 	d, u := &n.file, &n.file.unsynced
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.freeze()
 	u.sizes = u.sizes[:0]
-	if attributes || d.size >= u.size {
-		clear(u.blocks)
+	all := attributes || d.size >= u.size
+	if all {
 		u.size = d.size
+	}
+	maps.DeleteFunc(u.blocks, func(i int64, b *unsyncedBlock) bool {
+		return !b.lost && (all || i*blockSize < d.size)
+	})
+}
+
+// syncFailed does what systems do when a sync fails: what it was to write stays readable, but is not written by a
+// later sync that succeeds.
+func (f *memFile) syncFailed() {
+	if !f.fs.track {
 		return
 	}
-	maps.DeleteFunc(u.blocks, func(i int64, _ *unsyncedBlock) bool { return i*blockSize < d.size })
+	f.fs.mu.RLock()
+	defer f.fs.mu.RUnlock()
+	d := &f.ino.file
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, b := range d.unsynced.blocks {
+		b.lost = true
+	}
 }
 
 // cutWrite says how many of n bytes a write that is interrupted leaves.

@@ -42,6 +42,7 @@ type inode struct {
 	// Directory. Guarded by memFS.mu.
 	entries        map[string]*inode // nil for a file
 	durableEntries map[string]*inode // what a power cut leaves for sure
+	changes        uint64            // of entries so far, to draw from
 
 	file fileData
 }
@@ -341,7 +342,7 @@ func (m *memFS) SyncDir(dir string) error {
 	if err != nil {
 		return pathError("syncdir", dir, err)
 	}
-	m.makeEntriesDurable(func(op *dirOp) bool { return op.dir == n })
+	m.makeEntriesDurable(n)
 	return nil
 }
 

@@ -18,6 +18,8 @@ import (
 func eachFS(t *testing.T, test func(t *testing.T, fsys FS, dir string)) {
 	t.Run("os", func(t *testing.T) { test(t, OS, filepath.ToSlash(t.TempDir())) })
 	t.Run("mem", func(t *testing.T) { test(t, NewMem(), "/") })
+	t.Run("crash", func(t *testing.T) { test(t, NewCrash(1), "data") })
+	t.Run("fault", func(t *testing.T) { test(t, NewFault(NewMem()), "data") })
 }
 
 func must(t *testing.T, err error) {

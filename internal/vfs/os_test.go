@@ -1,0 +1,73 @@
+//go:build linux || darwin
+
+package vfs
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestMain runs the test binary as a holder of a lock when asked to.
+func TestMain(m *testing.M) {
+	if name := os.Getenv("VFS_TEST_LOCK"); name != "" {
+		if _, err := OS.Lock(name); err != nil {
+			os.Stdout.WriteString(err.Error() + "\n")
+			os.Exit(1)
+		}
+		os.Stdout.WriteString("locked\n")
+		io.Copy(io.Discard, os.Stdin) // until the parent goes or kills us
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func TestLockOfAnotherProcess(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "LOCK")
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), "VFS_TEST_LOCK="+name)
+	stdin, err := child.StdinPipe()
+	must(t, err)
+	defer stdin.Close()
+	stdout, err := child.StdoutPipe()
+	must(t, err)
+	must(t, child.Start())
+	if line, _ := bufio.NewReader(stdout).ReadString('\n'); line != "locked\n" {
+		t.Fatalf("child says %q", line)
+	}
+
+	_, err = OS.Lock(name)
+	var locked *LockedError
+	if !errors.As(err, &locked) || locked.PID != child.Process.Pid {
+		t.Fatalf("child is %d: %v", child.Process.Pid, err)
+	}
+	must(t, child.Process.Kill())
+	_ = child.Wait() // killed, as it should be
+	lock, err := OS.Lock(name)
+	must(t, err)
+	must(t, lock.Close())
+
+	b, err := os.ReadFile(name)
+	must(t, err)
+	if strings.TrimSpace(string(b)) != "" {
+		t.Fatalf("an unlocked file names %q", b)
+	}
+}
+
+func TestLockNeedsItsDirectory(t *testing.T) {
+	_, err := OS.Lock(filepath.Join(t.TempDir(), "none", "LOCK"))
+	mustErr(t, err, os.ErrNotExist)
+}
+
+func TestSyncAfterClose(t *testing.T) {
+	f := put(t, OS, filepath.Join(t.TempDir(), "f"), "x")
+	must(t, f.Close())
+	if err := f.SyncData(); err == nil {
+		t.Fatal("synced a closed file")
+	}
+}
