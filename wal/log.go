@@ -1,0 +1,552 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/tail"
+	"github.com/dyngodb/dyngo/internal/vfs"
+)
+
+// Errors of the writing end.
+var (
+	// ErrClosed is returned once Close has begun.
+	ErrClosed = errors.New("wal: closed")
+	// ErrFailed is returned for every write after a write or sync of the log failed. What was acknowledged is safe;
+	// reopening recovers it.
+	ErrFailed = errors.New("wal: the log failed and takes no more writes")
+	// ErrOutcomeUnknown is returned to the callers whose commit was in flight when the log failed: it may or may not be
+	// found after reopening.
+	ErrOutcomeUnknown = errors.New("wal: the log failed while this commit was being written; its outcome is unknown")
+)
+
+const (
+	// maxGroupBytes closes a group: the next commit goes to a new one, so that no commit frame delays others by much.
+	maxGroupBytes = 4 << 20
+	// flushBytes is when commits that nobody waits for are written without waiting for their window.
+	flushBytes = 1 << 20
+	// maxCohortWait bounds how long a leader waits for the writers that it has just released to come back.
+	maxCohortWait = 60 * time.Microsecond
+	// watermarkDelay is how long after the last write the durable LSN is written down.
+	watermarkDelay = 100 * time.Millisecond
+	// ringSize bounds the commits that have an LSN but are not yet applied. A power of two.
+	ringSize = 1 << 13
+)
+
+// LogOptions configure NewLog. FS, Dir, Clock, Now, Arena and Dictionary are required.
+type LogOptions struct {
+	FS         vfs.FS
+	Dir        string // of the log files; exists
+	Clock      clock.Clock
+	Now        func() int64 // log time as it is now
+	Arena      *tail.Arena
+	LogID      [16]byte
+	TimelineID [16]byte
+	Tail       Tail  // where recovery found the end; the zero Tail starts a new log
+	FileBytes  int64 // a file is sealed beyond this many bytes; default 64 MiB
+	MaxPending int64 // bytes in memory that may wait for the disk; default 64 MiB
+	// Dictionary is the body of the dictionary frame of a file whose first LSN is next: what was there before next. It is
+	// called under the writer's lock and must not call back.
+	Dictionary func(next event.LSN) []byte
+	// Reserve keeps a few MiB of disk for deletes and for what is in flight when the disk is full.
+	Reserve bool
+	// NoPreWrite turns pre-writing off (see docs/ARCHITECTURE.md for what it is worth).
+	NoPreWrite bool
+	// OnDurable is called by whoever made lsn durable, in order; it must not block.
+	OnDurable func(lsn event.LSN)
+	OnRotate  func(file uint64)
+	OnFull    func(full bool)
+	OnFailure func(err error)
+	// OnClockJump tells that the wall clock and the monotonic clock moved apart by d since the last group.
+	OnClockJump func(d time.Duration)
+}
+
+// Log is the writing end of the log. A commit goes through it in four steps:
+//
+//	Admit    wait while the disk is full, a loss window is exceeded or too much waits for the disk
+//	Begin    assign LSNs, log time and places in memory; join the open group
+//	Applied  the caller has filled its records and put them into the memtable
+//	Wait     until the group is durable; the first caller that finds no sync in flight leads it
+//
+// Safe for concurrent use. Lock order: memtable shard, Log.mu, writer.mu.
+type Log struct {
+	opts   LogOptions
+	writer atomic.Pointer[writer] // set by Start
+
+	mu struct {
+		sync.Mutex // guards the fields below; held for tens of nanoseconds, never during I/O
+
+		next     event.LSN
+		seq      uint64 // of the next commit, see ring
+		lastTime int64  // log time never goes back
+		hot      *tail.Appender
+		hotBytes int64    // reserved since the last generation was sealed
+		open     *group   // takes commits
+		sealed   []*group // full, waiting for a leader; oldest first
+		flight   []*group // being written by the leader
+		closed   bool
+	}
+	// applied is the LSN up to which every event is in the memtable; durable the LSN up to which the log is on disk.
+	applied atomic.Uint64
+	_       [56]byte
+	durable atomic.Uint64
+	_       [56]byte
+	// pending is how many bytes of memory hold events that are not durable.
+	pending   atomic.Int64
+	deadline  atomic.Int64          // log time by which the oldest event must be durable that was acknowledged before it was; 0 = none
+	leading   atomic.Bool           // a leader writes and syncs
+	openGroup atomic.Pointer[group] // mu.open, for the leader's look while it waits for its cohort
+	failure   atomic.Pointer[failure]
+
+	// ring holds one entry per commit between Begin and the moment all before it are applied; entry seq%ringSize is
+	// ready when its seq field is seq+1.
+	ring [ringSize]ringEntry
+	head atomic.Uint64 // seq of the first commit that is not yet applied
+
+	cohort struct { // leader only
+		size     int          // writers released by the last sync
+		timeouts int          // waits in a row that did not bring them back
+		syncNs   atomic.Int64 // moving average
+	}
+	buf       []byte    // leader only: the frame being built
+	skew      int64     // leader only: wall minus monotonic clock when the last group was written
+	lastWrite int64     // leader only: monotonic time of the last sync
+	marked    event.LSN // leader only: durable LSN of the last watermark frame
+
+	handOver  chan struct{} // leadership passed to run
+	arm       chan struct{} // a group wants to be written within its window
+	stop      chan struct{} // ends run
+	closing   chan struct{} // ends waiting for space and pace
+	interrupt sync.Once
+	stopped   sync.WaitGroup
+
+	groups, groupEvents atomic.Int64
+	stalled             atomic.Int64 // ns that writers waited in Admit
+}
+
+type ringEntry struct {
+	ready atomic.Uint64
+	last  atomic.Uint64
+}
+
+type failure struct {
+	err error
+	lsn event.LSN // durable when it happened
+}
+
+// A group is the commits that share a frame and a sync.
+type group struct {
+	first, last event.LSN
+	from        tail.Pos
+	count       int
+	bytes       int64 // in memory
+	wire        int64 // upper bound of the body on disk
+	baseTime    int64
+	waiters     atomic.Int32
+	deadline    int64 // log time by which it must be durable; 0 = nobody was told early
+	flushAt     int64 // log time at which to begin writing it for that
+	done        chan struct{}
+	spill       *Spill // the group is one batch that lies in data frames
+}
+
+// Ack says when a commit is acknowledged, and so which loss window it has.
+type Ack struct {
+	Durable bool          // wait until durable
+	Window  time.Duration // else: at most this long after
+}
+
+// Commit is one batch on its way through the log. It may be reused after Wait or, without Wait, after Applied.
+type Commit struct {
+	Ack   Ack
+	Sizes []int      // payload length of each event, in order; set by the caller
+	Wire  int64      // upper bound of the events' bytes on disk
+	Pos   []tail.Pos // where each record is to be filled; set by Begin, len(Sizes)
+	First event.LSN  // of the first event; the others follow densely
+	Time  int64      // log time of all events
+	Spill *Spill     // set by the caller when the events already lie in data frames
+
+	seq  uint64
+	done chan struct{}
+}
+
+// Last is the LSN of the last event.
+func (c *Commit) Last() event.LSN { return c.First + event.LSN(len(c.Sizes)) - 1 }
+
+// NewLog makes the writing end of a log behind what recovery found. It touches no file until Start.
+func NewLog(o LogOptions) *Log {
+	if o.FileBytes == 0 {
+		o.FileBytes = 64 << 20
+	}
+	if o.MaxPending == 0 {
+		o.MaxPending = 64 << 20
+	}
+	l := &Log{opts: o, handOver: make(chan struct{}, 1), arm: make(chan struct{}, 1), stop: make(chan struct{}), closing: make(chan struct{})}
+	l.mu.next = max(o.Tail.NextLSN, 1)
+	l.mu.lastTime = o.Tail.LastTime
+	l.mu.hot = o.Arena.NewAppender()
+	l.skew = o.Clock.Wall() - o.Clock.Mono()
+	l.applied.Store(uint64(l.mu.next - 1))
+	l.durable.Store(uint64(l.mu.next - 1))
+	l.mu.open = l.newGroup()
+	l.openGroup.Store(l.mu.open)
+	return l
+}
+
+// Start makes the log writable: it continues or starts a file, which is the first change on disk since the store was
+// opened. It must have returned nil before any other call but the readers of LSNs and Close. After an error it may be
+// tried again.
+func (l *Log) Start() error {
+	o := l.opts
+	o.Tail.NextLSN = l.mu.next
+	w, err := openWriter(writerConfig{
+		fs: o.FS, dir: o.Dir, fileBytes: o.FileBytes, logID: o.LogID, timelineID: o.TimelineID, tail: o.Tail,
+		now: l.times, dictionary: o.Dictionary, durable: l.DurableLSN, onRotate: o.OnRotate, onFull: o.OnFull, stopped: l.closing,
+		clock: o.Clock, preWrite: !o.NoPreWrite, reserveSpace: o.Reserve,
+	})
+	if err != nil {
+		return err
+	}
+	l.writer.Store(w)
+	l.leading.Store(true)
+	defer l.leading.Store(false)
+	if err := l.appendWatermark(); err != nil {
+		return errors.Join(err, w.close(0, 0, false))
+	}
+	l.stopped.Add(1)
+	go l.run()
+	return nil
+}
+
+// times returns the log time to note in a frame that holds no events, and the raw wall time.
+func (l *Log) times() (int64, int64) { return l.opts.Now(), l.opts.Clock.Wall() }
+
+func (l *Log) newGroup() *group { return &group{done: make(chan struct{})} }
+
+// Applied is the LSN up to which reads of Causal and Eventual datasets see everything.
+func (l *Log) AppliedLSN() event.LSN { return event.LSN(l.applied.Load()) }
+
+// DurableLSN is the LSN up to which everything survives power loss.
+func (l *Log) DurableLSN() event.LSN { return event.LSN(l.durable.Load()) }
+
+// LastLSN is the newest LSN that was assigned, applied or not.
+func (l *Log) LastLSN() event.LSN {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.next - 1
+}
+
+// HotBytes is how much memory the events take that were not yet sealed.
+func (l *Log) HotBytes() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.hotBytes
+}
+
+// SealGeneration makes a generation of the events so far and returns it with the LSN of its last event. The events may
+// not be durable, nor applied, yet.
+func (l *Log) SealGeneration() (tail.Generation, event.LSN) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.hotBytes = 0
+	return l.mu.hot.Seal(), l.mu.next - 1
+}
+
+// Interrupt ends waiting for disk space and pace: the waiting calls return ErrClosed. It comes before Close.
+func (l *Log) Interrupt() { l.interrupt.Do(func() { close(l.closing) }) }
+
+// Err is the failure that stopped the log, nil while it works.
+func (l *Log) Err() error {
+	if f := l.failure.Load(); f != nil {
+		return fmt.Errorf("%w: %w", ErrFailed, f.err)
+	}
+	return nil
+}
+
+// Admit waits until a commit may enter: while the disk is full (frees says that the commit gives space back, then it does
+// not wait), while the oldest event that was acknowledged early exceeds its window, and for a moment that grows with
+// what waits for the disk. now is the clock's present. No lock may be held.
+func (l *Log) Admit(now int64, frees bool) error {
+	if l.failure.Load() != nil {
+		return l.Err()
+	}
+	if d := l.deadline.Load(); d != 0 && now > d {
+		return l.admitSlow(frees)
+	}
+	if l.pending.Load() > l.opts.MaxPending/2 || l.writer.Load().full.Load() {
+		return l.admitSlow(frees)
+	}
+	return nil
+}
+
+func (l *Log) admitSlow(frees bool) error {
+	began := l.opts.Clock.Mono()
+	defer func() { l.stalled.Add(l.opts.Clock.Mono() - began) }()
+	for {
+		if err := l.Err(); err != nil {
+			return err
+		}
+		select {
+		case <-l.closing:
+			return ErrClosed
+		default:
+		}
+		pending := l.pending.Load()
+		late := false
+		if d := l.deadline.Load(); d != 0 && l.opts.Now() > d {
+			late = true
+		}
+		switch {
+		case l.writer.Load().full.Load() && !frees:
+			l.wait(20 * time.Millisecond)
+		case late || pending > l.opts.MaxPending:
+			l.flushSoon()
+			l.wait(100 * time.Microsecond)
+		case pending > l.opts.MaxPending/2:
+			// From half of the limit on, a delay that grows linearly to 1 ms: writers slow down to the pace of the
+			// disk, nobody is stopped. It is paid once per commit.
+			l.flushSoon()
+			l.wait(time.Duration(2 * (pending - l.opts.MaxPending/2) * int64(time.Millisecond) / l.opts.MaxPending))
+			return nil
+		default:
+			return nil
+		}
+	}
+}
+
+func (l *Log) wait(d time.Duration) {
+	t := l.opts.Clock.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C():
+	case <-l.closing:
+	}
+}
+
+// Begin gives the commit its LSNs, its log time and places for its records, and joins it to the open group. The caller
+// holds the memtable shards of the keys, so the order of LSNs is the order of versions. now is the clock's present.
+//
+// Every Begin that returns nil must be followed by Applied.
+func (l *Log) Begin(c *Commit, now int64) error {
+	l.mu.Lock()
+	for l.mu.seq-l.head.Load() >= ringSize {
+		l.mu.Unlock()
+		runtime.Gosched()
+		l.mu.Lock()
+	}
+	if l.mu.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	if l.failure.Load() != nil {
+		l.mu.Unlock()
+		return l.Err()
+	}
+	g := l.mu.open
+	if g.count > 0 && (g.wire+c.Wire > maxGroupBytes || c.Spill != nil || g.spill != nil) {
+		l.mu.sealed = append(l.mu.sealed, g)
+		g = l.newGroup()
+		l.mu.open = g
+		l.openGroup.Store(g)
+	}
+	// 1. Log time before the LSN, so that time never goes back along the LSNs.
+	if now < l.mu.lastTime {
+		now = l.mu.lastTime
+	}
+	l.mu.lastTime = now
+	c.Time = now
+	// 2. LSN and place in memory together: records lie in the order of their LSNs.
+	c.First = l.mu.next
+	l.mu.next += event.LSN(len(c.Sizes))
+	var bytes int64
+	for i, n := range c.Sizes {
+		c.Pos[i] = l.mu.hot.Reserve(n)
+		bytes += int64(n+tail.HeaderBytes+7) &^ 7
+	}
+	// 3. The group.
+	if g.count == 0 {
+		g.first, g.from, g.baseTime, g.spill = c.First, c.Pos[0], now, c.Spill
+	}
+	g.last = c.First + event.LSN(len(c.Sizes)) - 1
+	g.count += len(c.Sizes)
+	g.bytes += bytes
+	l.mu.hotBytes += bytes
+	g.wire += c.Wire
+	armed := false
+	if c.Ack.Durable {
+		g.waiters.Add(1)
+	} else if d := now + int64(c.Ack.Window); g.deadline == 0 || d < g.deadline {
+		g.deadline, g.flushAt = d, now+int64(c.Ack.Window)/2
+		if old := l.deadline.Load(); old == 0 || d < old {
+			l.deadline.Store(d)
+		}
+		armed = true
+	}
+	armed = armed || g.wire > flushBytes && g.wire-c.Wire <= flushBytes
+	c.seq, c.done = l.mu.seq, g.done
+	l.mu.seq++
+	l.mu.Unlock()
+	l.pending.Add(bytes)
+	if armed {
+		l.flushSoon()
+	}
+	return nil
+}
+
+func (l *Log) flushSoon() {
+	select {
+	case l.arm <- struct{}{}:
+	default:
+	}
+}
+
+// Applied tells that the commit's records are filled and in the memtable. When all commits before it are applied too,
+// its LSNs become visible to reads at the applied LSN.
+//
+// Why no lock is needed: (1) entry i is written by one commit at a time, because Begin waits while seq-head >= ringSize;
+// (2) last is stored before ready, so whoever sees ready == seq+1 reads this commit's last; (3) head moves by
+// compare-and-swap from h to h+1 only after entry h was seen ready, so every commit before head is applied; (4) applied
+// only grows, to the last LSN of a commit all of whose predecessors are applied; (5) the caller that stores ready last
+// finds all entries before it ready, so no commit stays behind.
+func (l *Log) Applied(c *Commit) {
+	e := &l.ring[c.seq%ringSize]
+	e.last.Store(uint64(c.Last()))
+	e.ready.Store(c.seq + 1)
+	for {
+		h := l.head.Load()
+		e := &l.ring[h%ringSize]
+		if e.ready.Load() != h+1 {
+			return
+		}
+		last := e.last.Load()
+		if !l.head.CompareAndSwap(h, h+1) {
+			continue
+		}
+		for {
+			a := l.applied.Load()
+			if a >= last || l.applied.CompareAndSwap(a, last) {
+				break
+			}
+		}
+	}
+}
+
+// WaitApplied waits until reads at the applied LSN see the commit: for the commits before it that are being filled.
+func (l *Log) WaitApplied(c *Commit) {
+	for l.applied.Load() < uint64(c.Last()) {
+		runtime.Gosched()
+	}
+}
+
+// Wait returns when the commit is durable, or with ErrOutcomeUnknown when the log failed first. The commit's Ack must have
+// been Durable. No lock may be held.
+func (l *Log) Wait(c *Commit) error {
+	last := c.Last()
+	if l.leading.CompareAndSwap(false, true) {
+		l.lead(last, true)
+	}
+	if l.durable.Load() < uint64(last) {
+		<-c.done
+	}
+	return l.outcome(last)
+}
+
+func (l *Log) outcome(last event.LSN) error {
+	if l.durable.Load() >= uint64(last) {
+		return nil
+	}
+	if f := l.failure.Load(); f != nil {
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, f.err)
+	}
+	return ErrClosed
+}
+
+// WaitDurable waits until lsn is durable, bringing that about. It fails when the context ends or the log fails or closes
+// first, and at once when lsn was never assigned.
+func (l *Log) WaitDurable(ctx context.Context, lsn event.LSN) error {
+	for l.durable.Load() < uint64(lsn) {
+		if l.failure.Load() != nil {
+			return l.outcome(lsn)
+		}
+		g, err := l.groupOf(lsn)
+		if err != nil {
+			return err
+		}
+		if g == nil {
+			continue // it became durable between the two looks
+		}
+		if l.leading.CompareAndSwap(false, true) {
+			l.lead(lsn, true)
+			continue
+		}
+		select {
+		case <-g.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// groupOf finds the group that will make lsn durable and counts the caller among those who wait for it.
+func (l *Log) groupOf(lsn event.LSN) (*group, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if lsn >= l.mu.next {
+		return nil, fmt.Errorf("wait for LSN %d: the log ends at %d", lsn, l.mu.next-1)
+	}
+	for _, gs := range [][]*group{l.mu.flight, l.mu.sealed, {l.mu.open}} {
+		for _, g := range gs {
+			if g.count > 0 && lsn >= g.first && lsn <= g.last {
+				g.waiters.Add(1)
+				return g, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// LogMetrics are the figures of the writing end. Counters count since Start.
+type LogMetrics struct {
+	// Groups are syncs that made commits durable, Events what was in them. Few events a group at many writers means that
+	// writers don't meet.
+	Groups, Events int64
+	// BytesWritten went to the file system, zeros written ahead included; Syncs are calls of fsync and fdatasync.
+	BytesWritten, Syncs int64
+	// Rotations are files sealed.
+	Rotations int64
+	// PendingBytes is memory whose events wait for the disk; writers slow down from half of its limit on.
+	PendingBytes int64
+	// StalledNs is how long writers were held back for that, for a loss window, or for a full disk, all together.
+	StalledNs int64
+	// SyncNs is the moving average of one write and sync.
+	SyncNs int64
+	// DiskFull says that writes wait for space, Failed that the log takes no more.
+	DiskFull, Failed bool
+	// File is the sequence of the newest log file, FileEnd where it ends.
+	File    uint64
+	FileEnd int64
+}
+
+// Metrics returns the present figures.
+func (l *Log) Metrics() LogMetrics {
+	m := LogMetrics{
+		Groups: l.groups.Load(), Events: l.groupEvents.Load(), PendingBytes: l.pending.Load(), StalledNs: l.stalled.Load(),
+		SyncNs: l.cohort.syncNs.Load(), Failed: l.failure.Load() != nil,
+	}
+	w := l.writer.Load()
+	if w == nil {
+		return m
+	}
+	m.BytesWritten, m.Syncs, m.Rotations, m.DiskFull = w.bytesWritten.Load(), w.syncs.Load(), w.rotations.Load(), w.full.Load()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m.File, m.FileEnd = w.mu.head.Seq, w.mu.end
+	return m
+}

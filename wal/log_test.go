@@ -1,0 +1,229 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/tail"
+	"github.com/dyngodb/dyngo/internal/vfs"
+)
+
+// testLog is a log whose events have one session and nothing but keys and values.
+type testLog struct {
+	*Log
+	arena *tail.Arena
+	clock clock.Clock
+}
+
+func openTestLog(t testing.TB, fsys vfs.FS, dir string, change func(*LogOptions)) *testLog {
+	t.Helper()
+	if err := vfs.MkdirSync(fsys, dir); err != nil {
+		t.Fatal(err)
+	}
+	tl := &testLog{arena: tail.NewArena(), clock: clock.NewSystem()}
+	o := LogOptions{
+		FS: fsys, Dir: dir, Clock: tl.clock, Now: tl.clock.Now, Arena: tl.arena, LogID: [16]byte{1}, TimelineID: [16]byte{2},
+		Dictionary: func(event.LSN) []byte {
+			return event.AppendDictionary(nil, &event.Dictionary{NextSession: 1, NextDataset: 1})
+		},
+	}
+	sc, err := NewScanner(fsys, dir, ScanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = sc.Next()
+	}
+	if err != io.EOF {
+		t.Fatal(err)
+	}
+	o.Tail = sc.Tail()
+	sc.Close()
+	if change != nil {
+		change(&o)
+	}
+	tl.Log = NewLog(o)
+	if err := tl.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tl.arena.Close)
+	return tl
+}
+
+// commit takes one put through the log.
+func (tl *testLog) commit(c *Commit, durable bool, key, value []byte) error {
+	c.Ack = Ack{Durable: durable, Window: 10 * time.Millisecond}
+	n := event.PayloadSize(1, key, value, nil)
+	c.Sizes, c.Wire = append(c.Sizes[:0], n), int64(n)+event.MaxWireOverhead
+	if len(c.Pos) == 0 {
+		c.Pos = make([]tail.Pos, 1)
+	}
+	now := tl.clock.Now()
+	if err := tl.Admit(now, false); err != nil {
+		return err
+	}
+	if err := tl.Begin(c, now); err != nil {
+		return err
+	}
+	r := tl.arena.Record(c.Pos[0])
+	r.Fill(c.First, c.Time, 1, event.OpPut, 0, 0)
+	event.AppendPayload(r.Payload()[:0], 1, key, value, nil)
+	tl.Applied(c)
+	if durable {
+		return tl.Wait(c)
+	}
+	tl.WaitApplied(c)
+	return nil
+}
+
+// readAll returns the values of all events by LSN.
+func readAll(t testing.TB, fsys vfs.FS, dir string) map[event.LSN]string {
+	t.Helper()
+	sc, err := NewScanner(fsys, dir, ScanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sc.Close()
+	got := map[event.LSN]string{}
+	for {
+		f, err := sc.Next()
+		if err == io.EOF {
+			return got
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Kind != KindCommit {
+			continue
+		}
+		for e, err := range f.Events() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[e.LSN] = string(e.Value)
+		}
+	}
+}
+
+func TestLogConcurrentCommitsAreDenseAndReadBack(t *testing.T) {
+	for _, durable := range []bool{true, false} {
+		fsys := vfs.NewMem()
+		tl := openTestLog(t, fsys, "/wal", func(o *LogOptions) { o.FileBytes = 1 << 20 })
+		const writers, each = 32, 300
+		want := make(map[event.LSN]string)
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for w := range writers {
+			wg.Go(func() {
+				var c Commit
+				for i := range each {
+					v := fmt.Sprintf("%d-%d-%0200d", w, i, i)
+					if err := tl.commit(&c, durable, []byte("key"), []byte(v)); err != nil {
+						t.Error(err)
+						return
+					}
+					if durable && tl.DurableLSN() < c.Last() {
+						t.Errorf("LSN %d acknowledged, durable is %d", c.Last(), tl.DurableLSN())
+					}
+					mu.Lock()
+					want[c.First] = v
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		if err := tl.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got := readAll(t, fsys, "/wal")
+		if len(got) != writers*each {
+			t.Fatalf("%d events, want %d", len(got), writers*each)
+		}
+		for lsn := event.LSN(1); lsn <= writers*each; lsn++ {
+			if got[lsn] != want[lsn] {
+				t.Fatalf("LSN %d is %.20q, want %.20q", lsn, got[lsn], want[lsn])
+			}
+		}
+		if r := tl.Metrics().Rotations; r == 0 {
+			t.Error("no file was sealed")
+		}
+	}
+}
+
+func TestLogWaitDurable(t *testing.T) {
+	fsys := vfs.NewMem()
+	tl := openTestLog(t, fsys, "/wal", nil)
+	defer tl.Close()
+	var c Commit
+	for range 3 {
+		if err := tl.commit(&c, false, []byte("k"), []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tl.WaitDurable(context.Background(), c.Last()); err != nil || tl.DurableLSN() < c.Last() {
+		t.Fatalf("WaitDurable: %v, durable %d, want %d", err, tl.DurableLSN(), c.Last())
+	}
+	if err := tl.WaitDurable(context.Background(), c.Last()+1); err == nil {
+		t.Fatal("waiting for an LSN that was never assigned succeeds")
+	}
+}
+
+func TestLogFailedSyncIsFinal(t *testing.T) {
+	fault := vfs.NewFault(vfs.NewMem())
+	tl := openTestLog(t, fault, "/wal", nil)
+	var c Commit
+	if err := tl.commit(&c, true, []byte("k"), []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	fault.Inject(vfs.Plan{Kind: vfs.FailSync})
+	if err := tl.commit(&c, true, []byte("k"), []byte("v")); !errors.Is(err, ErrOutcomeUnknown) {
+		t.Fatalf("commit whose sync failed: %v", err)
+	}
+	if err := tl.commit(&c, true, []byte("k"), []byte("v")); !errors.Is(err, ErrFailed) {
+		t.Fatalf("commit after the failure: %v", err)
+	}
+	if d := tl.DurableLSN(); d != 1 {
+		t.Fatalf("durable %d, want 1", d)
+	}
+	if err := tl.Close(); err == nil {
+		t.Fatal("Close after a failure returns nil")
+	}
+}
+
+func BenchmarkLogDurable(b *testing.B) {
+	for _, writers := range []int{1, 16, 64, 1024} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			tl := openTestLog(b, vfs.OS, b.TempDir(), nil)
+			defer tl.Close()
+			value := make([]byte, 100)
+			var wg sync.WaitGroup
+			b.ReportAllocs()
+			b.ResetTimer()
+			for w := range writers {
+				n := b.N / writers
+				if w < b.N%writers {
+					n++
+				}
+				wg.Go(func() {
+					var c Commit
+					for range n {
+						if err := tl.commit(&c, true, []byte("user12345678"), value); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			m := tl.Metrics()
+			b.ReportMetric(float64(m.Events)/float64(max(m.Groups, 1)), "events/group")
+		})
+	}
+}

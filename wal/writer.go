@@ -1,0 +1,503 @@
+package wal
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/vfs"
+)
+
+const (
+	// newFileName is what a file is called until its header and dictionary are durable.
+	newFileName = "new.tmp"
+	// reserveName is a file of zeros whose blocks are given back when the disk is full, so that what is in flight,
+	// deletes and retention can go on.
+	reserveName = "reserve"
+	// reserveBytes is a little more than one commit frame of the usual size.
+	reserveBytes = 4 << 20
+	// preWriteWindow is how far ahead of the end the file is filled with zeros while only small commits are
+	// written: overwriting blocks that exist is cheaper to sync than growing a file (no extent, no size to journal).
+	preWriteWindow = 256 << 10
+	// smallFrame is the largest frame that is worth pre-writing for: beyond it, writing each byte twice costs more
+	// than the journal does.
+	smallFrame = 64 << 10
+)
+
+// writerConfig is what a writer needs to know about the log it continues.
+type writerConfig struct {
+	fs           vfs.FS
+	dir          string // of the log files
+	fileBytes    int64  // rotate beyond
+	logID        [16]byte
+	timelineID   [16]byte
+	tail         Tail // where the log ends; Tail.File == 0 starts a new log
+	now          func() (logTime, wall int64)
+	dictionary   func(next event.LSN) []byte // body of the dictionary frame of a file whose first LSN is next
+	durable      func() event.LSN
+	onRotate     func(file uint64) // may be nil
+	onFull       func(full bool)   // told once when the disk is full, and once when there is space again
+	stopped      <-chan struct{}   // ends waiting for space
+	clock        clock.Clock
+	preWrite     bool
+	reserveSpace bool
+}
+
+// A writer appends frames to the newest log file. Its methods may be called concurrently: frames are placed and handed
+// to the file system in one order under mu, so that no frame ever lies behind a hole that is still being written.
+//
+// Errors: a full disk is waited out (the same bytes are tried again); any other failed write or sync is final, is
+// returned by this and every later call, and leaves the file to recovery.
+type writer struct {
+	cfg writerConfig
+
+	mu struct {
+		sync.Mutex // guards the fields below; held while a frame is handed to the file system
+
+		file   vfs.File
+		head   Header
+		name   string
+		begin  int64     // end of the dictionary frame: a file that holds no more is never rotated
+		end    int64     // where the next frame goes
+		zeroed int64     // the file holds zeros in [end, zeroed); <= end if none
+		chain  uint32    // original CRC of the last frame
+		next   event.LSN // of the next commit frame
+		bigEnd int64     // end of the last frame that was not small
+		err    error
+	}
+	full     atomic.Bool
+	reserved atomic.Bool // the reserve file is there
+	scratch  [FrameHeaderSize + 8]byte
+
+	bytesWritten atomic.Int64 // handed to the file system, zeros included
+	syncs        atomic.Int64
+	rotations    atomic.Int64
+}
+
+// openWriter starts a file behind cfg.tail. After a clean end it goes on in the file that CLEAN names; after a crash the
+// old file is made durable first (it may only be in the page cache, and the new file's header vouches for it) and stays
+// as it is.
+func openWriter(cfg writerConfig) (*writer, error) {
+	w := &writer{cfg: cfg}
+	w.mu.chain = cfg.tail.Chain
+	w.mu.next = cfg.tail.NextLSN
+	if err := cfg.fs.Remove(path.Join(cfg.dir, newFileName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove the unfinished log file: %w", err)
+	}
+	switch {
+	case cfg.tail.File == 0:
+		if err := w.startFile(1, 0, 0, EndingNone); err != nil {
+			return nil, err
+		}
+	case cfg.tail.Clean:
+		if err := w.continueFile(); err != nil {
+			return nil, err
+		}
+	default:
+		name := path.Join(cfg.dir, FileName(cfg.tail.File, cfg.tail.FirstLSN))
+		f, err := cfg.fs.OpenRW(name)
+		if err != nil {
+			return nil, fmt.Errorf("open %s to make it durable: %w", name, err)
+		}
+		err = f.SyncData()
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return nil, fmt.Errorf("make %s durable: %w", name, err)
+		}
+		if err := w.startFile(cfg.tail.File+1, cfg.tail.File, cfg.tail.End, EndingCut); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// continueFile removes CLEAN and appends to the file that it named. The removal is durable before the first frame, else
+// a crash would leave a CLEAN that calls good frames garbage.
+func (w *writer) continueFile() error {
+	t := w.cfg.tail
+	if err := w.cfg.fs.Remove(path.Join(w.cfg.dir, CleanName)); err != nil {
+		return fmt.Errorf("remove %s: %w", CleanName, err)
+	}
+	if err := w.cfg.fs.SyncDir(w.cfg.dir); err != nil {
+		return fmt.Errorf("make the removal of %s durable: %w", CleanName, err)
+	}
+	w.mu.name = FileName(t.File, t.FirstLSN)
+	f, err := w.cfg.fs.OpenRW(path.Join(w.cfg.dir, w.mu.name))
+	if err != nil {
+		return fmt.Errorf("open %s to append: %w", w.mu.name, err)
+	}
+	var b [HeaderSize]byte
+	if _, err := f.ReadAt(b[:], 0); err != nil {
+		f.Close()
+		return fmt.Errorf("read the header of %s: %w", w.mu.name, err)
+	}
+	if w.mu.head, err = ParseHeader(b[:]); err != nil {
+		f.Close()
+		return err
+	}
+	w.mu.file, w.mu.begin, w.mu.end, w.mu.zeroed = f, HeaderSize, t.End, t.End
+	return nil
+}
+
+// startFile makes the next file: header and dictionary are durable under a temporary name, then it is renamed, then the
+// directory is synced; only then can a frame in it be acknowledged. w.mu is held, or w is not yet shared.
+func (w *writer) startFile(seq, prev uint64, prevEnd int64, ending Ending) error {
+	next := w.mu.next
+	logTime, wall := w.cfg.now()
+	h := Header{
+		LogID: w.cfg.logID, TimelineID: w.cfg.timelineID, Seq: seq, PrevSeq: prev, PrevEnd: uint64(prevEnd),
+		PrevChain: w.mu.chain, PrevEnding: ending, HashID: HashSHA256, FirstLSN: next, FirstTime: logTime, Created: wall,
+	}
+	if prev == 0 {
+		h.PrevChain = 0
+	}
+	if _, err := rand.Read(h.Salt[:]); err != nil {
+		return fmt.Errorf("read random bytes for the salt: %w", err)
+	}
+	body := w.cfg.dictionary(next)
+	fr := Frame{Kind: KindDictionary, BaseLSN: next, BaseTime: logTime, WallTime: wall, Chain: h.PrevChain}
+	size := FrameSize(len(body))
+	buf := make([]byte, HeaderSize+size)
+	head := h.Encode()
+	copy(buf, head[:])
+	copy(buf[HeaderSize+FrameHeaderSize:], body)
+	crc := SealFrame(buf[HeaderSize:], &fr, len(body), BodyCRC(body), &h.Salt, seq, HeaderSize)
+
+	tmp, name := path.Join(w.cfg.dir, newFileName), FileName(seq, next)
+	f, err := w.createDurable(tmp, buf)
+	if err != nil {
+		return fmt.Errorf("start log file %s: %w", name, err)
+	}
+	if err := w.cfg.fs.Rename(tmp, path.Join(w.cfg.dir, name)); err != nil {
+		f.Close()
+		return fmt.Errorf("start log file %s: %w", name, err)
+	}
+	if err := w.cfg.fs.SyncDir(w.cfg.dir); err != nil {
+		f.Close()
+		return fmt.Errorf("start log file %s: %w", name, err)
+	}
+	w.mu.file, w.mu.head, w.mu.name = f, h, name
+	w.mu.begin, w.mu.end, w.mu.chain = int64(len(buf)), int64(len(buf)), crc
+	w.mu.zeroed, w.mu.bigEnd = w.mu.end, 0
+	return nil
+}
+
+// createDurable writes a whole new file and syncs it, waiting out a full disk.
+func (w *writer) createDurable(name string, b []byte) (vfs.File, error) {
+	f, err := w.cfg.fs.Create(name)
+	for errors.Is(err, vfs.ErrNoSpace) {
+		if err := w.waitForSpace(err); err != nil {
+			return nil, err
+		}
+		f, err = w.cfg.fs.Create(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := w.writeAt(f, b, 0); err != nil {
+		f.Close()
+		return nil, err
+	}
+	if err := f.Sync(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	w.syncs.Add(1)
+	return f, nil
+}
+
+// appendFrame places a frame at the end of the log and hands it to the file system; it is durable after the next sync.
+// buf is FrameHeaderSize bytes of room, then the body, with spare capacity for padding. Returns where the frame lies.
+func (w *writer) appendFrame(fr *Frame, buf []byte) (Position, error) {
+	bodyCRC := BodyCRC(buf[FrameHeaderSize:])
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.appendLocked(fr, buf, bodyCRC)
+}
+
+func (w *writer) appendLocked(fr *Frame, buf []byte, bodyCRC uint32) (Position, error) {
+	if w.mu.err != nil {
+		return Position{}, w.mu.err
+	}
+	body := len(buf) - FrameHeaderSize
+	size := FrameSize(body)
+	if err := w.makeRoom(size); err != nil {
+		return Position{}, err
+	}
+	for len(buf) < size {
+		buf = append(buf, 0)
+	}
+	fr.Chain = w.mu.chain
+	if fr.Kind != KindCommit {
+		fr.BaseLSN = w.mu.next
+	}
+	crc := SealFrame(buf, fr, body, bodyCRC, &w.mu.head.Salt, w.mu.head.Seq, w.mu.end)
+	if err := w.writeAt(w.mu.file, buf, w.mu.end); err != nil {
+		return Position{}, w.fail(err)
+	}
+	pos := Position{File: w.mu.head.Seq, Offset: w.mu.end}
+	w.mu.end += int64(size)
+	w.mu.chain = crc
+	w.mu.next += event.LSN(fr.Count)
+	if size > smallFrame {
+		w.mu.bigEnd = w.mu.end
+	}
+	return pos, nil
+}
+
+// appendData writes one piece of a large value or batch, ahead of the commit frame that will refer to it.
+func (w *writer) appendData(body []byte) (Position, uint32, error) {
+	crc := BodyCRC(body)
+	fr := Frame{Kind: KindData}
+	fr.BaseTime, fr.WallTime = w.cfg.now()
+	size := FrameSize(len(body))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mu.err != nil {
+		return Position{}, 0, w.mu.err
+	}
+	if err := w.makeRoom(size); err != nil {
+		return Position{}, 0, err
+	}
+	// The body goes to the file from where it lies; only the header and the padding are copied. The header is written
+	// last: a crash between the two leaves zeros where the frame would begin.
+	fr.Chain, fr.BaseLSN, fr.DurableLSN = w.mu.chain, w.mu.next, w.cfg.durable()
+	head := w.scratch[:FrameHeaderSize]
+	sealed := SealFrame(head, &fr, len(body), crc, &w.mu.head.Salt, w.mu.head.Seq, w.mu.end)
+	if err := w.writeAt(w.mu.file, body, w.mu.end+FrameHeaderSize); err != nil {
+		return Position{}, 0, w.fail(err)
+	}
+	if pad := size - FrameHeaderSize - len(body); pad > 0 {
+		var zero [8]byte
+		if err := w.writeAt(w.mu.file, zero[:pad], w.mu.end+int64(size-pad)); err != nil {
+			return Position{}, 0, w.fail(err)
+		}
+	}
+	if err := w.writeAt(w.mu.file, head, w.mu.end); err != nil {
+		return Position{}, 0, w.fail(err)
+	}
+	pos := Position{File: w.mu.head.Seq, Offset: w.mu.end}
+	w.mu.end += int64(size)
+	w.mu.chain = sealed
+	w.mu.bigEnd = w.mu.end
+	return pos, crc, nil
+}
+
+// sync makes every frame appended so far durable.
+func (w *writer) sync() error {
+	w.mu.Lock()
+	f, err := w.mu.file, w.mu.err
+	w.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	w.syncs.Add(1)
+	if err := f.SyncData(); err != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.mu.file != f && w.mu.err == nil {
+			// Rotation sealed and synced this file meanwhile; its frames are durable, and f is closed.
+			return nil
+		}
+		return w.fail(fmt.Errorf("sync %s: %w", w.mu.name, err))
+	}
+	return nil
+}
+
+// makeRoom rotates when a frame of size bytes would make the file too long. w.mu is held.
+func (w *writer) makeRoom(size int) error {
+	if w.mu.end+int64(size) <= w.cfg.fileBytes || w.mu.end == w.mu.begin {
+		return nil
+	}
+	if err := w.rotate(); err != nil {
+		return w.fail(err)
+	}
+	return nil
+}
+
+// rotate seals the current file and starts the next. Everything in the old file is durable before the new file's header
+// states where the old one ends. w.mu is held.
+func (w *writer) rotate() error {
+	old, end, seq := w.mu.file, w.mu.end, w.mu.head.Seq
+	if w.mu.zeroed > end {
+		if err := old.Truncate(end); err != nil {
+			return fmt.Errorf("seal %s: %w", w.mu.name, err)
+		}
+	}
+	w.syncs.Add(1)
+	if err := old.Sync(); err != nil {
+		return fmt.Errorf("seal %s: %w", w.mu.name, err)
+	}
+	if err := w.startFile(seq+1, seq, end, EndingSealed); err != nil {
+		return err
+	}
+	w.rotations.Add(1)
+	if w.cfg.onRotate != nil {
+		w.cfg.onRotate(seq + 1)
+	}
+	return old.Close()
+}
+
+// extendWindow pre-writes zeros when the last frames were small and the end comes near the zeros' end. The caller is the
+// only one who syncs, so the zeros become durable with the next commit and never between two halves of one.
+func (w *writer) extendWindow() error {
+	if !w.cfg.preWrite {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.mu.err != nil:
+		return w.mu.err
+	case w.full.Load() || w.mu.zeroed-w.mu.end > preWriteWindow/8:
+		return nil
+	case w.mu.bigEnd > 0 && w.mu.end-w.mu.bigEnd < preWriteWindow:
+		return nil
+	case w.mu.end+preWriteWindow > w.cfg.fileBytes:
+		return nil
+	}
+	from := max(w.mu.end, w.mu.zeroed)
+	to := w.mu.end + preWriteWindow
+	if _, err := w.mu.file.WriteAt(zeros[:to-from], from); err != nil {
+		if errors.Is(err, vfs.ErrNoSpace) {
+			return nil // nothing depends on these zeros; the commit that needs the space will find out
+		}
+		return w.fail(fmt.Errorf("pre-write %s: %w", w.mu.name, err))
+	}
+	w.bytesWritten.Add(to - from)
+	w.mu.zeroed = to
+	return nil
+}
+
+var zeros [preWriteWindow]byte
+
+// writeAt writes all of b, waiting out a full disk: the same bytes go to the same place again, so a partial write is
+// only completed, never doubled.
+func (w *writer) writeAt(f io.WriterAt, b []byte, off int64) error {
+	for {
+		_, err := f.WriteAt(b, off)
+		if err == nil {
+			w.bytesWritten.Add(int64(len(b)))
+			return nil
+		}
+		if !errors.Is(err, vfs.ErrNoSpace) {
+			return fmt.Errorf("write %d bytes at %d of %s: %w", len(b), off, w.mu.name, err)
+		}
+		if err := w.waitForSpace(err); err != nil {
+			return err
+		}
+	}
+}
+
+// waitForSpace gives the reserve back on the first call, then waits a little. It returns an error only when the log is
+// being closed.
+func (w *writer) waitForSpace(cause error) error {
+	if w.full.CompareAndSwap(false, true) && w.cfg.onFull != nil {
+		w.cfg.onFull(true)
+	}
+	if w.reserved.CompareAndSwap(true, false) {
+		if err := w.cfg.fs.Remove(path.Join(w.cfg.dir, "..", reserveName)); err == nil {
+			return nil
+		}
+	}
+	t := w.cfg.clock.NewTimer(50 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-w.cfg.stopped:
+		return fmt.Errorf("closed while waiting for disk space: %w", cause)
+	case <-t.C():
+		return nil
+	}
+}
+
+// makeReserve writes the reserve file; with the disk full it fails and is tried again later. It reports whether the
+// reserve is in place.
+func (w *writer) makeReserve() bool {
+	if w.reserved.Load() || !w.cfg.reserveSpace {
+		w.clearFull()
+		return true
+	}
+	name := path.Join(w.cfg.dir, "..", reserveName)
+	f, err := w.cfg.fs.Create(name)
+	if errors.Is(err, fs.ErrExist) {
+		f, err = w.cfg.fs.OpenRW(name)
+	}
+	if err != nil {
+		return false
+	}
+	for off := int64(0); off < reserveBytes && err == nil; off += int64(len(zeros)) {
+		_, err = f.WriteAt(zeros[:], off)
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		w.cfg.fs.Remove(name) // best effort: what it holds is needed elsewhere
+		return false
+	}
+	w.reserved.Store(true)
+	w.clearFull()
+	return true
+}
+
+func (w *writer) clearFull() {
+	if w.full.CompareAndSwap(true, false) && w.cfg.onFull != nil {
+		w.cfg.onFull(false)
+	}
+}
+
+// fail records the first error that makes the log unwritable. w.mu is held.
+func (w *writer) fail(err error) error {
+	if w.mu.err == nil {
+		w.mu.err = err
+	}
+	return w.mu.err
+}
+
+// close seals the log: zeros behind the end are cut off, everything is made durable and CLEAN is written. After a failed
+// write nothing more is written: the next open treats the file as after a crash.
+func (w *writer) close(next event.LSN, lastTime int64, clean bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mu.file == nil {
+		return nil
+	}
+	f := w.mu.file
+	w.mu.file = nil
+	if w.mu.err != nil || !clean {
+		return errors.Join(w.mu.err, f.Close())
+	}
+	err := func() error {
+		if w.mu.zeroed > w.mu.end {
+			if err := f.Truncate(w.mu.end); err != nil {
+				return err
+			}
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		c := Clean{Seq: w.mu.head.Seq, End: uint64(w.mu.end), Chain: w.mu.chain, NextLSN: next, LastTime: lastTime}
+		return WriteClean(w.cfg.fs, w.cfg.dir, c)
+	}()
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if w.reserved.Load() {
+		err = errors.Join(err, w.cfg.fs.Remove(path.Join(w.cfg.dir, "..", reserveName)))
+	}
+	w.mu.err = ErrClosed
+	if err != nil {
+		return fmt.Errorf("close the log: %w", err)
+	}
+	return nil
+}
