@@ -75,7 +75,7 @@ func (s *Scanner) judgeClean(defect string) error {
 		return corruption.At(s.name, s.pos, "%s; CLEAN says that the log ends at %d", defect, c.End)
 	case c.Chain != t.Chain:
 		return corruption.At(cleanName, 32, "CLEAN says that the last frame has crc %08x, it has %08x", c.Chain, t.Chain)
-	case c.NextLSN != t.NextLSN:
+	case c.NextLSN != t.NextLSN && !s.adrift:
 		return corruption.At(cleanName, 40, "CLEAN says that LSN %d is next, but it is %d", c.NextLSN, t.NextLSN)
 	}
 	at, err := s.firstNonZero(s.pos)
@@ -116,23 +116,31 @@ func (s *Scanner) judgeTorn(defect string) ([]byte, error) {
 	return nil, io.EOF
 }
 
-// evidenceStep is how many places are looked at with one piece of the file in memory; the piece is longer by the longest
+// searchStep is how many places are looked at with one part of the file in memory; the part is longer by the longest
 // frame.
-const evidenceStep = 16 << 20
+const searchStep = 16 << 20
 
 // searchEvidence looks behind s.pos for a frame that proves that the next LSN was durable. It returns the offset of the
 // last byte that is not zero, and of such a frame, 0 if there is none.
 func (s *Scanner) searchEvidence() (last, found int64, err error) {
+	return s.search(s.pos, s.ahead.size, s.tail.NextLSN)
+}
+
+// search looks for the first frame at from or later, and before limit, whose CRC holds and that says that an LSN from
+// durable on was durable. It returns the offset of the last byte seen that is not zero, and of the frame, 0 if there is
+// none.
+func (s *Scanner) search(from, limit int64, durable event.LSN) (last, found int64, err error) {
 	var buf []byte
-	for from := s.pos; from < s.ahead.size; from += evidenceStep {
-		n := min(evidenceStep+int64(FrameSize(MaxCommitBytes)), s.ahead.size-from)
+	for ; from < limit; from += searchStep {
+		n := min(searchStep+int64(FrameSize(MaxCommitBytes)), limit-from)
 		if int64(cap(buf)) < n {
 			buf = make([]byte, n)
 		}
-		buf = buf[:n]
-		if _, err := readFull(s.file, buf, from); err != nil {
-			return 0, 0, fmt.Errorf("%s: %w", s.name, err)
+		got, err := s.file.ReadAt(buf[:n], from)
+		if err != nil && err != io.EOF {
+			return 0, 0, fmt.Errorf("read %s: %w", s.name, err)
 		}
+		buf = buf[:got]
 		end := len(buf)
 		for end > 0 && buf[end-1] == 0 {
 			end--
@@ -140,24 +148,24 @@ func (s *Scanner) searchEvidence() (last, found int64, err error) {
 		if end > 0 {
 			last = from + int64(end) - 1
 		}
-		if at := s.evidenceIn(buf, from, min(end, evidenceStep)); at != 0 {
+		if at := s.searchIn(buf, from, min(end, searchStep), durable); at != 0 {
 			return last, at, nil
 		}
 	}
 	return last, 0, nil
 }
 
-// evidenceIn looks at the places before limit in b, which lies at offset from.
+// searchIn looks at the places before limit in b, which lies at offset from.
 //
 // The bytes may be anything, also a value chosen so that many places look like the header of a long frame. So the CRC of
 // a candidate is derived from running CRCs, in a time that hardly depends on its length.
-func (s *Scanner) evidenceIn(b []byte, from int64, limit int) (found int64) {
+func (s *Scanner) searchIn(b []byte, from int64, limit int, durable event.LSN) (found int64) {
 	var running *runningCRC
 	for i := 0; i < limit && i+FrameHeaderSize <= len(b); i += frameAlign {
 		h := b[i : i+FrameHeaderSize]
 		size, ok := bodyLength(h)
-		durable := event.LSN(binary.LittleEndian.Uint64(h[56:]))
-		if !ok || h[8] == 0 || h[10] != 0 || h[11] != 0 || FrameSize(size) > len(b)-i || durable < s.tail.NextLSN {
+		if !ok || h[8] == 0 || h[10] != 0 || h[11] != 0 || FrameSize(size) > len(b)-i ||
+			event.LSN(binary.LittleEndian.Uint64(h[56:])) < durable {
 			continue
 		}
 		if running == nil {

@@ -14,7 +14,7 @@ const readAheadBytes = 1 << 20
 // stop waits for it.
 type readAhead struct {
 	file   vfs.File
-	size   int64
+	size   int64      // of the file; shrinks if the file does
 	window []byte     // bytes of the file from base on
 	base   int64      // of the window
 	block  []byte     // memory that the window lies in
@@ -54,7 +54,10 @@ func (r *readAhead) start() {
 	ch, file, at := make(chan block, 1), r.file, r.next
 	r.ahead = ch
 	go func() {
-		n, err := readFull(file, mem[blockSlack:], at)
+		n, err := file.ReadAt(mem[blockSlack:], at)
+		if n == len(mem)-blockSlack || err == io.EOF {
+			err = nil
+		}
 		ch <- block{mem: mem, n: n, err: err}
 	}()
 }
@@ -67,6 +70,10 @@ func (r *readAhead) at(off, n int64) ([]byte, error) {
 		if err := r.advance(off); err != nil {
 			return nil, err
 		}
+		n = max(0, min(n, r.size-off))
+	}
+	if n == 0 {
+		return nil, nil
 	}
 	return r.window[off-r.base : off-r.base+n], nil
 }
@@ -77,6 +84,9 @@ func (r *readAhead) advance(keep int64) error {
 	r.ahead = nil
 	if b.err != nil {
 		return b.err
+	}
+	if b.n < len(b.mem)-blockSlack { // a writer has just cut off the zeros that it had written ahead
+		r.size = r.next + int64(b.n)
 	}
 	rest := r.window[min(keep-r.base, int64(len(r.window))):]
 	begin := r.base + int64(len(r.window)) - int64(len(rest))

@@ -57,6 +57,16 @@ func ReadPiece(file io.ReaderAt, head *Header, name string, p event.Piece) ([]by
 	return f.Body, checkPiece(f, p)
 }
 
+// readPiece is ReadPiece for a piece in any file.
+func (f *Files) readPiece(p event.Piece) ([]byte, error) {
+	of, err := f.get(p.File)
+	if err != nil {
+		return nil, err
+	}
+	defer f.put(of)
+	return ReadPiece(of, &of.head, of.name, p)
+}
+
 // checkPiece checks that the frame is what p refers to.
 func checkPiece(f *Frame, p event.Piece) error {
 	if f.Kind != KindData {

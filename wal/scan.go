@@ -60,6 +60,7 @@ type Scanner struct {
 	next    *Header
 	ahead   *readAhead
 
+	adrift   bool // Verify passed over frames: which LSN is next is not known
 	pos      int64
 	frame    Frame
 	commit   Position // of the last commit frame that is not spilled, for the time of its last event
@@ -263,6 +264,9 @@ func (s *Scanner) read(off, limit int64) (b []byte, defect string, err error) {
 	if b, err = s.ahead.at(off, size); err != nil {
 		return nil, "", fmt.Errorf("%s: %w", s.name, err)
 	}
+	if int64(len(b)) < size {
+		return nil, fmt.Sprintf("frame of %d bytes, but the file was cut to %d", size, s.ahead.size), nil
+	}
 	if !crcMatches(b[:FrameHeaderSize+n], &s.head.Salt, s.head.Seq, off) {
 		return nil, "frame: crc does not match", nil
 	}
@@ -283,6 +287,9 @@ func (s *Scanner) accept(b []byte) (*Frame, error) {
 	}
 	t := &s.tail
 	first := s.pos == HeaderSize
+	if s.adrift && f.Kind == KindCommit {
+		t.NextLSN, s.adrift = f.BaseLSN, false
+	}
 	switch {
 	case f.Chain != t.Chain:
 		return nil, corruption.At(s.name, s.pos, "frame: follows one of crc %08x, but %08x is before it", f.Chain, t.Chain)
@@ -313,6 +320,9 @@ func (s *Scanner) nextFile() error {
 	if next.PrevChain != s.tail.Chain {
 		return corruption.At(relName(s.dir, s.files[s.index+1].Name), 72, "the file follows a frame of crc %08x, but %s ends with %08x",
 			next.PrevChain, s.files[s.index].Name, s.tail.Chain)
+	}
+	if s.adrift {
+		s.tail.NextLSN, s.adrift = next.FirstLSN, false
 	}
 	if next.FirstLSN != s.tail.NextLSN {
 		return corruption.At(relName(s.dir, s.files[s.index+1].Name), 144, "the file begins with LSN %d, want %d", next.FirstLSN,
