@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,7 +24,8 @@ func ListenUnix(name string) (net.Listener, error) {
 			return nil, err
 		}
 	}
-	l, err := net.Listen("unix", name)
+	config := net.ListenConfig{Control: privateSocket}
+	l, err := config.Listen(context.Background(), "unix", name)
 	if err != nil {
 		return nil, err
 	}

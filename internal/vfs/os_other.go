@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"syscall"
 )
 
 // OS refuses every call with ErrUnsupported: locks and syncs of this system are not known to keep DynGO's promises.
@@ -30,3 +31,5 @@ func (noFS) SyncDir(string) error                            { return unsupporte
 func (noFS) Lock(string) (io.Closer, error)                  { return nil, unsupported() }
 func (noFS) ReadFile(string, int64) ([]byte, error)          { return nil, unsupported() }
 func (noFS) Free(string) (available, total int64, err error) { return 0, 0, unsupported() }
+
+func privateSocket(_, _ string, _ syscall.RawConn) error { return unsupported() }

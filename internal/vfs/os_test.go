@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -69,5 +70,39 @@ func TestSyncAfterClose(t *testing.T) {
 	must(t, f.Close())
 	if err := f.SyncData(); err == nil {
 		t.Fatal("synced a closed file")
+	}
+}
+
+func TestListenUnix(t *testing.T) {
+	dir, err := os.MkdirTemp("", "vfs") // t.TempDir is too long for a socket on some systems
+	must(t, err)
+	defer os.RemoveAll(dir)
+	name := filepath.Join(dir, "s")
+	l, err := ListenUnix(name)
+	must(t, err)
+	info, err := os.Stat(name)
+	must(t, err)
+	if info.Mode().Perm() != 0o600 {
+		t.Fatalf("mode %v", info.Mode())
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // as a killed process leaves it
+	must(t, l.Close())
+	l, err = ListenUnix(name)
+	must(t, err)
+	c, err := net.Dial("unix", name)
+	must(t, err)
+	must(t, c.Close())
+	must(t, l.Close())
+	if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("after close: %v", err)
+	}
+
+	must(t, os.WriteFile(name, []byte("data"), 0o600))
+	if _, err := ListenUnix(name); err == nil {
+		t.Fatal("replaced a file that is no socket")
+	}
+	mustRead(t, OS, name, "data")
+	if _, err := ListenUnix(filepath.Join(dir, strings.Repeat("x", 100))); err == nil || !strings.Contains(err.Error(), "shorter") {
+		t.Fatalf("long name: %v", err)
 	}
 }

@@ -180,3 +180,9 @@ func ignoringEINTR(call func() error) error {
 		}
 	}
 }
+
+// privateSocket makes a socket private before it has a name. Where the system does not know that, the mode set after
+// binding has to do.
+func privateSocket(_, _ string, c syscall.RawConn) error {
+	return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) })
+}
