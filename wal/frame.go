@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/coding"
@@ -129,13 +130,16 @@ func SealFrame(b []byte, f *Frame, bodyLen int, bodyCRC uint32, salt *[32]byte, 
 // frameCRC continues the CRC of a body over what ties the frame to its place: the rest of its header, the file's salt and
 // sequence and the offset. A frame that was copied elsewhere never validates.
 func frameCRC(bodyCRC uint32, h []byte, salt *[32]byte, seq uint64, off int64) uint32 {
-	var b [FrameHeaderSize - 4 + 32 + 16]byte
+	b := crcScratch.Get().(*[FrameHeaderSize - 4 + 32 + 16]byte) // on the stack it would escape, one allocation a frame
+	defer crcScratch.Put(b)
 	copy(b[:], h[4:FrameHeaderSize])
 	copy(b[FrameHeaderSize-4:], salt[:])
 	binary.LittleEndian.PutUint64(b[FrameHeaderSize-4+32:], seq)
 	binary.LittleEndian.PutUint64(b[FrameHeaderSize-4+40:], uint64(off))
 	return coding.UpdateCRC(bodyCRC, b[:])
 }
+
+var crcScratch = sync.Pool{New: func() any { return new([FrameHeaderSize - 4 + 32 + 16]byte) }}
 
 // bodyLength returns the body's length that a frame header states, and whether any frame can have it.
 func bodyLength(h []byte) (int, bool) {

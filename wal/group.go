@@ -45,9 +45,7 @@ func (l *Log) take() []*group {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mu.open.count > 0 {
-		l.mu.sealed = append(l.mu.sealed, l.mu.open)
-		l.mu.open = l.newGroup()
-		l.openGroup.Store(l.mu.open)
+		l.sealGroup()
 	}
 	l.mu.flight, l.mu.sealed = l.mu.sealed, l.mu.flight[:0]
 	return l.mu.flight
@@ -116,17 +114,11 @@ func (l *Log) write(groups []*group) {
 	l.durable.Store(uint64(last)) // 4. Now it may be seen and acknowledged.
 	ended := l.opts.Clock.Mono()
 	l.cohort.syncNs.Add((ended - began - l.cohort.syncNs.Load()) / 8)
-	l.settle(groups)
 	l.lastWrite = ended
 	if l.opts.OnDurable != nil {
 		l.opts.OnDurable(last)
 	}
-	released := 0
-	for _, g := range groups {
-		released += int(g.waiters.Load())
-		close(g.done)
-	}
-	l.cohort.size = max(released, l.cohort.size*7/8)
+	l.settle(groups)
 	if err := l.writer.Load().extendWindow(); err != nil {
 		l.fail(err)
 	}
@@ -193,19 +185,24 @@ func SplitLogPos(p uint64) Position {
 // JoinLogPos is the reverse of SplitLogPos.
 func JoinLogPos(p Position) uint64 { return p.File<<logPosOffsetBits | uint64(p.Offset) }
 
-// settle updates what is known of the log when groups have become durable.
+// settle wakes those who wait for groups that have become durable, and updates what is known of the log.
 func (l *Log) settle(groups []*group) {
 	var bytes, events int64
+	released := 0
 	for _, g := range groups {
 		bytes += g.bytes
 		events += int64(g.count)
+		released += int(g.waiters.Load())
+		close(g.done)
 	}
+	l.cohort.size = max(released, l.cohort.size*7/8)
 	l.pending.Add(-bytes)
 	l.groups.Add(int64(len(groups)))
 	l.groupEvents.Add(events)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.flight = nil
+	l.mu.free = append(l.mu.free, groups...) // nobody looks at them any more: those who wait have the channel
+	l.mu.flight = groups[:0]
 	deadline := l.mu.open.deadline
 	for _, g := range l.mu.sealed {
 		if g.deadline != 0 && (deadline == 0 || g.deadline < deadline) {
@@ -227,8 +224,8 @@ func (l *Log) fail(err error) {
 	}
 	l.mu.Lock()
 	groups := append(append(l.mu.flight, l.mu.sealed...), l.mu.open)
-	l.mu.flight, l.mu.sealed, l.mu.open = nil, nil, l.newGroup()
-	l.openGroup.Store(l.mu.open)
+	l.mu.flight, l.mu.sealed = nil, nil
+	l.openNext()
 	l.mu.Unlock()
 	for _, g := range groups {
 		select {

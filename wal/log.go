@@ -91,6 +91,7 @@ type Log struct {
 		open     *group   // takes commits
 		sealed   []*group // full, waiting for a leader; oldest first
 		flight   []*group // being written by the leader
+		free     []*group // to use again
 		closed   bool
 	}
 	// applied is the LSN up to which every event is in the memtable; durable the LSN up to which the log is on disk.
@@ -194,8 +195,7 @@ func NewLog(o LogOptions) *Log {
 	l.skew = o.Clock.Wall() - o.Clock.Mono()
 	l.applied.Store(uint64(l.mu.next - 1))
 	l.durable.Store(uint64(l.mu.next - 1))
-	l.mu.open = l.newGroup()
-	l.openGroup.Store(l.mu.open)
+	l.openNext()
 	return l
 }
 
@@ -207,7 +207,7 @@ func (l *Log) Start() error {
 	o.Tail.NextLSN = l.mu.next
 	w, err := openWriter(writerConfig{
 		fs: o.FS, dir: o.Dir, fileBytes: o.FileBytes, logID: o.LogID, timelineID: o.TimelineID, tail: o.Tail,
-		now: l.times, dictionary: o.Dictionary, durable: l.DurableLSN, onRotate: o.OnRotate, onFull: o.OnFull, stopped: l.closing,
+		now: l.times, dictionary: o.Dictionary, durable: l.DurableLSN, onRotate: o.OnRotate, onFull: l.diskFull, stopped: l.closing,
 		clock: o.Clock, preWrite: !o.NoPreWrite, reserveSpace: o.Reserve,
 	})
 	if err != nil {
@@ -224,10 +224,41 @@ func (l *Log) Start() error {
 	return nil
 }
 
+// diskFull passes on what the writer found, and sees to it that run looks for space.
+func (l *Log) diskFull(full bool) {
+	if full {
+		l.flushSoon()
+	}
+	if l.opts.OnFull != nil {
+		l.opts.OnFull(full)
+	}
+}
+
 // times returns the log time to note in a frame that holds no events, and the raw wall time.
 func (l *Log) times() (int64, int64) { return l.opts.Now(), l.opts.Clock.Wall() }
 
-func (l *Log) newGroup() *group { return &group{done: make(chan struct{})} }
+// sealGroup queues the open group for a leader and opens the next. l.mu is held.
+func (l *Log) sealGroup() *group {
+	l.mu.sealed = append(l.mu.sealed, l.mu.open)
+	return l.openNext()
+}
+
+// openNext opens an empty group, one that was used before if there is any: only its channel is new. l.mu is held.
+func (l *Log) openNext() *group {
+	var g *group
+	if n := len(l.mu.free); n > 0 {
+		g = l.mu.free[n-1]
+		l.mu.free = l.mu.free[:n-1]
+		g.waiters.Store(0)
+		g.count, g.bytes, g.wire, g.deadline, g.flushAt, g.spill = 0, 0, 0, 0, 0, nil
+	} else {
+		g = &group{}
+	}
+	g.done = make(chan struct{})
+	l.mu.open = g
+	l.openGroup.Store(g)
+	return g
+}
 
 // Applied is the LSN up to which reads of Causal and Eventual datasets see everything.
 func (l *Log) AppliedLSN() event.LSN { return event.LSN(l.applied.Load()) }
@@ -297,17 +328,12 @@ func (l *Log) admitSlow(frees bool) error {
 			return ErrClosed
 		default:
 		}
-		pending := l.pending.Load()
-		late := false
-		if d := l.deadline.Load(); d != 0 && l.opts.Now() > d {
-			late = true
-		}
+		pending, deadline := l.pending.Load(), l.deadline.Load()
 		switch {
 		case l.writer.Load().full.Load() && !frees:
 			l.wait(20 * time.Millisecond)
-		case late || pending > l.opts.MaxPending:
-			l.flushSoon()
-			l.wait(100 * time.Microsecond)
+		case pending > l.opts.MaxPending || deadline != 0 && l.opts.Now() > deadline:
+			l.waitOldest()
 		case pending > l.opts.MaxPending/2:
 			// From half of the limit on, a delay that grows linearly to 1 ms: writers slow down to the pace of the
 			// disk, nobody is stopped. It is paid once per commit.
@@ -317,6 +343,27 @@ func (l *Log) admitSlow(frees bool) error {
 		default:
 			return nil
 		}
+	}
+}
+
+// waitOldest waits until the oldest group that is not durable is.
+func (l *Log) waitOldest() {
+	l.mu.Lock()
+	g := l.mu.open
+	if len(l.mu.flight) > 0 {
+		g = l.mu.flight[0]
+	} else if len(l.mu.sealed) > 0 {
+		g = l.mu.sealed[0]
+	}
+	done, count := g.done, g.count
+	l.mu.Unlock()
+	if count == 0 {
+		return
+	}
+	l.flushSoon()
+	select {
+	case <-done:
+	case <-l.closing:
 	}
 }
 
@@ -350,10 +397,7 @@ func (l *Log) Begin(c *Commit, now int64) error {
 	}
 	g := l.mu.open
 	if g.count > 0 && (g.wire+c.Wire > maxGroupBytes || c.Spill != nil || g.spill != nil) {
-		l.mu.sealed = append(l.mu.sealed, g)
-		g = l.newGroup()
-		l.mu.open = g
-		l.openGroup.Store(g)
+		g = l.sealGroup()
 	}
 	// 1. Log time before the LSN, so that time never goes back along the LSNs.
 	if now < l.mu.lastTime {
@@ -474,11 +518,11 @@ func (l *Log) WaitDurable(ctx context.Context, lsn event.LSN) error {
 		if l.failure.Load() != nil {
 			return l.outcome(lsn)
 		}
-		g, err := l.groupOf(lsn)
+		done, err := l.groupOf(lsn)
 		if err != nil {
 			return err
 		}
-		if g == nil {
+		if done == nil {
 			continue // it became durable between the two looks
 		}
 		if l.leading.CompareAndSwap(false, true) {
@@ -486,7 +530,7 @@ func (l *Log) WaitDurable(ctx context.Context, lsn event.LSN) error {
 			continue
 		}
 		select {
-		case <-g.done:
+		case <-done:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -494,8 +538,9 @@ func (l *Log) WaitDurable(ctx context.Context, lsn event.LSN) error {
 	return nil
 }
 
-// groupOf finds the group that will make lsn durable and counts the caller among those who wait for it.
-func (l *Log) groupOf(lsn event.LSN) (*group, error) {
+// groupOf finds the group that will make lsn durable, counts the caller among those who wait for it, and returns the
+// channel that tells when it is.
+func (l *Log) groupOf(lsn event.LSN) (<-chan struct{}, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if lsn >= l.mu.next {
@@ -505,7 +550,7 @@ func (l *Log) groupOf(lsn event.LSN) (*group, error) {
 		for _, g := range gs {
 			if g.count > 0 && lsn >= g.first && lsn <= g.last {
 				g.waiters.Add(1)
-				return g, nil
+				return g.done, nil
 			}
 		}
 	}
