@@ -125,11 +125,24 @@ func (r Record) Session() event.SessionID {
 // Key returns the event's key, which aliases the record.
 func (r Record) Key() []byte {
 	p := r.Payload()
-	if len(p) > 2 && p[0] < 0x80 && p[1] < 0x80 {
-		return p[2 : 2+int(p[1])]
+	i := 0
+	for p[i] >= 0x80 { // session
+		i++
 	}
-	_, key, _, _, _ := event.SplitPayload(p)
-	return key
+	n := int(p[i+1])
+	i += 2
+	if n >= 0x80 {
+		n &= 0x7f
+		for shift := 7; ; shift += 7 {
+			c := p[i]
+			i++
+			n |= int(c&0x7f) << shift
+			if c < 0x80 {
+				break
+			}
+		}
+	}
+	return p[i : i+n : i+n]
 }
 
 // Value returns the value as it is stored, which aliases the record: a Stub with MemStub, an encoded ValueRef with

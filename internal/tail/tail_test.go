@@ -32,7 +32,7 @@ func TestRecordFields(t *testing.T) {
 			r.Flags() != event.FlagMore || r.Mem() != MemExpiry || r.Links() != 0 || r.Prev() != 0 || r.LogPos() != 0 {
 			t.Fatalf("fields of %q differ", key)
 		}
-		if string(r.Key()) != key || string(r.Value()) != "value" || len(r.Parts()) != 0 || r.Session() != 3 {
+		if string(r.Key()) != key || cap(r.Key()) != len(key) || string(r.Value()) != "value" || len(r.Parts()) != 0 || r.Session() != 3 {
 			t.Fatalf("payload of %q differs: %q %q %q %d", key, r.Key(), r.Value(), r.Parts(), r.Session())
 		}
 		r.SetPrev(99)
@@ -48,6 +48,23 @@ func TestRecordFields(t *testing.T) {
 	a.Close()
 	if got := offheap.InUse(); got != start {
 		t.Fatalf("offheap.InUse %d after Close, want %d", got, start)
+	}
+}
+
+func TestKeyAfterLongVarints(t *testing.T) {
+	a := NewArena()
+	defer a.Close()
+	ap := a.NewAppender()
+	for _, session := range []event.SessionID{0, 127, 128, 1 << 40, 1<<64 - 1} {
+		for _, n := range []int{1, 127, 128, 16383, 16384, event.MaxKeyBytes} {
+			key, value := bytes.Repeat([]byte("k"), n), []byte("v")
+			p := ap.Reserve(event.PayloadSize(session, key, value, nil))
+			r := a.Record(p)
+			event.AppendPayload(r.Payload()[:0], session, key, value, nil)
+			if !bytes.Equal(r.Key(), key) || string(r.Value()) != "v" || r.Session() != session {
+				t.Fatalf("session %d, key of %d bytes: got key of %d, value %q", session, n, len(r.Key()), r.Value())
+			}
+		}
 	}
 }
 

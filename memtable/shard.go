@@ -1,0 +1,164 @@
+package memtable
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/dyngodb/dyngo/internal/offheap"
+	"github.com/dyngodb/dyngo/internal/tail"
+)
+
+const (
+	growFast    = 8 << 10 // slots up to which a table grows fourfold, so that few records are read again
+	drainStep   = 24      // old slots that an insert moves
+	drainBatch  = 256     // old slots that the grower moves under one hold of the lock
+	prepareFrom = 512     // slots from which the next table is made ready in the background
+)
+
+// state is what readers of a shard see. It is immutable.
+type state struct {
+	cur     slots // takes the writes
+	old     slots // drains into cur, no table most of the time; never written
+	pending bool  // recovery has left records for the shard
+}
+
+// noState is the state of a shard without keys.
+var noState = state{cur: slots{base: unsafe.Pointer(&noSlots), mask: uint64(len(noSlots) - 1)}}
+
+// shard is the writer's side of a shard.
+type shard struct {
+	mu sync.Mutex // guards the fields below, writes to the slots and to the links of records, and Table.states
+
+	used    int    // slots taken in cur
+	drained uint64 // old slots already looked at
+	keys    int    // distinct keys
+	asked   bool   // the grower was asked to make the next table ready
+	ready   []byte // the next table, or nil
+	taken   int64  // records inserted since the beginning
+
+	pending     posList
+	pendingDone int    // words of pending already inserted
+	sink        uint64 // keeps the touching loads of drainLocked alive
+
+	_ [128]byte // shards don't share cache lines
+}
+
+// Insert makes the record at p, which is filled, the newest version of its key, whose hash is h. Its LSN must be larger
+// than that of the version before. When Insert has returned, Get and Scan with max ≥ its LSN see it. The caller holds
+// the shard's lock.
+func (t *Table) Insert(h uint64, p tail.Pos) {
+	i := int(h >> (64 - shardBits))
+	t.insertLocked(i, &t.shards[i], h, p)
+}
+
+func (t *Table) insertLocked(i int, s *shard, h uint64, p tail.Pos) {
+	st := t.states[i].Load()
+	r := t.arena.Record(p)
+	ds, key := r.Dataset(), r.Key()
+	at, head := st.cur.locate(t.arena, h, ds, key)
+	isNew := head == 0 // in cur
+	if isNew {
+		if st.old.mask != 0 {
+			head = st.old.find(t.arena, h, ds, key)
+		}
+		if s.used >= st.cur.limit() {
+			st = t.growLocked(i, s)
+			at, _ = st.cur.locate(t.arena, h, ds, key)
+		}
+		s.used++
+	}
+	r.Link(head, tail.LinkIndexed)
+	s.taken++
+	if head == 0 {
+		s.keys++
+		atomic.StoreUint64(at, tagOf(h)|uint64(p))
+		t.order.add(ds, p)
+	} else {
+		before := t.arena.Record(head)
+		if before.LSN() >= r.LSN() {
+			panic(fmt.Sprintf("dyngo: bug: memtable: LSN %d of dataset %d is inserted after %d of the same key",
+				r.LSN(), ds, before.LSN()))
+		}
+		// The slot before the mark: whoever sees the mark finds the new version through the slot.
+		atomic.StoreUint64(at, tagOf(h)|uint64(p))
+		before.AddLinks(tail.LinkSuperseded)
+	}
+	if st.old.mask != 0 {
+		t.drainLocked(i, s, drainStep)
+	} else if isNew && !s.asked && s.used > st.cur.count()*5/8 && st.cur.count() >= prepareFrom {
+		s.asked = true
+		t.grower.ask(i)
+	}
+}
+
+// growLocked replaces cur by an empty table that takes the writes from now on; cur becomes old and drains.
+func (t *Table) growLocked(i int, s *shard) *state {
+	st := t.states[i].Load()
+	if st.old.mask != 0 { // each insert drains more slots than it fills, so old is empty long before cur is full
+		t.drainLocked(i, s, st.old.count())
+		st = t.states[i].Load()
+	}
+	b := s.ready
+	if size := nextSize(st.cur); len(b) != size {
+		offheap.Free(b)
+		b = offheap.Alloc(size)
+	}
+	s.ready, s.asked = nil, false
+	next := &state{cur: makeSlots(b), pending: st.pending}
+	if s.used > 0 {
+		next.old = st.cur
+	}
+	s.used, s.drained = 0, 0
+	t.states[i].Store(next)
+	if next.old.count() >= prepareFrom {
+		t.grower.ask(i)
+	}
+	return next
+}
+
+// nextSize returns the bytes of the table that follows s.
+func nextSize(s slots) int {
+	switch n := s.count(); {
+	case n < minSlots:
+		return minSlots * slotBytes
+	case n <= growFast:
+		return 4 * n * slotBytes
+	default:
+		return 2 * n * slotBytes
+	}
+}
+
+// drainLocked moves the next n slots of old into cur: a key that cur has already is passed over, and old is not
+// written. With the last slot the old table is retired.
+func (t *Table) drainLocked(i int, s *shard, n int) {
+	st := t.states[i].Load()
+	end := min(s.drained+uint64(n), uint64(st.old.count()))
+	for s.drained < end {
+		step := min(s.drained+16, end)
+		// First touch the records, so that the cache misses overlap, then hash their keys.
+		for j := s.drained; j < step; j++ {
+			if w := atomic.LoadUint64(st.old.at(j)); w != 0 {
+				s.sink += uint64(t.arena.Record(tail.Pos(w & posMask)).LSN())
+			}
+		}
+		for ; s.drained < step; s.drained++ {
+			w := atomic.LoadUint64(st.old.at(s.drained))
+			if w == 0 {
+				continue
+			}
+			r := t.arena.Record(tail.Pos(w & posMask))
+			ds, key := r.Dataset(), r.Key()
+			at, p := st.cur.locate(t.arena, t.Hash(ds, key), ds, key)
+			if p == 0 {
+				s.used++
+				atomic.StoreUint64(at, w)
+			}
+		}
+	}
+	if s.drained == uint64(st.old.count()) {
+		t.states[i].Store(&state{cur: st.cur, pending: st.pending})
+		t.retireTable(st.old)
+	}
+}

@@ -1,0 +1,118 @@
+package memtable
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/offheap"
+	"github.com/dyngodb/dyngo/internal/tail"
+)
+
+const (
+	slotBytes = 8
+	minSlots  = 64
+
+	posMask = 1<<48 - 1
+	tagMask = ^uint64(posMask)
+)
+
+// slots is an open-addressing hash table with linear probing. A slot is 0 (empty), or tag<<48 | Pos of the newest
+// version of a key. A slot never becomes empty again and never changes its key: that is what readers rely on.
+//
+// Of the 64 bits of a hash the top 8 choose the shard, the next 16 are the tag, the lower ones the home slot.
+type slots struct {
+	base unsafe.Pointer // of mask+1 slots
+	mask uint64         // 0 stands for no table
+}
+
+// noSlots is what a shard without keys points to: two empty slots that are never written.
+var noSlots [2]uint64
+
+func tagOf(h uint64) uint64 { return h << shardBits & tagMask }
+
+func makeSlots(b []byte) slots {
+	return slots{base: unsafe.Pointer(unsafe.SliceData(b)), mask: uint64(len(b)/slotBytes) - 1}
+}
+
+func (s slots) at(i uint64) *uint64 { return (*uint64)(unsafe.Add(s.base, (i&s.mask)*slotBytes)) }
+
+func (s slots) count() int { return int(s.mask) + 1 }
+
+// limit is the number of keys at which a table of this size is replaced; none go into noSlots.
+func (s slots) limit() int {
+	if s.mask < minSlots-1 {
+		return 0
+	}
+	return s.count() * 3 / 4
+}
+
+// find returns the place of the key's newest version, 0 if the table does not have the key.
+func (s slots) find(a *tail.Arena, h uint64, ds event.DatasetID, key []byte) tail.Pos {
+	tag := tagOf(h)
+	for i := h; ; i++ {
+		w := atomic.LoadUint64(s.at(i))
+		if w == 0 {
+			return 0
+		}
+		if (w^tag)>>48 == 0 {
+			p := tail.Pos(w & posMask)
+			r := a.Record(p)
+			if r.Dataset() == ds && string(r.Key()) == string(key) {
+				return p
+			}
+		}
+	}
+}
+
+// locate is find for a writer: it returns the key's slot and what is in it, or the empty slot where the key would go.
+func (s slots) locate(a *tail.Arena, h uint64, ds event.DatasetID, key []byte) (*uint64, tail.Pos) {
+	tag := tagOf(h)
+	for i := h; ; i++ {
+		at := s.at(i)
+		w := atomic.LoadUint64(at)
+		if w == 0 {
+			return at, 0
+		}
+		if (w^tag)>>48 == 0 {
+			p := tail.Pos(w & posMask)
+			r := a.Record(p)
+			if r.Dataset() == ds && string(r.Key()) == string(key) {
+				return at, p
+			}
+		}
+	}
+}
+
+// findLSN looks through the chains of all keys that may have the hash: an LSN belongs to one event only.
+func (s slots) findLSN(a *tail.Arena, h uint64, ds event.DatasetID, lsn event.LSN) (tail.Record, bool) {
+	tag := tagOf(h)
+	for i := h; ; i++ {
+		w := atomic.LoadUint64(s.at(i))
+		if w == 0 {
+			return tail.Record{}, false
+		}
+		if (w^tag)>>48 != 0 {
+			continue
+		}
+		for p := tail.Pos(w & posMask); p != 0; {
+			r := a.Record(p)
+			if r.Dataset() != ds || r.LSN() < lsn {
+				break
+			}
+			if r.LSN() == lsn {
+				return r, true
+			}
+			p = r.Prev()
+		}
+	}
+}
+
+// retireTable frees the table's memory once its readers have left.
+func (t *Table) retireTable(s slots) {
+	if s.mask == 0 || s.base == noState.cur.base {
+		return
+	}
+	b := unsafe.Slice((*byte)(s.base), offheap.Size(s.count()*slotBytes))
+	t.domain.Retire(func() { offheap.Free(b) })
+}
