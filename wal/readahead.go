@@ -7,24 +7,31 @@ import (
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
-// readAheadBytes is how much is read at a time. While one such block is looked at, the next is being read.
-const readAheadBytes = 1 << 20
+const (
+	// readAheadBytes is how much is read at a time. While one such block is looked at, the next is being read.
+	readAheadBytes = 1 << 20
+
+	// blockSlack is room in front of each block for what is left of the block before, so that a frame across two blocks
+	// becomes contiguous by a small copy. Longer frames are gathered in memory of their own.
+	blockSlack = 64 << 10
+)
 
 // readAhead reads a file front to back in large blocks, one block ahead of its user. At most one goroutine is at work;
-// stop waits for it.
+// stop waits for it. It holds two blocks, and the longest frame met if that is longer than blockSlack.
 type readAhead struct {
 	file   vfs.File
 	size   int64      // of the file; shrinks if the file does
-	window []byte     // bytes of the file from base on
+	window []byte     // bytes of the file from base on; in block or in big
 	base   int64      // of the window
-	block  []byte     // memory that the window lies in
-	spare  []byte     // memory of the block before, nil while a read is filling it
+	block  []byte     // memory that the window lies in, nil if that is big
+	big    []byte     // memory for long frames
+	free   [][]byte   // blocks not in use
 	ahead  chan block // result of the read in flight, nil if there is none
 	next   int64      // where the read in flight begins, or the next one will
 }
 
 type block struct {
-	mem []byte // slack in front, then the bytes read
+	mem []byte // blockSlack bytes of room, then the bytes read
 	n   int
 	err error
 }
@@ -35,29 +42,22 @@ func newReadAhead(file vfs.File, size, from int64) *readAhead {
 	return r
 }
 
-// blockSlack is room in front of each block for what is left of the block before, so that a frame across two blocks
-// becomes contiguous by a small copy.
-const blockSlack = 64 << 10
-
 func (r *readAhead) start() {
 	n := min(readAheadBytes, r.size-r.next)
 	if n <= 0 {
 		r.ahead = nil
 		return
 	}
-	mem := r.spare
-	r.spare = nil
-	if mem == nil {
+	var mem []byte
+	if last := len(r.free) - 1; last >= 0 {
+		mem, r.free = r.free[last][:blockSlack+n], r.free[:last]
+	} else {
 		mem = make([]byte, blockSlack+n)
 	}
-	mem = mem[:blockSlack+n]
 	ch, file, at := make(chan block, 1), r.file, r.next
 	r.ahead = ch
 	go func() {
-		n, err := file.ReadAt(mem[blockSlack:], at)
-		if n == len(mem)-blockSlack || err == io.EOF {
-			err = nil
-		}
+		n, err := readUpTo(file, mem[blockSlack:], at)
 		ch <- block{mem: mem, n: n, err: err}
 	}()
 }
@@ -67,7 +67,13 @@ func (r *readAhead) start() {
 func (r *readAhead) at(off, n int64) ([]byte, error) {
 	n = max(0, min(n, r.size-off))
 	for off+n > r.base+int64(len(r.window)) {
-		if err := r.advance(off); err != nil {
+		var err error
+		if n > blockSlack {
+			err = r.gather(off, n)
+		} else {
+			err = r.advance(off)
+		}
+		if err != nil {
 			return nil, err
 		}
 		n = max(0, min(n, r.size-off))
@@ -78,36 +84,69 @@ func (r *readAhead) at(off, n int64) ([]byte, error) {
 	return r.window[off-r.base : off-r.base+n], nil
 }
 
-// advance appends the block that was read ahead to what the window holds from keep on.
+// advance makes the block that was read ahead the window, with what the old one holds from keep on, at most blockSlack
+// bytes, in front.
 func (r *readAhead) advance(keep int64) error {
-	b := <-r.ahead
-	r.ahead = nil
-	if b.err != nil {
-		return b.err
-	}
-	if b.n < len(b.mem)-blockSlack { // a writer has just cut off the zeros that it had written ahead
-		r.size = r.next + int64(b.n)
+	b, err := r.take()
+	if err != nil {
+		return err
 	}
 	rest := r.window[min(keep-r.base, int64(len(r.window))):]
-	begin := r.base + int64(len(r.window)) - int64(len(rest))
-	if len(rest) <= blockSlack {
-		copy(b.mem[blockSlack-len(rest):], rest)
-		r.spare = r.block
-		r.block = b.mem
-		r.window = b.mem[blockSlack-len(rest) : blockSlack+b.n]
-	} else {
-		// A frame longer than the slack: gather it in memory of its own, which grows by doubling.
-		if begin != r.base || cap(r.window)-len(r.window) < b.n || r.block != nil {
-			r.window = append(make([]byte, 0, 2*(len(rest)+b.n)), rest...)
-			r.block = nil
-		}
-		r.window = append(r.window, b.mem[blockSlack:blockSlack+b.n]...)
-		r.spare = b.mem
+	r.base += int64(len(r.window) - len(rest))
+	copy(b.mem[blockSlack-len(rest):], rest)
+	if r.block != nil {
+		r.free = append(r.free, r.block)
 	}
-	r.base = begin
+	r.block, r.window = b.mem, b.mem[blockSlack-len(rest):blockSlack+b.n]
 	r.next += int64(b.n)
 	r.start()
 	return nil
+}
+
+// gather makes the window hold at least n bytes from off on, which is in the window or at its end: first what the window
+// holds, then the block that was read ahead, then what is still missing, straight from the file.
+func (r *readAhead) gather(off, n int64) error {
+	b, err := r.take()
+	if err != nil {
+		return err
+	}
+	rest := r.window[off-r.base:]
+	have := int64(len(rest) + b.n)
+	to := r.big
+	if need := max(n, have); int64(cap(to)) < need {
+		to = make([]byte, need+need/4)
+	}
+	to = to[:max(n, have)]
+	copy(to, rest) // may move bytes within big
+	copy(to[len(rest):], b.mem[blockSlack:blockSlack+b.n])
+	if have < n && off+have < r.size {
+		got, err := readUpTo(r.file, to[have:n], off+have)
+		if err != nil {
+			return err
+		}
+		have += int64(got)
+		if have < n {
+			r.size = off + have
+		}
+	}
+	r.free = append(r.free, b.mem)
+	if r.block != nil {
+		r.free = append(r.free, r.block)
+	}
+	r.big, r.block, r.window, r.base = to, nil, to[:have], off
+	r.next = off + have
+	r.start()
+	return nil
+}
+
+// take waits for the block that was read ahead.
+func (r *readAhead) take() (block, error) {
+	b := <-r.ahead
+	r.ahead = nil
+	if b.err == nil && b.n < len(b.mem)-blockSlack { // a writer has just cut off the zeros that it had written ahead
+		r.size = r.next + int64(b.n)
+	}
+	return b, b.err
 }
 
 // stop waits for the read in flight.
@@ -118,14 +157,20 @@ func (r *readAhead) stop() {
 	}
 }
 
+// readUpTo reads b, or less where the file ends.
+func readUpTo(f io.ReaderAt, b []byte, off int64) (int, error) {
+	n, err := f.ReadAt(b, off)
+	if n == len(b) || err == io.EOF {
+		err = nil
+	}
+	return n, err
+}
+
 // readFull reads all of b. A file that ends before gives io.ErrUnexpectedEOF.
 func readFull(f io.ReaderAt, b []byte, off int64) (int, error) {
-	n, err := f.ReadAt(b, off)
-	if n == len(b) {
-		return n, nil
+	n, err := readUpTo(f, b, off)
+	if err == nil && n < len(b) {
+		err = fmt.Errorf("read %d bytes at %d: %w", len(b), off, io.ErrUnexpectedEOF)
 	}
-	if err == io.EOF || err == nil {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, fmt.Errorf("read %d bytes at %d: %w", len(b), off, err)
+	return n, err
 }
