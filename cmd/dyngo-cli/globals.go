@@ -21,10 +21,10 @@ var formats = []string{"table", "json", "jsonl", "csv", "raw"}
 
 // addGlobals declares the persistent flags.
 func addGlobals(flags *pflag.FlagSet) {
-	flags.StringP("dir", "d", defaultDir(), "directory of the store (or DYNGO_DIR)")
-	flags.StringP("output", "o", "", "format: "+strings.Join(formats, ", ")+
+	flags.StringP("dir", "d", defaultDir(), "`directory` of the store (or DYNGO_DIR)")
+	flags.StringP("output", "o", "", "`format`: "+strings.Join(formats, ", ")+
 		" (default table on a terminal, jsonl elsewhere)")
-	flags.String("progress", "auto", "progress on stderr: auto, json, none")
+	flags.String("progress", "auto", "progress `mode` on stderr: auto, json, none")
 	flags.Bool("no-color", false, "no colour on a terminal (or NO_COLOR)")
 }
 

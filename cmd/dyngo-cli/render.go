@@ -30,6 +30,7 @@ type (
 	valueCell []byte // a stored value: the JSON itself, a string or {"$b64"}
 	byteCell  int64  // a number of bytes: 1.5 MiB in tables
 	countCell int64  // a number of things: 1,234,567 in tables
+	nsCell    int64  // nanoseconds: 1.5ms in tables
 )
 
 // shape is how many rows a command gives.
@@ -431,6 +432,8 @@ func humanCell(cell any) string {
 		return formatBytes(int64(c))
 	case countCell:
 		return formatCount(int64(c))
+	case nsCell:
+		return time.Duration(c).Round(roundTo(int64(c))).String()
 	case float64:
 		switch {
 		case math.Abs(c) >= 1000:
@@ -448,6 +451,15 @@ func humanCell(cell any) string {
 		return c.UTC().Format("2006-01-02 15:04:05.000Z")
 	}
 	return plainCell(cell)
+}
+
+// roundTo is a unit that leaves ns three or four digits.
+func roundTo(ns int64) time.Duration {
+	unit := int64(1)
+	for ns/unit >= 10_000 {
+		unit *= 10
+	}
+	return time.Duration(unit)
 }
 
 func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dyngodb/dyngo"
+)
+
+func newDatasetsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "datasets",
+		Short: "List, create and drop datasets",
+		Example: `  dyngo-cli datasets
+  dyngo-cli datasets create telemetry --consistency causal --compression s2
+  dyngo-cli datasets drop telemetry --yes`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return listDatasets(cmd) },
+	}
+	cmd.AddCommand(newDatasetsCreateCommand(), newDatasetsDropCommand())
+	return cmd
+}
+
+func datasetColumns() []column {
+	return []column{
+		{name: "name"}, {name: "keys"}, {name: "consistency"}, {name: "compression"}, {name: "ttl"},
+		{name: "large_value", title: "LARGE FROM"}, {name: "created_lsn", detail: true}, {name: "id", detail: true},
+	}
+}
+
+func rowDataset(r *renderer, info dyngo.DatasetInfo, keys int) error {
+	var ttl any
+	if info.Options.TTL > 0 {
+		ttl = info.Options.TTL
+	}
+	return r.Row(info.Name, countCell(keys), info.Options.Consistency.String(), info.Options.Compression.String(),
+		ttl, byteCell(info.Options.LargeValue), info.Created, info.ID)
+}
+
+func listDatasets(cmd *cobra.Command) (err error) {
+	db, err := openRead(cmd)
+	if err != nil {
+		return err
+	}
+	defer closeStore(db, &err)
+	r := newRenderer(cmd, manyRows, datasetColumns()...)
+	for _, info := range db.Datasets() {
+		ds, err := db.Dataset(info.Name)
+		if err != nil {
+			return err
+		}
+		n := 0
+		for _, err := range ds.Scan(dyngo.Range{KeysOnly: true}) {
+			if err != nil {
+				return flushed(r, err)
+			}
+			if n++; n&1023 == 0 && cmd.Context().Err() != nil {
+				return cmd.Context().Err()
+			}
+		}
+		if err := rowDataset(r, info, n); err != nil {
+			return err
+		}
+	}
+	return r.Close()
+}
+
+func newDatasetsCreateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Create a dataset with options",
+		Long: `Create a dataset. Its options can't be changed later. One that exists with the
+same options is left alone, with others the exit code is 7.`,
+		Example: `  dyngo-cli datasets create scores
+  dyngo-cli datasets create telemetry --consistency causal --ttl 720h`,
+		Args: exactArgs("NAME"),
+	}
+	f := cmd.Flags()
+	consistency := f.String("consistency", "strong", "strong, causal or eventual")
+	compression := f.String("compression", "off", "of values: off, s2 or zstd")
+	ttl := f.Duration("ttl", 0, "time to live of values, such as 24h; 0 = for ever")
+	large := f.Int("large-value", 0, "bytes from which a value leaves memory (0 = 8192)")
+	mustCompleteFlag(cmd, "consistency", "strong", "causal", "eventual")
+	mustCompleteFlag(cmd, "compression", "off", "s2", "zstd")
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		o := dyngo.DatasetOptions{TTL: *ttl, LargeValue: *large}
+		if o.Consistency, err = oneOf("consistency", *consistency, dyngo.Strong, dyngo.Causal, dyngo.Eventual); err != nil {
+			return err
+		}
+		if o.Compression, err = oneOf("compression", *compression, dyngo.NoCompression, dyngo.S2, dyngo.Zstd); err != nil {
+			return err
+		}
+		return createAndShow(cmd, args[0], &o)
+	}
+	return cmd
+}
+
+// oneOf finds the value whose name the flag has.
+func oneOf[T fmt.Stringer](flag, name string, values ...T) (T, error) {
+	var names []string
+	for _, v := range values {
+		if v.String() == name {
+			return v, nil
+		}
+		names = append(names, v.String())
+	}
+	var none T
+	return none, usage("one of: "+strings.Join(names, ", "), "--%s: unknown %q", flag, name)
+}
+
+func createAndShow(cmd *cobra.Command, name string, o *dyngo.DatasetOptions) (err error) {
+	db, err := openWrite(cmd)
+	if err != nil {
+		return err
+	}
+	defer closeStore(db, &err)
+	if _, err := db.CreateDataset(name, o); err != nil {
+		return err
+	}
+	r := newRenderer(cmd, oneRow, column{name: "name"}, column{name: "consistency"},
+		column{name: "compression"}, column{name: "ttl"}, column{name: "lsn"})
+	for _, info := range db.Datasets() {
+		if info.Name == name {
+			var ttl any
+			if info.Options.TTL > time.Duration(0) {
+				ttl = info.Options.TTL
+			}
+			err := r.Row(name, info.Options.Consistency.String(), info.Options.Compression.String(), ttl, info.Created)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return r.Close()
+}
+
+func newDatasetsDropCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "drop NAME",
+		Short: "Drop a dataset with all its keys",
+		Long: `Drop a dataset with all its keys. Its events stay in the log.
+On a terminal the command asks first; elsewhere it needs --yes.`,
+		Example: `  dyngo-cli datasets drop telemetry --dry-run
+  dyngo-cli datasets drop telemetry --yes`,
+		Args: exactArgs("NAME"),
+	}
+	yes := cmd.Flags().Bool("yes", false, "don't ask")
+	dryRun := cmd.Flags().Bool("dry-run", false, "only say what would go")
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		if err := checkStore(globalsOf(cmd).dir); err != nil {
+			return err
+		}
+		open := func() (*dyngo.DB, error) { return openWrite(cmd) }
+		if *dryRun {
+			open = func() (*dyngo.DB, error) { return openRead(cmd) }
+		}
+		db, err := open()
+		if err != nil {
+			return err
+		}
+		defer closeStore(db, &err)
+		ds, err := readDataset(cmd, db, args[0])
+		if err != nil {
+			return err
+		}
+		return dropDataset(cmd, db, ds, *yes, *dryRun)
+	}
+	return cmd
+}
+
+func dropDataset(cmd *cobra.Command, db *dyngo.DB, ds *dyngo.Dataset, yes, dryRun bool) error {
+	n := 0
+	for _, err := range ds.Scan(dyngo.Range{KeysOnly: true}) {
+		if err != nil {
+			return err
+		}
+		n++
+	}
+	r := newRenderer(cmd, oneRow, column{name: "name"}, column{name: "keys"}, column{name: "lsn"})
+	if dryRun {
+		fmt.Fprintf(cmd.ErrOrStderr(), "dataset %q with %s would be dropped, nothing was changed\n", ds.Name(), countKeys(n))
+		if err := r.Row(ds.Name(), countCell(n), nil); err != nil {
+			return err
+		}
+		return r.Close()
+	}
+	if err := confirm(cmd, yes, fmt.Sprintf("Drop dataset %q with %s", ds.Name(), countKeys(n))); err != nil {
+		return err
+	}
+	lsn, err := db.DropDataset(ds.Name())
+	if err != nil {
+		return err
+	}
+	if err := r.Row(ds.Name(), countCell(n), lsn); err != nil {
+		return err
+	}
+	return r.Close()
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dyngodb/dyngo"
+)
+
+func newDelCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "del DATASET KEY | DATASET --prefix PREFIX",
+		Short: "Delete a key, or all keys with a prefix",
+		Long: `Delete a key, or all keys with a prefix.
+
+Deleting what is absent is no error. --prefix asks before it deletes on a
+terminal and needs --yes elsewhere; --dry-run only lists what would go.`,
+		Example: `  dyngo-cli del scores alice --reason "left the team"
+  dyngo-cli del sessions --prefix 2024- --dry-run
+  dyngo-cli del sessions --prefix 2024- --yes`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("prefix") {
+				if len(args) == 2 {
+					return usage("", "del: a KEY and --prefix exclude each other")
+				}
+				return exactArgs("DATASET")(cmd, args)
+			}
+			if len(args) == 1 {
+				return usage("dyngo-cli del "+shellQuote(args[0])+" KEY", "del: KEY or --prefix is missing")
+			}
+			return exactArgs("DATASET", "KEY")(cmd, args)
+		},
+	}
+	prefix := cmd.Flags().String("prefix", "", "delete all keys that begin with this; '' is every key")
+	yes := cmd.Flags().Bool("yes", false, "don't ask")
+	dryRun := cmd.Flags().Bool("dry-run", false, "only list the keys that would be deleted")
+	escaped := addEscaped(cmd)
+	why := addWhy(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		d := delRequest{dataset: args[0], options: why(), yes: *yes}
+		var err error
+		if len(args) == 2 {
+			d.key, err = parseKey("KEY", args[1], *escaped)
+		} else {
+			d.prefix, err = parseBytes("--prefix", *prefix, *escaped)
+		}
+		if err != nil {
+			return err
+		}
+		if *dryRun {
+			return d.list(cmd)
+		}
+		return d.run(cmd)
+	}
+	return cmd
+}
+
+// delRequest is one del as the command line gave it.
+type delRequest struct {
+	dataset string
+	key     []byte // nil: all keys with prefix
+	prefix  []byte
+	options dyngo.WriteOptions
+	yes     bool
+}
+
+// keys is the range of keys that the request is about.
+func (d *delRequest) keys() dyngo.Range {
+	r := dyngo.Prefix(d.prefix)
+	if d.key != nil {
+		r = dyngo.Range{From: d.key, To: append(append([]byte(nil), d.key...), 0)}
+	}
+	r.KeysOnly = true
+	return r
+}
+
+// list prints the keys that would go, from a read-only open.
+func (d *delRequest) list(cmd *cobra.Command) (err error) {
+	r := newRenderer(cmd, manyRows, kvColumns(true)...)
+	n := 0
+	if storeExists(globalsOf(cmd).dir) {
+		db, err := openRead(cmd)
+		if err != nil {
+			return err
+		}
+		defer closeStore(db, &err)
+		ds, err := db.Dataset(d.dataset)
+		if err != nil && !errors.Is(err, dyngo.ErrNoDataset) {
+			return err
+		}
+		if err == nil {
+			for kv, err := range ds.Scan(d.keys()) {
+				if err != nil {
+					return flushed(r, err)
+				}
+				if err := rowKV(r, kv, true); err != nil {
+					return err
+				}
+				n++
+			}
+		}
+	}
+	if err := r.Close(); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s would be deleted from %q, nothing was changed\n", countKeys(n), d.dataset)
+	return nil
+}
+
+func (d *delRequest) run(cmd *cobra.Command) (err error) {
+	r := newRenderer(cmd, oneRow, d.columns()...)
+	nothing := func(what string) error {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing to delete\n", what)
+		return nil
+	}
+	dir := globalsOf(cmd).dir
+	if !storeExists(dir) {
+		return nothing("no store in " + dir) // a typo must not leave an empty store behind
+	}
+	db, err := openWrite(cmd)
+	if err != nil {
+		return err
+	}
+	defer closeStore(db, &err)
+	ds, err := db.Dataset(d.dataset)
+	if errors.Is(err, dyngo.ErrNoDataset) {
+		return nothing(fmt.Sprintf("no dataset %q in %s", d.dataset, dir))
+	}
+	if err != nil {
+		return err
+	}
+	d.options.Ack = dyngo.AckDurable
+	if d.key != nil {
+		existed, err := ds.Has(d.key)
+		if err != nil {
+			return err
+		}
+		lsn, err := ds.DeleteWith(d.key, d.options)
+		if err != nil {
+			return err
+		}
+		if err := r.Row(d.dataset, keyCell(d.key), existed, lsn); err != nil {
+			return err
+		}
+		return r.Close()
+	}
+	return d.deletePrefix(cmd, db, ds, r)
+}
+
+func (d *delRequest) columns() []column {
+	if d.key != nil {
+		return []column{{name: "dataset"}, {name: "key"}, {name: "existed"}, {name: "lsn"}}
+	}
+	return []column{{name: "dataset"}, {name: "prefix"}, {name: "deleted"}, {name: "lsn"}}
+}
+
+func (d *delRequest) deletePrefix(cmd *cobra.Command, db *dyngo.DB, ds *dyngo.Dataset, r *renderer) error {
+	n := 0
+	for _, err := range ds.Scan(d.keys()) {
+		if err != nil {
+			return err
+		}
+		if n++; n&1023 == 0 && cmd.Context().Err() != nil {
+			return cmd.Context().Err()
+		}
+	}
+	if n == 0 {
+		if err := r.Row(d.dataset, keyCell(d.prefix), countCell(0), nil); err != nil {
+			return err
+		}
+		return r.Close()
+	}
+	question := fmt.Sprintf("Delete %s from %q", countKeys(n), d.dataset)
+	if err := confirm(cmd, d.yes, question); err != nil {
+		return err
+	}
+	b := db.NewBatch()
+	rng := d.keys()
+	b.DeleteRange(ds, rng.From, rng.To)
+	lsn, err := b.CommitWith(d.options)
+	if err != nil {
+		return err
+	}
+	if err := r.Row(d.dataset, keyCell(d.prefix), countCell(n), lsn); err != nil {
+		return err
+	}
+	return r.Close()
+}
+
+func countKeys(n int) string {
+	if n == 1 {
+		return "1 key"
+	}
+	return formatCount(int64(n)) + " keys"
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"syscall"
+)
+
+// Exit codes. They are part of the command's interface: never renumber.
+const (
+	exitOK          = 0
+	exitFailure     = 1   // anything without a code of its own; also rows that a load could not take
+	exitUsage       = 2   // unknown command or flag, wrong arguments
+	exitNotFound    = 3   // no such key, dataset or store
+	exitDenied      = 4   // the file system or the store says no
+	exitUnavailable = 5   // another process has the store open, or it takes no writes now
+	exitCorrupt     = 6   // damaged bytes, or a verification that failed
+	exitConflict    = 7   // a condition of the write did not hold
+	exitInterrupted = 130 // ^C
+)
+
+// cliError is an error with the code to exit with and advice on what to do.
+type cliError struct {
+	code int
+	try  string // one line without the "Try:", may be empty
+	err  error
+}
+
+func (e *cliError) Error() string { return e.err.Error() }
+func (e *cliError) Unwrap() error { return e.err }
+
+// fail makes an error that ends the program with code, advising try.
+func fail(code int, try, format string, args ...any) error {
+	return &cliError{code: code, try: try, err: fmt.Errorf(format, args...)}
+}
+
+// usage makes an error about how the command was called.
+func usage(try, format string, args ...any) error {
+	return fail(exitUsage, try, format, args...)
+}
+
+// errSilent ends the program with code without another word: the command has said what is wrong.
+func errSilent(code int) error { return &cliError{code: code, err: errors.New("")} }
+
+// explain turns any error into what the user sees: the code, what happened, and what to try. dir is
+// the store the command worked on.
+func explain(err error, dir string) (code int, what, try string) {
+	what = strings.TrimPrefix(err.Error(), "dyngo: ")
+	var ce *cliError
+	if errors.As(err, &ce) {
+		return ce.code, what, ce.try
+	}
+	if errors.Is(err, context.Canceled) {
+		return exitInterrupted, "interrupted", ""
+	}
+	if code, what, try, ok := explainEngine(err, what, dir); ok {
+		return code, what, try
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS):
+		return exitDenied, what, fmt.Sprintf("ls -ld %s, and run as a user who may work there", shellQuote(dir))
+	case errors.Is(err, fs.ErrNotExist):
+		return exitNotFound, what, ""
+	case errors.Is(err, syscall.ENOSPC):
+		return exitFailure, what, "free space on the device, then run the command again"
+	}
+	return exitFailure, what, ""
+}
+
+// exitCodeOf is the code that err will end the program with.
+func exitCodeOf(err error) int {
+	code, _, _ := explain(err, "")
+	return code
+}
+
+// report prints what explain says to stderr and returns the code.
+func report(stderr io.Writer, err error, dir string) int {
+	code, what, try := explain(err, dir)
+	if what == "" {
+		return code
+	}
+	fmt.Fprintf(stderr, "dyngo-cli: %s\n", what)
+	if try != "" {
+		fmt.Fprintf(stderr, "Try: %s\n", try)
+	}
+	return code
+}

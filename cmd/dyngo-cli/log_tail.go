@@ -1,0 +1,216 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+func newLogTailCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "tail",
+		Short: "Print the newest events, and follow the log",
+		Long: `Print the newest events of the log. With --follow go on with each event as soon
+as it is durable, whichever process writes it, until ^C.`,
+		Example: `  dyngo-cli log tail -n 20
+  dyngo-cli log tail --follow --dataset scores`,
+		Args: noArgs,
+	}
+	n := cmd.Flags().IntP("lines", "n", 10, "how many events to begin with")
+	follow := cmd.Flags().BoolP("follow", "f", false, "wait for more events")
+	long := cmd.Flags().BoolP("long", "l", false, "all columns in tables too")
+	filter := addLogFilter(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *n < 0 || *n > maxTailLines {
+			return usage("dyngo-cli log cat for all events", "--lines is %d: allowed are 0 to %d", *n, maxTailLines)
+		}
+		fl, err := filter()
+		if err != nil {
+			return err
+		}
+		dir, err := walDir(cmd)
+		if err != nil {
+			return err
+		}
+		t := logTail{cmd: cmd, dir: dir, filter: fl, follow: *follow, r: newRenderer(cmd, manyRows, logColumns()...)}
+		t.r.detail = *long
+		return t.run(*n)
+	}
+	return cmd
+}
+
+// maxTailLines bounds the events that tail keeps in memory.
+const maxTailLines = 100_000
+
+// logTail prints the end of a log.
+type logTail struct {
+	cmd    *cobra.Command
+	dir    string // of the log files
+	filter logFilter
+	follow bool
+	r      *renderer
+
+	shown event.LSN // the scan for the first rows saw the log up to here
+	file  uint64    // that the log ended in
+}
+
+func (t *logTail) run(n int) error {
+	files := wal.OpenFiles(vfs.OS, t.dir)
+	defer files.Close()
+	rows, err := t.last(files, n)
+	for _, cells := range rows {
+		if err := t.r.Row(cells...); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return flushed(t.r, err)
+	}
+	if !t.follow {
+		return t.r.Close()
+	}
+	if err := t.r.Flush(); err != nil {
+		return err
+	}
+	if n == 0 {
+		fmt.Fprintf(t.cmd.ErrOrStderr(), "waiting for events after LSN %d, ^C ends it\n", t.shown)
+	}
+	return t.more(files)
+}
+
+// last returns the rows of the newest n events. It reads files from the newest back until there are
+// enough: each can be read alone.
+func (t *logTail) last(files *wal.Files, n int) ([][]any, error) {
+	infos, err := wal.ListFiles(vfs.OS, t.dir)
+	if err != nil {
+		return nil, err
+	}
+	var rows [][]any
+	for i := len(infos) - 1; i >= 0; i-- {
+		newest := i == len(infos)-1
+		if !newest && len(rows) >= n {
+			break
+		}
+		more, tail, err := t.lastOf(files, infos[i].Seq, newest, n-len(rows))
+		rows = append(more, rows...)
+		if newest {
+			t.file, t.shown = tail.File, tail.NextLSN-min(tail.NextLSN, 1)
+			if t.follow {
+				t.shown = tail.DurableLSN // the rest is shown once it is durable
+			}
+		}
+		if err != nil {
+			return rows, err
+		}
+	}
+	return rows, nil
+}
+
+// lastOf returns the rows of the newest n events of one file. The newest file is read on into
+// files that were begun meanwhile.
+func (t *logTail) lastOf(files *wal.Files, seq uint64, newest bool, n int) ([][]any, wal.Tail, error) {
+	sc, err := wal.NewScanner(vfs.OS, t.dir, wal.ScanOptions{ReadOnly: true, FromFile: seq, Only: !newest})
+	if err != nil {
+		return nil, wal.Tail{}, err
+	}
+	defer sc.Close()
+	v := newLogView(files, t.filter)
+	var ring [][]any
+	next := 0 // in ring
+	keep := func(cells []any) error {
+		cells = ownCells(cells)
+		switch {
+		case n <= 0:
+		case len(ring) < n:
+			ring = append(ring, cells)
+		default:
+			ring[next] = cells
+			next = (next + 1) % n
+		}
+		return nil
+	}
+	for frames := 1; ; frames++ {
+		f, err := sc.Next()
+		if err == nil {
+			err = v.frame(f, keep)
+		}
+		if err == nil && frames&63 == 0 {
+			err = t.cmd.Context().Err()
+		}
+		if err == nil {
+			continue
+		}
+		rows := append(slices.Clone(ring[next:]), ring[:next]...)
+		tail := sc.Tail()
+		if err == io.EOF {
+			err = nil
+		}
+		if t.follow {
+			rows = slices.DeleteFunc(rows, func(cells []any) bool { return cells[0].(event.LSN) > tail.DurableLSN })
+		}
+		return rows, tail, err
+	}
+}
+
+// ownCells copies what aliases a frame.
+func ownCells(cells []any) []any {
+	cells = slices.Clone(cells)
+	for i, cell := range cells {
+		switch c := cell.(type) {
+		case keyCell:
+			cells[i] = keyCell(append([]byte{}, c...))
+		case valueCell:
+			cells[i] = valueCell(append([]byte{}, c...))
+		}
+	}
+	return cells
+}
+
+// more follows the log. An event is shown when the log says that it is durable: before that, a
+// crash could take it back. That is one commit group or watermark later.
+func (t *logTail) more(files *wal.Files) error {
+	ctx := t.cmd.Context()
+	log, err := wal.Follow(vfs.OS, t.dir, wal.FollowOptions{
+		Clock: clock.NewSystem(), Poll: 50 * time.Millisecond, FromFile: t.file,
+	})
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	v := newLogView(files, t.filter)
+	v.filter.from = t.shown + 1
+	var waiting [][]any
+	for {
+		f, err := log.Next(ctx)
+		if err != nil {
+			return err
+		}
+		shown := 0
+		for ; shown < len(waiting) && waiting[shown][0].(event.LSN) <= f.DurableLSN; shown++ {
+			if err := t.r.Row(waiting[shown]...); err != nil {
+				return err
+			}
+		}
+		if shown > 0 {
+			waiting = slices.Delete(waiting, 0, shown)
+			if err := t.r.Flush(); err != nil {
+				return err
+			}
+		}
+		err = v.frame(f, func(cells []any) error {
+			waiting = append(waiting, ownCells(cells))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+}

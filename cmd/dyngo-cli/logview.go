@@ -1,0 +1,323 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"time"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// A logView turns frames of the log into rows that people can read: with names for the ids of
+// datasets and sessions, and with values in their original form wherever these lie. Frames must
+// come in order from the start of a file, whose dictionary names what lives there.
+type logView struct {
+	files    *wal.Files
+	sessions map[event.SessionID]event.Session
+	datasets map[event.DatasetID]string
+	zstd     *zstd.Decoder // made when needed
+
+	filter logFilter
+}
+
+// logFilter says which events to show.
+type logFilter struct {
+	from, to event.LSN // both included
+	dataset  string    // "" = every one
+	key      []byte    // nil = every one
+	values   bool      // read values that lie apart from their events
+}
+
+func newLogView(files *wal.Files, f logFilter) *logView {
+	if f.to == 0 {
+		f.to = math.MaxInt64
+	}
+	return &logView{
+		files: files, filter: f,
+		sessions: map[event.SessionID]event.Session{}, datasets: map[event.DatasetID]string{},
+	}
+}
+
+// maxShownValue bounds a value that lies apart: a larger one is told by its size only.
+const maxShownValue = 64 << 20
+
+// logColumns are the columns of events.
+func logColumns() []column {
+	return []column{
+		{name: "lsn"}, {name: "time"}, {name: "op"}, {name: "dataset"}, {name: "key"},
+		{name: "to", detail: true}, {name: "value"}, {name: "bytes", detail: true},
+		{name: "actor", detail: true}, {name: "client", detail: true}, {name: "reason", detail: true},
+		{name: "ticket", detail: true}, {name: "expires", detail: true}, {name: "record_time", detail: true},
+		{name: "prev_lsn", detail: true}, {name: "flags", detail: true},
+	}
+}
+
+// frame calls row with the cells of each event of the frame that the filter lets through. The
+// cells are valid during the call.
+func (v *logView) frame(f *wal.Frame, row func(cells []any) error) error {
+	if f.Kind == wal.KindDictionary {
+		return v.dictionary(f)
+	}
+	if f.Kind != wal.KindCommit {
+		return nil
+	}
+	var events iter.Seq2[*event.Event, error]
+	if f.Flags&wal.FrameSpilled != 0 {
+		if f.BaseLSN > v.filter.to || f.BaseLSN+event.LSN(f.Count) <= v.filter.from {
+			return nil // a batch of changes to data gives no names
+		}
+		events = f.SpilledEvents(v.piece)
+	} else {
+		events = f.Events()
+	}
+	for e, err := range events {
+		if err == nil {
+			err = v.learn(e)
+		}
+		if err != nil {
+			return locateIn(err, f.Name, f.Offset)
+		}
+		if !v.wanted(e) {
+			continue
+		}
+		cells, err := v.cells(e)
+		if err != nil {
+			return locateIn(err, f.Name, f.Offset)
+		}
+		if err := row(cells); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// piece reads one piece of a spilled batch.
+func (v *logView) piece(p event.Piece) ([]byte, error) {
+	b := make([]byte, p.StoredLen) // at most 1 MiB
+	return b, v.files.ReadPiece(b, wal.Position{File: p.File, Offset: int64(p.Offset)}, p.CRC)
+}
+
+func (v *logView) dictionary(f *wal.Frame) error {
+	d, err := event.ParseDictionary(f.Body)
+	if err != nil {
+		return locateIn(err, f.Name, f.Offset)
+	}
+	for _, s := range d.Sessions {
+		v.sessions[s.ID] = s
+	}
+	for _, ds := range d.Datasets {
+		v.datasets[ds.ID] = ds.Name
+	}
+	return nil
+}
+
+// locateIn adds the place to an error about decoded bytes.
+func locateIn(err error, file string, offset int64) error {
+	if errors.Is(err, event.ErrUnsupported) {
+		return fmt.Errorf("%s at %d: %w", file, offset, err)
+	}
+	return corruption.Locate(err, file, offset)
+}
+
+// learn keeps the names that an event gives to ids.
+func (v *logView) learn(e *event.Event) error {
+	switch e.Op {
+	case event.OpDatasetCreated, event.OpDatasetChanged:
+		v.datasets[e.Dataset] = string(e.Key)
+	case event.OpSessionOpened:
+		s, err := event.ParseSession(e.Value)
+		if err != nil {
+			return err
+		}
+		v.sessions[s.ID] = s
+	}
+	return nil
+}
+
+func (v *logView) wanted(e *event.Event) bool {
+	f := &v.filter
+	return e.LSN >= f.from && e.LSN <= f.to &&
+		(f.dataset == "" || v.datasets[e.Dataset] == f.dataset && e.Dataset != 0) &&
+		(f.key == nil || string(e.Key) == string(f.key))
+}
+
+// cells are the row of an event.
+func (v *logView) cells(e *event.Event) ([]any, error) {
+	var dataset, key, to, value, size, actor, client, expires, record, prev, flags any
+	if e.Dataset != 0 {
+		dataset = fmt.Sprintf("#%d", e.Dataset)
+		if name, ok := v.datasets[e.Dataset]; ok {
+			dataset = name
+		}
+	}
+	if len(e.Key) > 0 || e.Op == event.OpDeleteRange {
+		key = keyCell(e.Key)
+	}
+	if s, ok := v.sessions[e.Session]; ok {
+		actor, client = orAbsent(s.Actor), orAbsent(s.Client)
+	}
+	switch e.Op {
+	case event.OpDeleteRange:
+		if len(e.Value) > 0 {
+			to = keyCell(e.Value)
+		}
+	case event.OpDatasetCreated, event.OpDatasetChanged, event.OpSessionOpened, event.OpClockAnomaly:
+		value = systemValue(e)
+	default:
+		b, n, err := v.value(e)
+		if err != nil {
+			return nil, err
+		}
+		if n >= 0 {
+			size = byteCell(n)
+		}
+		if b != nil {
+			value = valueCell(b)
+		}
+	}
+	if t, ok := event.Expiry(e.Parts); ok {
+		expires = time.Unix(0, t)
+	}
+	if t, ok := event.RecordTime(e.Parts); ok {
+		record = time.Unix(0, t)
+	}
+	if lsn, ok := event.PrevLSN(e.Parts); ok {
+		prev = lsn
+	}
+	if e.Flags&event.FlagNotApplied != 0 {
+		flags = event.FlagNotApplied.String()
+	}
+	return []any{
+		e.LSN, time.Unix(0, e.Time), e.Op.String(), dataset, key, to, value, size, actor, client,
+		annotation(e, "reason"), annotation(e, "ticket"), expires, record, prev, flags,
+	}, nil
+}
+
+func orAbsent(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func annotation(e *event.Event, key string) any {
+	b, _ := event.FindAnnotation(e.Parts, key)
+	return orAbsent(string(b))
+}
+
+// systemValue shows what an event of the store itself says.
+func systemValue(e *event.Event) any {
+	var show any
+	switch e.Op {
+	case event.OpSessionOpened:
+		s, err := event.ParseSession(e.Value)
+		if err != nil {
+			return valueCell(e.Value)
+		}
+		show = map[string]any{"actor": s.Actor, "address": s.Address, "client": s.Client, "session": s.ID}
+	case event.OpClockAnomaly:
+		if len(e.Value) != 8 {
+			return valueCell(e.Value)
+		}
+		ns := int64(0)
+		for i, c := range e.Value {
+			ns |= int64(c) << (8 * i)
+		}
+		show = map[string]any{"jump": time.Duration(ns).String()}
+	default:
+		o, err := event.ParseDatasetOptions(e.Value)
+		if err != nil {
+			return valueCell(e.Value)
+		}
+		show = map[string]any{
+			"consistency": o.Consistency.String(), "compression": dyngo.Compression(o.Compression).String(),
+			"large_value": o.LargeValue, "ttl": time.Duration(o.TTL).String(),
+		}
+	}
+	b, err := json.Marshal(show)
+	if err != nil {
+		return valueCell(e.Value)
+	}
+	return json.RawMessage(b)
+}
+
+// value returns the value of an event as it was put and its size, -1 if the event has none. A value
+// that lies apart is nil unless the filter asks for it.
+func (v *logView) value(e *event.Event) ([]byte, int64, error) {
+	switch {
+	case e.Flags&event.FlagValueRef != 0:
+		ref, err := event.ParseValueRef(e.Value)
+		if err != nil || !v.filter.values || ref.RawSize > maxShownValue {
+			return nil, ref.RawSize, err
+		}
+		b := make([]byte, 0, ref.RawSize)
+		for _, p := range ref.Pieces {
+			if b, err = v.appendPiece(b, p); err != nil {
+				return nil, 0, err
+			}
+		}
+		return b, ref.RawSize, nil
+	case e.Op != event.OpPut && len(e.Value) == 0:
+		return nil, -1, nil
+	}
+	if codec, raw, ok := event.CodecOf(e.Parts); ok {
+		b, err := v.decompress(make([]byte, 0, min(raw, event.MaxInlineRaw)), codec, e.Value, raw)
+		return b, int64(raw), err
+	}
+	if e.Value == nil {
+		return []byte{}, 0, nil
+	}
+	return e.Value, int64(len(e.Value)), nil
+}
+
+func (v *logView) appendPiece(dst []byte, p event.Piece) ([]byte, error) {
+	stored, err := v.piece(p)
+	if err != nil {
+		return nil, err
+	}
+	b, err := v.decompress(dst, p.Codec, stored, int(p.RawLen))
+	return b, locateIn(err, v.files.Name(p.File), int64(p.Offset))
+}
+
+// decompress appends raw bytes that are stored as src.
+func (v *logView) decompress(dst []byte, codec event.Codec, src []byte, raw int) ([]byte, error) {
+	bad := func(err error) error {
+		return &corruption.Error{What: fmt.Sprintf("%s value of %d bytes", codec, raw), Err: err}
+	}
+	start := len(dst)
+	var err error
+	switch codec {
+	case event.CodecNone:
+		dst = append(dst, src...)
+	case event.CodecS2:
+		if n, err := s2.DecodedLen(src); err != nil || n != raw {
+			return nil, bad(err)
+		}
+		var b []byte
+		b, err = s2.Decode(nil, src)
+		dst = append(dst, b...)
+	case event.CodecZstd:
+		if v.zstd == nil {
+			v.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(event.MaxInlineRaw))
+			if err != nil {
+				return nil, err
+			}
+		}
+		dst, err = v.zstd.DecodeAll(src, dst)
+	default:
+		return nil, event.Unsupported("value codec %d", uint8(codec))
+	}
+	if err != nil || len(dst)-start != raw {
+		return nil, bad(err)
+	}
+	return dst, nil
+}

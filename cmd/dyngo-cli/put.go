@@ -1,0 +1,110 @@
+package main
+
+import (
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dyngodb/dyngo"
+)
+
+func newPutCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "put DATASET KEY VALUE|-|@FILE",
+		Short: "Store a value under a key",
+		Long: `Store a value under a key; the dataset and the store are created if need be.
+
+VALUE is the value itself, - for what comes from stdin, or @FILE for the bytes
+of a file. The command returns when the value survives power loss.`,
+		Example: `  dyngo-cli put scores alice 42
+  dyngo-cli put sessions s1 '{"user":"alice"}' --ttl 30m
+  dyngo-cli put pictures logo @logo.png --reason "new brand"
+  date | dyngo-cli put notes today -`,
+		Args: exactArgs("DATASET", "KEY", "VALUE"),
+	}
+	ttl := cmd.Flags().Duration("ttl", 0, "time to live, such as 90s, 30m or 24h")
+	ifLSN := cmd.Flags().String("if-lsn", "", "only if the key is still at this LSN (0: absent), else exit 7")
+	escaped := addEscaped(cmd)
+	why := addWhy(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		key, err := parseKey("KEY", args[1], *escaped)
+		if err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("ttl") && *ttl <= 0 {
+			return usage("--ttl 30m", "--ttl is %v: it must be positive", *ttl)
+		}
+		value, err := openValue(cmd, args[2])
+		if err != nil {
+			return err
+		}
+		defer value.close()
+		p := putRequest{dataset: args[0], key: key, value: value, options: why(), ifLSN: *ifLSN}
+		p.options.TTL = *ttl
+		return p.run(cmd)
+	}
+	return cmd
+}
+
+// putRequest is one put as the command line gave it.
+type putRequest struct {
+	dataset string
+	key     []byte
+	value   *source
+	options dyngo.WriteOptions
+	ifLSN   string // "" = whatever the key holds
+}
+
+func (p *putRequest) run(cmd *cobra.Command) (err error) {
+	want, err := p.condition()
+	if err != nil {
+		return err
+	}
+	db, err := openWrite(cmd)
+	if err != nil {
+		return err
+	}
+	defer closeStore(db, &err)
+	ds, err := createDataset(db, p.dataset, nil)
+	if err != nil {
+		return err
+	}
+	p.options.Ack = dyngo.AckDurable
+	var lsn dyngo.LSN
+	switch {
+	case p.value.file != nil:
+		lsn, err = ds.PutReader(p.key, p.value.size, p.value.file)
+	case p.ifLSN != "":
+		lsn, err = ds.PutIf(p.key, p.value.data, want)
+	default:
+		lsn, err = ds.PutWith(p.key, p.value.data, p.options)
+	}
+	if err != nil {
+		return err
+	}
+	r := newRenderer(cmd, oneRow, column{name: "dataset"}, column{name: "key"},
+		column{name: "bytes"}, column{name: "lsn"})
+	if err := r.Row(p.dataset, keyCell(p.key), byteCell(p.value.size), lsn); err != nil {
+		return err
+	}
+	return r.Close()
+}
+
+// condition reads --if-lsn and refuses what can't be had together.
+func (p *putRequest) condition() (dyngo.LSN, error) {
+	plain := p.options == dyngo.WriteOptions{}
+	switch {
+	case p.value.file != nil && (!plain || p.ifLSN != ""):
+		return 0, usage("leave these flags out, or store a value of at most 64 MiB",
+			"a value of %s is streamed, without --ttl, --reason, --ticket and --if-lsn", formatBytes(p.value.size))
+	case p.ifLSN == "":
+		return 0, nil
+	case !plain:
+		return 0, usage("", "--if-lsn does not go with --ttl, --reason and --ticket")
+	}
+	n, err := strconv.ParseUint(p.ifLSN, 10, 63)
+	if err != nil {
+		return 0, usage("the lsn that dyngo-cli get -o json shows", "--if-lsn %q is not an LSN", p.ifLSN)
+	}
+	return dyngo.LSN(n), nil
+}

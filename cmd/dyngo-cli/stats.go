@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+)
+
+func newStatsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "stats",
+		Short: "Show figures of the store",
+		Long: `Show figures of the store: of the process that has it open and serves them
+(source: live), else of what the files hold (source: files). Counters count
+since that process opened the store.`,
+		Example: `  dyngo-cli stats
+  dyngo-cli stats -o json | jq .durable_lsn`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runStats(cmd) },
+	}
+}
+
+func runStats(cmd *cobra.Command) error {
+	dir := globalsOf(cmd).dir
+	if err := checkStore(dir); err != nil {
+		return err
+	}
+	source := "live"
+	figures, err := liveStats(cmd.Context(), dir)
+	if errors.Is(err, errNotLive) {
+		source = "files"
+		figures, err = fileStats(cmd)
+	}
+	if err != nil {
+		return err
+	}
+	sheet := statSheet{cols: []column{{name: "source"}, {name: "dir"}}, cells: []any{source, dir}}
+	if err := sheet.disk(dir); err != nil {
+		return err
+	}
+	if err := sheet.flatten("", figures); err != nil {
+		return fail(exitUnavailable, "a dyngo-cli of the owner's version", "the figures are not understood: %w", err)
+	}
+	r := newRenderer(cmd, oneSheet, sheet.cols...)
+	if err := r.Row(sheet.cells...); err != nil {
+		return err
+	}
+	return r.Close()
+}
+
+// fileStats opens the store for reading and takes the figures from there.
+func fileStats(cmd *cobra.Command) (_ json.RawMessage, err error) {
+	db, err := openRead(cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer closeStore(db, &err)
+	return json.Marshal(db.Metrics())
+}
+
+// errNotLive means that no process serves figures of the store.
+var errNotLive = errors.New("no process serves live.sock")
+
+const (
+	liveTimeout  = 5 * time.Second
+	maxLiveReply = 1 << 20
+)
+
+// liveStats asks the owner of the store through its live.sock: one line of JSON each way.
+func liveStats(ctx context.Context, dir string) (json.RawMessage, error) {
+	d := net.Dialer{Timeout: liveTimeout}
+	conn, err := d.DialContext(ctx, "unix", filepath.Join(dir, "live.sock"))
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, errNotLive // no socket, or that of a process that is gone
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	unavailable := func(err error) error {
+		return fail(exitUnavailable, "dyngo-cli stats again", "the process that has %s open does not answer: %w", dir, err)
+	}
+	if err := conn.SetDeadline(time.Now().Add(liveTimeout)); err != nil {
+		return nil, unavailable(err)
+	}
+	if _, err := io.WriteString(conn, `{"cmd":"stats"}`+"\n"); err != nil {
+		return nil, unavailable(err)
+	}
+	line, err := bufio.NewReader(io.LimitReader(conn, maxLiveReply)).ReadBytes('\n')
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	var reply struct {
+		OK     bool
+		Result json.RawMessage
+		Error  string
+	}
+	if err := json.Unmarshal(line, &reply); err != nil {
+		return nil, unavailable(err)
+	}
+	if !reply.OK {
+		return nil, unavailable(errors.New(reply.Error))
+	}
+	return reply.Result, nil
+}
+
+// statSheet is one row whose columns come from what there is to tell.
+type statSheet struct {
+	cols  []column
+	cells []any
+}
+
+func (s *statSheet) add(name string, cell any) {
+	s.cols = append(s.cols, column{name: name})
+	s.cells = append(s.cells, cell)
+}
+
+// disk adds what the log takes on disk.
+func (s *statSheet) disk(dir string) error {
+	entries, err := os.ReadDir(filepath.Join(dir, "wal"))
+	if err != nil {
+		return err
+	}
+	var files, size int64
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !strings.HasSuffix(e.Name(), ".log") {
+			continue // a file that went while we looked is none of the store's any more
+		}
+		files++
+		size += info.Size()
+	}
+	s.add("log_files", countCell(files))
+	s.add("log_file_bytes", byteCell(size))
+	return nil
+}
+
+// flatten adds the members of a JSON object in their order, those of objects inside under both names.
+func (s *statSheet) flatten(prefix string, object json.RawMessage) error {
+	dec := json.NewDecoder(bytes.NewReader(object))
+	dec.UseNumber()
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return fmt.Errorf("%.40q is not a JSON object", object)
+	}
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return err
+		}
+		name := prefix + snakeCase(t.(string)) // in an object the token before a value is its name
+		if value[0] == '{' {
+			if err := s.flatten(name+"_", value); err != nil {
+				return err
+			}
+			continue
+		}
+		s.add(name, statCell(name, value))
+	}
+	return nil
+}
+
+// statCell gives a number the type that its name says.
+func statCell(name string, value json.RawMessage) any {
+	var n int64
+	var text string
+	switch {
+	case json.Unmarshal(value, &n) == nil:
+		switch {
+		case strings.Contains(name, "bytes"):
+			return byteCell(n)
+		case strings.HasSuffix(name, "_ns"):
+			return nsCell(n)
+		case strings.HasSuffix(name, "lsn") || strings.HasSuffix(name, "view"):
+			return n
+		}
+		return countCell(n)
+	case json.Unmarshal(value, &text) == nil:
+		return text
+	}
+	return value
+}
+
+// snakeCase turns a Go name into one for JSON: DurableLSN becomes durable_lsn.
+func snakeCase(name string) string {
+	var b strings.Builder
+	runes := []rune(name)
+	for i, r := range runes {
+		if unicode.IsUpper(r) && i > 0 {
+			prevLower := !unicode.IsUpper(runes[i-1]) && runes[i-1] != '_'
+			nextLower := i+1 < len(runes) && unicode.IsLower(runes[i+1])
+			if prevLower || nextLower && unicode.IsUpper(runes[i-1]) {
+				b.WriteByte('_')
+			}
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
