@@ -155,9 +155,9 @@ func (k Kind) ops() Op {
 
 // Plan says which calls fail, and how.
 type Plan struct {
-	K     int64  // the first to fail is the K-th that matches, counted from 1 since Inject; 0 means 1
-	Count int64  // how many that match fail from then on: 0 means 1, negative means all
-	Kind  Kind   //
+	K     int64 // the first to fail is the K-th that matches, counted from 1 since Inject; 0 means 1
+	Count int64 // how many that match fail from then on: 0 means 1, negative means all
+	Kind  Kind
 	Ops   Op     // kinds of calls that match; 0 means all that Kind can hit
 	Name  string // pattern, see Match; empty matches all
 	Err   error  // instead of EIO or ENOSPC
