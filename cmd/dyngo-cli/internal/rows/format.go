@@ -51,15 +51,20 @@ func (f *Format) UnmarshalText(b []byte) (err error) {
 // detectBytes is how much of a file detect looks at.
 const detectBytes = 64 << 10
 
-// detect finds the format from the name's ending and the first bytes.
-func detect(name string, head []byte) Format {
-	ext := strings.ToLower(path.Ext(name))
-	switch ext {
+// formatOfName returns the format that a name's ending stands for, Auto if the content must tell.
+func formatOfName(name string) Format {
+	switch strings.ToLower(path.Ext(name)) {
 	case ".csv":
 		return CSV
 	case ".jsonl", ".ndjson":
 		return JSONLines
 	}
+	return Auto
+}
+
+// detect finds the format from the first bytes, and the name's ending where they don't tell.
+func detect(name string, head []byte) Format {
+	ext := strings.ToLower(path.Ext(name))
 	t := bytes.TrimLeft(head, " \t\r\n")
 	switch {
 	case len(t) == 0:

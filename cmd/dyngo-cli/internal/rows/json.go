@@ -278,7 +278,7 @@ func (r *Reader) lost(line int64, at indent, over bool, after state, cause error
 	}
 	in := r.in
 	if over || !at.ok || in.readErr() != nil {
-		return &Broken{Line: line, Msg: what}
+		return &Broken{Line: line, Row: r.row, Msg: what}
 	}
 	for i := in.hold; i-in.hold <= r.max; i++ {
 		for i+1+at.bytes >= in.end && in.err == nil {
@@ -291,7 +291,7 @@ func (r *Reader) lost(line int64, at indent, over bool, after state, cause error
 		}
 		if in.startsLike(i, at.bytes) {
 			if err := in.back(i + 1 + at.bytes); err != nil {
-				return &Broken{Line: line, Msg: what + "; " + err.Error()}
+				return &Broken{Line: line, Row: r.row, Msg: what + "; " + err.Error()}
 			}
 			r.indent = at
 			if after == stateComma {
@@ -301,7 +301,7 @@ func (r *Reader) lost(line int64, at indent, over bool, after state, cause error
 			return &BadRow{Line: line, Row: r.row, Msg: what}
 		}
 	}
-	return &Broken{Line: line, Msg: what}
+	return &Broken{Line: line, Row: r.row, Msg: what}
 }
 
 // startsLike says whether a line with n bytes of white space and then an opening brace follows the line end at buf[i].

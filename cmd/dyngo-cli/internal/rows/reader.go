@@ -32,6 +32,7 @@ func (e *BadRow) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Ms
 // Broken says why no further rows can be found in the file. Rows returned before are sound.
 type Broken struct {
 	Line int64
+	Row  int64 // the Number of the row that is damaged; 0 if what is wrong lies between rows
 	Msg  string
 }
 
@@ -97,7 +98,14 @@ func NewReader(src io.Reader, o Options) (*Reader, error) {
 		}
 		return r, nil
 	}
-	head := r.in.head(detectBytes)
+	n := detectBytes
+	if r.format == Auto {
+		r.format = formatOfName(o.Name)
+	}
+	if r.format != Auto {
+		n = 3 // a pipe may deliver more only later
+	}
+	head := r.in.head(n)
 	if err := r.in.readErr(); err != nil {
 		return nil, err
 	}
@@ -111,7 +119,7 @@ func NewReader(src io.Reader, o Options) (*Reader, error) {
 	if r.format == Auto {
 		r.format = detect(o.Name, head)
 	}
-	if len(bytes.TrimSpace(head)) == 0 && len(head) < detectBytes && r.format != JSONLines {
+	if len(bytes.TrimSpace(head)) == 0 && r.in.err != nil && r.format != JSONLines {
 		return nil, &Broken{Msg: "the file is empty"}
 	}
 	r.state = stateBegin

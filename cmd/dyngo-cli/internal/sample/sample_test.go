@@ -23,7 +23,7 @@ func TestRead(t *testing.T) {
 func TestUnchanged(t *testing.T) {
 	dir := os.Getenv("DYNGO_DATA")
 	if dir == "" {
-		t.Skip("set DYNGO_DATA to the folder with the whole data files to compare the embedded ones with them")
+		t.Skip("needs the whole data files: DYNGO_DATA=FOLDER go test -run TestUnchanged")
 	}
 	for _, name := range []string{Earthquakes, Football, Weather} {
 		want, err := os.ReadFile(filepath.Join(dir, name))

@@ -1,0 +1,379 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/dyngodb/dyngo/cmd/dyngo-cli/internal/sample"
+)
+
+// cli runs a command line in this process.
+func cli(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(context.Background(), args, strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func mustCLI(t *testing.T, args ...string) (stdout string) {
+	t.Helper()
+	code, stdout, stderr := cli(t, args...)
+	if code != exitOK {
+		t.Fatalf("%q: exit code %d\n%s", args, code, stderr)
+	}
+	return stdout
+}
+
+// process is dyngo-cli in a process of its own: this test program under that name.
+func process(args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Args[0] = "dyngo-cli"
+	return cmd
+}
+
+// An original is a data file with the rows that it holds, found without the code that is tested.
+type original struct {
+	file    string
+	dataset string
+	flags   []string
+	rows    [][]byte // as JSON, in the order in which they must come out
+}
+
+// jsonOriginal reads a file that holds an array, or an object with the array in member. key gives a row's key; "" is
+// its place in the file.
+func jsonOriginal(t *testing.T, file, member string, key func(row map[string]any) string) original {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if member != "" {
+		var object map[string]json.RawMessage
+		if err := json.Unmarshal(data, &object); err != nil {
+			t.Fatal(err)
+		}
+		data = object[member]
+	}
+	var rows []json.RawMessage
+	if err := json.Unmarshal(data, &rows); err != nil {
+		t.Fatal(err)
+	}
+	byKey := map[string][]byte{}
+	var keys []string
+	for i, row := range rows {
+		var fields map[string]any
+		if err := json.Unmarshal(row, &fields); err != nil {
+			t.Fatal(err)
+		}
+		k := key(fields)
+		if k == "" {
+			k = fmt.Sprintf("%010d", i+1)
+		}
+		if byKey[k] != nil {
+			t.Fatalf("%s: two rows have the key %q", file, k)
+		}
+		byKey[k] = row
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	o := original{file: file}
+	for _, k := range keys {
+		o.rows = append(o.rows, byKey[k])
+	}
+	return o
+}
+
+// csvOriginal reads a file whose rows are in key order already.
+func csvOriginal(t *testing.T, file string) original {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	records, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := original{file: file}
+	for _, r := range records[1:] {
+		row := "{"
+		for i, cell := range r {
+			if i > 0 {
+				row += ","
+			}
+			row += string(appendJSONString(nil, records[0][i])) + ":" + string(appendJSONString(nil, cell))
+		}
+		o.rows = append(o.rows, []byte(row+"}"))
+	}
+	return o
+}
+
+func originals(t *testing.T, quakes, football, weather, strikes, flights string) []original {
+	t.Helper()
+	byNumber := func(map[string]any) string { return "" }
+	all := []original{
+		jsonOriginal(t, quakes, "features", func(row map[string]any) string { return row["id"].(string) }),
+		jsonOriginal(t, football, "", func(row map[string]any) string {
+			var parts []string
+			for _, f := range []string{"date", "division", "home_team", "away_team"} {
+				parts = append(parts, row[f].(string))
+			}
+			return strings.Join(parts, "|")
+		}),
+		csvOriginal(t, weather),
+		csvOriginal(t, strikes),
+		jsonOriginal(t, flights, "", byNumber),
+	}
+	for i, flags := range []string{
+		"quakes --key id --version-field properties.updated", "matches --key date,division,home_team,away_team",
+		"weather --key date", "strikes --key #", "flights --key #",
+	} {
+		words := strings.Fields(flags)
+		all[i].dataset, all[i].flags = words[0], words[1:]
+	}
+	return all
+}
+
+// roundTrip loads the files into one store and compares what export gives with the files, row for row.
+func roundTrip(t *testing.T, all []original) {
+	dir := filepath.Join(t.TempDir(), "store")
+	for _, o := range all {
+		args := append([]string{"load", o.dataset, o.file, "-d", dir, "-o", "json"}, o.flags...)
+		var result struct{ Rows, Stored, New, Bad int }
+		if err := json.Unmarshal([]byte(mustCLI(t, args...)), &result); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(o.rows); result.Rows != n || result.Stored != n || result.New != n || result.Bad != 0 {
+			t.Errorf("%s: %+v, want %d rows", o.file, result, n)
+		}
+	}
+	for _, o := range all {
+		t.Run(o.dataset, func(t *testing.T) { compareExports(t, dir, o) })
+	}
+}
+
+func compareExports(t *testing.T, dir string, o original) {
+	lines := strings.SplitAfter(mustCLI(t, "export", o.dataset, "-d", dir), "\n")
+	if lines = lines[:len(lines)-1]; len(lines) != len(o.rows) {
+		t.Fatalf("%d lines, want %d", len(lines), len(o.rows))
+	}
+	for i, want := range o.rows {
+		if bytes.ContainsAny(want, "\r\n") {
+			var b bytes.Buffer
+			if err := json.Compact(&b, want); err != nil {
+				t.Fatal(err)
+			}
+			want = b.Bytes()
+		}
+		if lines[i] != string(want)+"\n" {
+			t.Fatalf("line %d is %swant %s", i+1, lines[i], want)
+		}
+	}
+	var array []json.RawMessage
+	if err := json.Unmarshal([]byte(mustCLI(t, "export", o.dataset, "-d", dir, "-o", "json")), &array); err != nil {
+		t.Fatal(err)
+	}
+	if len(array) != len(o.rows) {
+		t.Fatalf("an array of %d rows, want %d", len(array), len(o.rows))
+	}
+	for i, want := range o.rows {
+		if !bytes.Equal(array[i], want) {
+			t.Fatalf("element %d is %s, want the bytes of the file: %s", i, array[i], want)
+		}
+	}
+	if strings.HasSuffix(o.file, ".csv") {
+		want, err := os.ReadFile(o.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.ReplaceAll(strings.TrimRight(string(want), "\r\n"), "\r\n", "\n") + "\n"
+		if got := mustCLI(t, "export", o.dataset, "-d", dir, "-o", "csv"); got != lines {
+			t.Errorf("the CSV export differs from the file")
+		}
+	}
+}
+
+func TestLoadExport(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{sample.Earthquakes, sample.Football, sample.Weather} {
+		data, err := sample.Read(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	roundTrip(t, originals(t, filepath.Join(dir, sample.Earthquakes), filepath.Join(dir, sample.Football),
+		filepath.Join(dir, sample.Weather), "testdata/data/birdstrikes.csv", "testdata/data/flights-400.json"))
+}
+
+// The whole files, where they are at hand.
+func TestLoadExportWhole(t *testing.T) {
+	dir := os.Getenv("DYNGO_DATA")
+	if dir == "" {
+		t.Skip("needs the five whole data files: DYNGO_DATA=FOLDER go test -run TestLoadExportWhole")
+	}
+	roundTrip(t, originals(t, filepath.Join(dir, sample.Earthquakes), filepath.Join(dir, sample.Football),
+		filepath.Join(dir, sample.Weather), filepath.Join(dir, "birdstrikes.csv"), filepath.Join(dir, "flights-20k.json")))
+}
+
+// A halfLoad is a load that has stored some rows and waits for more: it reads from a named pipe.
+type halfLoad struct {
+	cmd    *exec.Cmd
+	stderr *bytes.Buffer
+	dir    string // of the store
+	file   string // the pipe
+	w      *os.File
+}
+
+const halfRows = 35 // stored in batches of 10 when the load is stopped: the last 5 are not
+
+func startHalfLoad(t *testing.T) *halfLoad {
+	t.Helper()
+	tmp := t.TempDir()
+	h := &halfLoad{dir: filepath.Join(tmp, "store"), file: filepath.Join(tmp, "rows.jsonl"), stderr: &bytes.Buffer{}}
+	if err := syscall.Mkfifo(h.file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.cmd = process(h.args()...)
+	h.cmd.Stderr = h.stderr
+	if err := h.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if h.w, err = os.OpenFile(h.file, os.O_WRONLY, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.w.Close() })
+	if err := writeRows(h.w, halfRows); err != nil {
+		t.Fatal(err)
+	}
+	deadline, tick := time.After(patience), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for h.exported(t) != 30 {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			h.cmd.Process.Kill()
+			h.cmd.Wait()
+			t.Fatalf("%d rows are stored after %v, want 30\n%s", h.exported(t), patience, h.stderr)
+		}
+	}
+	return h
+}
+
+func (h *halfLoad) args(more ...string) []string {
+	return append([]string{"load", "events", h.file, "-d", h.dir, "--key", "#", "--batch", "10"}, more...)
+}
+
+func writeRows(w io.Writer, n int) error {
+	for i := range n {
+		if _, err := fmt.Fprintf(w, "{\"n\":%d}\n", i+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exported counts the rows that are stored, and checks that they are the first ones of the file.
+func (h *halfLoad) exported(t *testing.T) int {
+	t.Helper()
+	code, out, stderr := cli(t, "export", "events", "-d", h.dir)
+	if code == exitNotFound {
+		return 0
+	}
+	if code != exitOK {
+		t.Fatalf("export: exit code %d\n%s", code, stderr)
+	}
+	n := 0
+	for lines := bufio.NewScanner(strings.NewReader(out)); lines.Scan(); {
+		if n++; lines.Text() != fmt.Sprintf("{\"n\":%d}", n) {
+			t.Fatalf("row %d is %s", n, lines.Text())
+		}
+	}
+	return n
+}
+
+// resume goes on with the load from the beginning of the pipe and checks that nothing is missing or repeated.
+func (h *halfLoad) resume(t *testing.T) {
+	t.Helper()
+	h.w.Close() // else the pipe has no end
+	again := process(h.args("--resume", "-o", "json")...)
+	var stderr bytes.Buffer
+	again.Stderr = &stderr
+	stdout, err := again.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w, err := os.OpenFile(h.file, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeRows(w, 100); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	out, _ := io.ReadAll(stdout)
+	if err := again.Wait(); err != nil {
+		t.Fatalf("resume: %v\n%s", err, &stderr)
+	}
+	var result struct{ Rows, New, Duplicate int }
+	if err := json.Unmarshal(out, &result); err != nil || result.Rows != 100 || result.New != 100 || result.Duplicate != 0 {
+		t.Errorf("resumed: %+v, %v; want 100 new rows", result, err)
+	}
+	if n := h.exported(t); n != 100 {
+		t.Errorf("%d rows after resuming, want 100", n)
+	}
+}
+
+// ^C ends a load in order: exit 130, whole batches are kept, and the command that goes on is told.
+func TestLoadInterrupted(t *testing.T) {
+	h := startHalfLoad(t)
+	if err := h.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	h.cmd.Wait()
+	if code := h.cmd.ProcessState.ExitCode(); code != exitInterrupted {
+		t.Errorf("exit code %d, want %d\n%s", code, exitInterrupted, h.stderr)
+	}
+	want := "stored: 30 rows, from what " + h.file + " holds up to row 30\nGo on with: dyngo-cli load events " + h.file +
+		" --key '#' -d " + h.dir + " --resume\n"
+	if !strings.Contains(h.stderr.String(), want) {
+		t.Errorf("stderr is\n%swant in it\n%s", h.stderr, want)
+	}
+	if n := h.exported(t); n != 30 {
+		t.Errorf("%d rows are stored, want 30", n)
+	}
+	h.resume(t)
+}
+
+// After kill -9 the rows and the position agree.
+func TestLoadKilled(t *testing.T) {
+	h := startHalfLoad(t)
+	if err := h.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	h.cmd.Wait()
+	if n := h.exported(t); n != 30 {
+		t.Errorf("%d rows are stored, want 30", n)
+	}
+	h.resume(t)
+}
