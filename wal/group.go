@@ -279,7 +279,9 @@ func (l *Log) housekeep() time.Duration {
 		}
 	}
 	if l.writer.Load().full.Load() || !l.writer.Load().reserved.Load() && l.opts.Reserve {
-		if !l.writer.Load().makeReserve() {
+		made := l.writer.Load().makeReserve()
+		l.diskFull()
+		if !made {
 			return 100 * time.Millisecond
 		}
 	}

@@ -128,6 +128,9 @@ type Log struct {
 	interrupt sync.Once
 	stopped   sync.WaitGroup
 
+	telling  sync.Mutex // held while OnFull is called; only ever tried
+	toldFull atomic.Bool
+
 	groups, groupEvents atomic.Int64
 	stalled             atomic.Int64 // ns that writers waited in Admit
 }
@@ -224,13 +227,20 @@ func (l *Log) Start() error {
 	return nil
 }
 
-// diskFull passes on what the writer found, and sees to it that run looks for space.
-func (l *Log) diskFull(full bool) {
-	if full {
-		l.flushSoon()
-	}
-	if l.opts.OnFull != nil {
-		l.opts.OnFull(full)
+// diskFull is called after the disk was found full or no more full. It sees to it that run looks for space, and tells of
+// each change in order: whoever finds another telling leaves it to him, who looks again when he is done. So the function
+// that is told may itself use the log.
+func (l *Log) diskFull() {
+	l.flushSoon()
+	full := &l.writer.Load().full
+	for full.Load() != l.toldFull.Load() && l.telling.TryLock() {
+		if now := full.Load(); now != l.toldFull.Load() {
+			l.toldFull.Store(now)
+			if l.opts.OnFull != nil {
+				l.opts.OnFull(now)
+			}
+		}
+		l.telling.Unlock()
 	}
 }
 

@@ -44,7 +44,7 @@ type writerConfig struct {
 	dictionary   func(next event.LSN) []byte // body of the dictionary frame of a file whose first LSN is next
 	durable      func() event.LSN
 	onRotate     func(file uint64) // may be nil
-	onFull       func(full bool)   // told once when the disk is full, and once when there is space again
+	onFull       func()            // the disk was found full
 	stopped      <-chan struct{}   // ends waiting for space
 	clock        clock.Clock
 	preWrite     bool
@@ -73,9 +73,10 @@ type writer struct {
 		bigEnd int64     // end of the last frame that was not small
 		err    error
 	}
-	full     atomic.Bool
-	reserved atomic.Bool // the reserve file is there
-	scratch  [FrameHeaderSize + 8]byte
+	full      atomic.Bool
+	reserved  atomic.Bool // the reserve file is there
+	reserveMu sync.Mutex  // held while the reserve file is made or removed; a leaf
+	scratch   [FrameHeaderSize + 8]byte
 
 	bytesWritten atomic.Int64 // handed to the file system, zeros included
 	syncs        atomic.Int64
@@ -402,13 +403,12 @@ func (w *writer) writeAt(f io.WriterAt, b []byte, off int64) error {
 // waitForSpace gives the reserve back on the first call, then waits a little. It returns an error only when the log is
 // being closed.
 func (w *writer) waitForSpace(cause error) error {
-	if w.full.CompareAndSwap(false, true) && w.cfg.onFull != nil {
-		w.cfg.onFull(true)
+	spent := w.spendReserve() // before full is told: with the reserve in place the disk does not count as full
+	if w.full.CompareAndSwap(false, true) {
+		w.cfg.onFull()
 	}
-	if w.reserved.CompareAndSwap(true, false) {
-		if err := w.cfg.fs.Remove(path.Join(w.cfg.dir, "..", reserveName)); err == nil {
-			return nil
-		}
+	if spent {
+		return nil
 	}
 	t := w.cfg.clock.NewTimer(50 * time.Millisecond)
 	defer t.Stop()
@@ -420,11 +420,20 @@ func (w *writer) waitForSpace(cause error) error {
 	}
 }
 
+// spendReserve gives the reserve's space back and reports whether there was any.
+func (w *writer) spendReserve() bool {
+	w.reserveMu.Lock()
+	defer w.reserveMu.Unlock()
+	return w.reserved.CompareAndSwap(true, false) && w.cfg.fs.Remove(path.Join(w.cfg.dir, "..", reserveName)) == nil
+}
+
 // makeReserve writes the reserve file; with the disk full it fails and is tried again later. It reports whether the
-// reserve is in place.
+// reserve is in place. The disk no more counts as full then.
 func (w *writer) makeReserve() bool {
+	w.reserveMu.Lock()
+	defer w.reserveMu.Unlock()
 	if w.reserved.Load() || !w.cfg.reserveSpace {
-		w.clearFull()
+		w.full.Store(false)
 		return true
 	}
 	name := path.Join(w.cfg.dir, "..", reserveName)
@@ -446,14 +455,8 @@ func (w *writer) makeReserve() bool {
 		return false
 	}
 	w.reserved.Store(true)
-	w.clearFull()
+	w.full.Store(false)
 	return true
-}
-
-func (w *writer) clearFull() {
-	if w.full.CompareAndSwap(true, false) && w.cfg.onFull != nil {
-		w.cfg.onFull(false)
-	}
 }
 
 // fail records the first error that makes the log unwritable. w.mu is held.

@@ -1,0 +1,101 @@
+package dyngo_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/dyngodb/dyngo"
+)
+
+// Comparisons with other engines are in the module bench. These are for profiles.
+
+func benchKey(dst []byte, i int) []byte {
+	dst = append(dst[:0], "user"...)
+	return binary.BigEndian.AppendUint64(dst, uint64(i)*0x9e3779b97f4a7c15)
+}
+
+func benchStore(b *testing.B, c dyngo.Consistency, keys int) (*dyngo.DB, *dyngo.Dataset) {
+	b.Helper()
+	db, err := dyngo.Open(b.TempDir(), &dyngo.Options{MemoryBudget: 1 << 30})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { db.Close() })
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: c})
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch, value, key := db.NewBatch(), make([]byte, 100), []byte(nil)
+	for i := range keys {
+		key = benchKey(key, i)
+		batch.Put(ds, key, value)
+		if batch.Len() == 1000 || i == keys-1 {
+			if _, err := batch.Commit(); err != nil {
+				b.Fatal(err)
+			}
+			batch.Reset()
+		}
+	}
+	return db, ds
+}
+
+func BenchmarkPut(b *testing.B) {
+	for _, c := range []dyngo.Consistency{dyngo.Strong, dyngo.Causal, dyngo.Eventual} {
+		for _, writers := range []int{1, 8, 64, 1024} {
+			b.Run(fmt.Sprintf("%s/writers=%d/value=100B", c, writers), func(b *testing.B) {
+				_, ds := benchStore(b, c, 0)
+				var next atomic.Int64
+				value := make([]byte, 100)
+				var wg sync.WaitGroup
+				b.ReportAllocs()
+				b.ResetTimer()
+				for range writers {
+					wg.Go(func() {
+						key := make([]byte, 0, 12)
+						for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+							key = benchKey(key, int(i))
+							if _, err := ds.Put(key, value); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				wg.Wait()
+			})
+		}
+	}
+}
+
+func BenchmarkGet(b *testing.B) {
+	const keys = 1_000_000
+	_, ds := benchStore(b, dyngo.Strong, keys)
+	for _, mode := range []string{"uniform", "hot", "missing"} {
+		b.Run(mode+"/keys=1M/value=100B", func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				rng := rand.New(rand.NewPCG(rand.Uint64(), 1))
+				key, dst := make([]byte, 0, 12), make([]byte, 0, 128)
+				for pb.Next() {
+					i := rng.IntN(keys)
+					switch mode {
+					case "hot":
+						i %= 1000
+					case "missing":
+						i += keys
+					}
+					key = benchKey(key, i)
+					var err error
+					if dst, err = ds.AppendGet(dst[:0], key); (err != nil) != (mode == "missing") {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}

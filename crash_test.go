@@ -1,0 +1,324 @@
+package dyngo_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/vfs"
+)
+
+const storeDir = "/store"
+
+// epoch is when the tests' clocks begin.
+const epochNs = 1_700_000_000_000_000_000
+
+func manualClock() *clock.Manual { return clock.NewManual(time.Unix(0, epochNs)) }
+
+// big is a value that goes to data frames.
+func big(n int, seed byte) string {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i*7+i>>8) ^ seed
+	}
+	return string(b)
+}
+
+// script touches every feature of the store. Each step is one call, or a few that belong together.
+var script = []struct {
+	name string
+	run  func(r *rig) error
+}{
+	{"create", func(r *rig) error {
+		return errors.Join(r.create("strong", nil), r.create("causal", &dyngo.DatasetOptions{Consistency: dyngo.Causal}),
+			r.create("packed", &dyngo.DatasetOptions{Compression: dyngo.S2, LargeValue: 1 << 10}))
+	}},
+	{"put", func(r *rig) error { return r.put("strong", "a", "1") }},
+	{"overwrite", func(r *rig) error { return errors.Join(r.put("strong", "a", "2"), r.put("strong", "b", "")) }},
+	{"causal", func(r *rig) error {
+		for i := range 5 {
+			if err := r.put("causal", fmt.Sprint("c", i), "x"); err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+	{"delete", func(r *rig) error { return errors.Join(r.del("strong", "a"), r.del("strong", "never")) }},
+	{"batch", func(r *rig) error {
+		return r.batch(change{kind: "put", ds: "strong", key: "b1", value: "1"}, change{kind: "put", ds: "causal", key: "b2", value: "2"},
+			change{kind: "del", ds: "strong", key: "b"}, change{kind: "put", ds: "strong", key: "b1", value: "3"})
+	}},
+	{"newest wins", func(r *rig) error {
+		return errors.Join(r.newest("strong", "n", "10", 10), r.newest("strong", "n", "5", 5), r.newest("strong", "n", "10 again", 10), r.newest("strong", "n", "20", 20))
+	}},
+	{"newest wins over a delete", func(r *rig) error {
+		return errors.Join(r.del("strong", "n"), r.newest("strong", "n", "15", 15), r.newest("strong", "n", "21", 21))
+	}},
+	{"newest in a batch", func(r *rig) error {
+		return r.batch(change{kind: "newest", ds: "strong", key: "m", value: "3", time: 3}, change{kind: "newest", ds: "strong", key: "m", value: "2", time: 2},
+			change{kind: "del", ds: "strong", key: "m"}, change{kind: "newest", ds: "strong", key: "m", value: "1", time: 1})
+	}},
+	{"large value", func(r *rig) error { return r.put("strong", "large", big(20<<10, 1)) }},
+	{"large value from a reader", func(r *rig) error { return r.putReader("strong", "stream", big(600<<10, 2)) }},
+	{"compressed", func(r *rig) error {
+		return errors.Join(r.put("packed", "text", strings.Repeat("all work and no play ", 40)), r.put("packed", "long", strings.Repeat("makes jack a dull boy ", 4000)))
+	}},
+	{"range delete", func(r *rig) error {
+		for i := range 8 {
+			if err := r.put("strong", fmt.Sprint("r", i), "x"); err != nil {
+				return err
+			}
+		}
+		return errors.Join(r.delRange("strong", "r2", "r5"), r.put("strong", "r3", "back"), r.delRange("strong", "r7", ""))
+	}},
+	{"rotate", func(r *rig) error {
+		for i := range 3 {
+			if err := r.putReader("strong", fmt.Sprint("roll", i), big(450<<10, byte(i))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+	{"small after rotation", func(r *rig) error { return r.put("strong", "s", "after") }},
+	{"drop", func(r *rig) error {
+		return errors.Join(r.create("gone", nil), r.put("gone", "k", "v"), r.drop("gone"), r.create("gone", nil), r.put("gone", "k2", "v2"))
+	}},
+	{"watermark", func(r *rig) error { r.clock.Advance(200 * time.Millisecond); return nil }},
+	{"causal at the end", func(r *rig) error { return r.put("causal", "last", "y") }},
+}
+
+// runScript runs the script until an error, closing and reopening once in the middle.
+func runScript(r *rig, fs vfs.FS) error {
+	for i, step := range script {
+		if i == len(script)/2 {
+			if err := r.db.Close(); err != nil {
+				return fmt.Errorf("close: %w", err)
+			}
+			db, err := dyngo.Open(storeDir, options(fs, r.clock))
+			if err != nil {
+				return fmt.Errorf("reopen: %w", err)
+			}
+			r.db, r.begun = db, false
+			for name := range r.ds {
+				if r.ds[name], err = db.Dataset(name); err != nil {
+					return fmt.Errorf("reopen: %w", err)
+				}
+			}
+		}
+		if err := step.run(r); err != nil {
+			return fmt.Errorf("step %q: %w", step.name, err)
+		}
+	}
+	return nil
+}
+
+func newRig(fs vfs.FS) (*rig, error) {
+	r := &rig{m: &model{}, clock: manualClock(), ds: map[string]*dyngo.Dataset{}}
+	db, err := dyngo.Open(storeDir, options(fs, r.clock))
+	r.db = db
+	return r, err
+}
+
+// recovered opens what a crash left and compares it with the model, then writes, closes, reopens and compares again.
+func (m *model) recovered(fs vfs.FS, now int64) error {
+	open := func() (*rig, error) {
+		r := &rig{m: m, clock: clock.NewManual(time.Unix(0, now)), ds: map[string]*dyngo.Dataset{}}
+		db, err := dyngo.Open(storeDir, options(fs, r.clock))
+		r.db = db
+		return r, err
+	}
+	r, err := open()
+	if err != nil {
+		return fmt.Errorf("open after the crash: %w", err)
+	}
+	last := r.db.DurableLSN()
+	if err := m.check(r.db, now); err != nil {
+		return errors.Join(fmt.Errorf("after the crash (LSN %d, %+v): %w", last, r.db.Recovery(), err), r.db.Close())
+	}
+	before, err := dump(r.db)
+	if err != nil {
+		return err
+	}
+	ds, err := r.db.CreateDataset("after", nil)
+	if err != nil {
+		return errors.Join(fmt.Errorf("write after the crash: %w", err), r.db.Close())
+	}
+	if _, err := ds.Put([]byte("k"), []byte("v")); err != nil {
+		return errors.Join(fmt.Errorf("write after the crash: %w", err), r.db.Close())
+	}
+	if err := r.db.Close(); err != nil {
+		return fmt.Errorf("close after the crash: %w", err)
+	}
+	if r, err = open(); err != nil {
+		return fmt.Errorf("second open after the crash: %w", err)
+	}
+	defer r.db.Close()
+	if !r.db.Recovery().Clean {
+		return errors.New("second open after the crash: the log does not look closed")
+	}
+	after, err := dump(r.db)
+	if err != nil {
+		return err
+	}
+	before["after"] = map[string]string{"k": "v"}
+	if err := differ(before, after); err != nil {
+		return fmt.Errorf("second open after the crash: %w", err)
+	}
+	return nil
+}
+
+// Power fails before each call that changes something on disk, and what is left is drawn several times.
+func TestPowerLossAtEveryCall(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	crash := vfs.NewCrash(seed)
+	fault := vfs.NewFault(crash)
+	r, err := newRig(fault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls, tried int
+	busy := false
+	var bad error
+	fault.OnCall(func(c vfs.Call) error {
+		r.m.mu.Lock()
+		skip := busy || bad != nil
+		r.m.mu.Unlock()
+		if skip || c.Op&(vfs.OpSyncs|vfs.OpWrite|vfs.OpCreate|vfs.OpRename|vfs.OpRemove|vfs.OpTruncate) == 0 {
+			return nil
+		}
+		calls++
+		for i, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {Keep: vfs.KeepAll}, {}, {Garbage: true}, {}} {
+			if testing.Short() && i > 2 {
+				break
+			}
+			o.Seed = uint64(calls*10 + i)
+			if err := r.m.recovered(crash.PowerLoss(o), r.clock.Now()); err != nil {
+				bad = fmt.Errorf("power loss %+v before call %s: %w\n%s", o, c, err, fault.Trace())
+				return nil
+			}
+			tried++
+		}
+		// The process dies, is started again and then power fails: what was only in the page cache may go.
+		killed := crash.KillProcess()
+		if err := r.m.recovered(killed, r.clock.Now()); err != nil {
+			bad = fmt.Errorf("kill before call %s: %w\n%s", c, err, fault.Trace())
+		}
+		return nil
+	})
+	if err := runScript(r, fault); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if bad != nil {
+		t.Fatal(bad)
+	}
+	t.Logf("%d calls, %d power losses", calls, tried)
+	if calls < 100 {
+		t.Fatalf("only %d calls: the script does not reach the disk", calls)
+	}
+}
+
+// Each sync of the project is left out once: a power loss must show it. A sync that may be left out unnoticed has no
+// business being there.
+func TestEverySyncIsNeeded(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	probe := vfs.NewFault(vfs.NewCrash(seed))
+	r, err := newRig(probe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(runScript(r, probe), r.db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	sites := probe.SyncSites()
+	if len(sites) < 8 {
+		t.Fatalf("only %d sync sites: %v", len(sites), sites)
+	}
+	for _, site := range sites {
+		t.Run(site.At, func(t *testing.T) {
+			for round := range uint64(20) {
+				crash := vfs.NewCrash(seed + round)
+				fault := vfs.NewFault(crash)
+				fault.SkipSite(site.At)
+				r, err := newRig(fault)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var found error
+				n := uint64(0)
+				fault.OnCall(func(c vfs.Call) error {
+					n++
+					if found != nil || c.Op&(vfs.OpSyncs|vfs.OpCreate|vfs.OpRename|vfs.OpRemove) == 0 {
+						return nil
+					}
+					for i := range uint64(3) {
+						o := vfs.CrashOptions{Seed: round*1000 + n*3 + i, Garbage: i == 1}
+						if i == 2 {
+							o.Keep = vfs.KeepNone
+						}
+						if found = r.m.recovered(crash.PowerLoss(o), r.clock.Now()); found != nil {
+							return nil
+						}
+						if found = r.m.recovered(crash.KillProcess().PowerLoss(o), r.clock.Now()); found != nil {
+							return nil
+						}
+					}
+					return nil
+				})
+				_ = errors.Join(runScript(r, fault), r.db.Close())
+				if found == nil {
+					found = r.m.recovered(crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone}), r.clock.Now())
+				}
+				if found != nil {
+					t.Logf("found in round %d: %.300s", round, found)
+					return
+				}
+			}
+			t.Errorf("leaving out the sync at %s (%s %s, %d calls) was not noticed", site.At, site.Op, site.Name, site.Calls)
+		})
+	}
+}
+
+// Each call fails once, in each way. Whatever was acknowledged is there after reopening, nothing hangs.
+func TestEveryCallFailsOnce(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for _, kind := range []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailSync} {
+		runs := 0
+		for k := int64(1); ; k++ {
+			crash := vfs.NewCrash(seed)
+			fault := vfs.NewFault(crash)
+			fault.Inject(vfs.Plan{K: k, Kind: kind})
+			r, err := newRig(fault)
+			if err == nil {
+				err = runScript(r, fault)
+				if r.db != nil {
+					_ = r.db.Close() // fails when the log did
+				}
+			}
+			if fault.Fired() == 0 {
+				if err != nil {
+					t.Fatalf("nothing failed, but: %v", err)
+				}
+				break
+			}
+			runs++
+			fault.Heal()
+			for _, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {Seed: uint64(k)}} {
+				if rerr := r.m.recovered(crash.PowerLoss(o), r.clock.Now()); rerr != nil {
+					t.Fatalf("kind %d, call %d failed (script: %v): %v\n%s", kind, k, err, rerr, fault.Trace())
+				}
+			}
+		}
+		t.Logf("kind %d: %d calls failed", kind, runs)
+	}
+}

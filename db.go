@@ -1,0 +1,213 @@
+package dyngo
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/epoch"
+	"github.com/dyngodb/dyngo/internal/tail"
+	"github.com/dyngodb/dyngo/memtable"
+	"github.com/dyngodb/dyngo/recovery"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// DB is an open store. Safe for concurrent use.
+type DB struct {
+	opts Options // immutable after Open
+	dir  string
+
+	lock  io.Closer // on the directory; nil when read-only or in memory
+	log   *wal.Log  // nil when read-only
+	files *wal.Files
+	arena *tail.Arena
+	reads *epoch.Domain // pins memory that a read looks at
+	calls *epoch.Domain // pins the store for writes, which may take long
+	mem   *memtable.Table
+
+	session event.SessionID // of this process; its event is logged before the first write
+	report  RecoveryReport
+
+	closed  atomic.Bool
+	closing struct {
+		sync.Once
+		err error
+	}
+	ctx       context.Context // ends the goroutines that wg counts
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
+	starting  sync.Mutex // held while the log is made writable
+	started   atomic.Bool
+	timeShift int64 // added to the clock so that log time goes on where it ended; immutable after Open
+
+	catalog catalog
+	ttl     *expirer
+	memory  *evictor
+	live    *liveServer
+	views   viewSet
+	commits sync.Pool // *commit
+	count   counters
+}
+
+// catalog is the set of datasets. Lookups go through an atomic pointer; changes hold mu and go through the log.
+type catalog struct {
+	mu          sync.Mutex // held while a dataset is created or dropped; taken before memtable shards
+	byName      atomic.Pointer[map[string]*Dataset]
+	nextID      event.DatasetID // guarded by mu
+	dictMu      sync.Mutex      // guards the fields below; a leaf, taken by the log while it starts a file
+	all         []dictEntry     // every live dataset and session, for the dictionary of a new log file
+	nextSession event.SessionID // as recovery found it; immutable
+}
+
+// Dataset is a named set of keys. It is a handle: cheap to copy by pointer, safe for concurrent use, valid until the store
+// is closed. After the dataset is dropped, its calls return ErrNoDataset.
+type Dataset struct {
+	db      *DB
+	id      event.DatasetID
+	name    string
+	opts    DatasetOptions
+	created LSN
+	dropped atomic.Uint64 // LSN of the drop, 0 = lives
+	ranges  *memtable.RangeDeletes
+}
+
+// Name of the dataset.
+func (ds *Dataset) Name() string { return ds.name }
+
+// Options the dataset was created with.
+func (ds *Dataset) Options() DatasetOptions { return ds.opts }
+
+// LSN is the applied LSN: the newest event that reads of Causal and Eventual datasets see.
+func (db *DB) LSN() LSN {
+	if db.log == nil {
+		return db.report.LastLSN
+	}
+	return db.log.AppliedLSN()
+}
+
+// DurableLSN is the newest event that survives power loss, and that reads of Strong datasets and views see.
+func (db *DB) DurableLSN() LSN {
+	if db.log == nil {
+		return db.report.LastLSN
+	}
+	return db.log.DurableLSN()
+}
+
+// visible is the LSN that current reads of the dataset see.
+func (ds *Dataset) visible() LSN {
+	if ds.opts.Consistency == Strong {
+		return ds.db.DurableLSN()
+	}
+	return ds.db.LSN()
+}
+
+// WaitDurable waits until lsn survives power loss, and brings that about. It fails when the context ends, and with
+// ErrOutcomeUnknown when the log fails first. An LSN that was not yet assigned is an error.
+func (db *DB) WaitDurable(ctx context.Context, lsn LSN) error {
+	if db.closed.Load() {
+		return ErrClosed
+	}
+	if lsn <= db.DurableLSN() {
+		return nil
+	}
+	if db.log == nil {
+		return limitError("LSN %d: the log ended at %d when the store was opened", lsn, db.report.LastLSN)
+	}
+	return openError(db.dir, db.log.WaitDurable(ctx, lsn))
+}
+
+// WaitFor waits until a view sees lsn. Views are at the durable LSN, so this is WaitDurable today; in a cluster it also
+// waits for the event to arrive.
+func (db *DB) WaitFor(ctx context.Context, lsn LSN) error { return db.WaitDurable(ctx, lsn) }
+
+// Recovery tells what Open found.
+func (db *DB) Recovery() RecoveryReport { return db.report }
+
+// RecoveryReport tells what Open found on disk.
+type RecoveryReport = recovery.Report
+
+// Dir is the directory of the store.
+func (db *DB) Dir() string { return db.dir }
+
+// now is the time of current reads and of new events: Unix nanoseconds that follow the monotonic clock.
+func (db *DB) now() int64 { return db.opts.Clock.Now() + db.timeShift }
+
+// Datasets lists the datasets by name.
+func (db *DB) Datasets() []DatasetInfo {
+	var infos []DatasetInfo
+	for _, ds := range *db.catalog.byName.Load() {
+		infos = append(infos, DatasetInfo{Name: ds.name, ID: uint32(ds.id), Created: ds.created, Options: ds.opts})
+	}
+	sort.Slice(infos, func(i, j int) bool { return infos[i].Name < infos[j].Name })
+	return infos
+}
+
+// enterCall pins the store for a write; the guard must be given back.
+func (db *DB) enterCall() (epoch.Guard, error) {
+	g := db.calls.Enter()
+	if db.closed.Load() {
+		g.Exit()
+		return epoch.Guard{}, ErrClosed
+	}
+	if db.log == nil {
+		g.Exit()
+		return epoch.Guard{}, ErrReadOnly
+	}
+	if !db.started.Load() {
+		if err := db.ensureStarted(); err != nil {
+			g.Exit()
+			return epoch.Guard{}, openError(db.dir, err)
+		}
+	}
+	return g, nil
+}
+
+// Close waits for calls in progress, makes everything durable and gives the directory back. Open sequences and readers
+// of large values end with ErrClosed. A second Close returns the first one's result.
+func (db *DB) Close() error {
+	db.closing.Do(func() { db.closing.err = db.close() })
+	return db.closing.err
+}
+
+func (db *DB) close() error {
+	db.closed.Store(true)
+	if db.log != nil {
+		db.log.Interrupt() // calls that wait for disk space give up
+	}
+	db.calls.Synchronize()
+	db.cancel()
+	db.wg.Wait()
+	var errs []error
+	if db.live != nil {
+		errs = append(errs, db.live.close())
+	}
+	if db.log != nil {
+		errs = append(errs, db.log.Close())
+	}
+	db.reads.Synchronize()
+	db.calls.Close()
+	db.mem.Close()
+	db.reads.Close()
+	db.arena.Close()
+	errs = append(errs, db.files.Close())
+	if db.lock != nil {
+		errs = append(errs, db.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (db *DB) walDir() string { return path.Join(db.dir, "wal") }
+
+// unixTime turns nanoseconds into a time, 0 into the zero time.
+func unixTime(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns)
+}

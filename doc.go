@@ -1,0 +1,63 @@
+// Package dyngo is an event-sourced, log-structured storage engine to embed in Go programs.
+//
+// The log is the database: every change is an event in one append-only log with a dense LSN; memory and everything else on
+// disk is derived from it. A write that was acknowledged as durable survives kill -9 and power loss, and nobody sees data
+// of a Strong dataset before it is durable.
+//
+//	db, err := dyngo.Open("data", nil)
+//	if err != nil {
+//		return err
+//	}
+//	defer db.Close()
+//	scores, err := db.CreateDataset("scores", nil)
+//	if err != nil {
+//		return err
+//	}
+//	if _, err := scores.Put([]byte("anna"), []byte("42")); err != nil { // durable on return
+//		return err
+//	}
+//	value, err := scores.Get([]byte("anna"))
+//	for kv, err := range scores.Scan(dyngo.Prefix([]byte("a"))) {
+//		if err != nil {
+//			return err
+//		}
+//		fmt.Printf("%s=%s (LSN %d)\n", kv.Key, kv.Value, kv.LSN)
+//	}
+//
+// # The packages
+//
+//	event      the event and its bytes: what everybody speaks of
+//	wal        the log: files, frames, group commit, verification
+//	memtable   recent events by key: hash first, order on demand
+//	recovery   from the files to a running store
+//	cmd        dyngo-cli
+//	internal   vfs (files, crashes, faults) · clock · tail (events in memory) · epoch (when memory may go) · offheap ·
+//	           coding · corruption
+//
+// # The way of a write
+//
+// Dataset.Put → op.check → commit.add (encode) → wal.Log.Admit → lock the key's shard → wal.Log.Begin (LSN, time, place in
+// memory) → op.fill → memtable.Insert → unlock → wal.Log.Applied → wal.Log.Wait (one caller leads: frame, write, sync).
+// docs/ARCHITECTURE.md follows it in more detail.
+//
+// # Locks
+//
+// Taken in this order; each guards what its comment lists:
+//
+//	DB.starting                  held while the log's first file is made; no other path holds a lock while taking it
+//	catalog.mu                   dataset created or dropped
+//	memtable shard(s)            in ascending order; LockAll takes all
+//	wal.Log.mu                   LSNs and places; never held during I/O
+//	wal.writer.mu                the newest file; held while a frame is handed to the file system
+//	catalog.dictMu, expirer.mu, viewSet.mu, wal.Files.mu   leaves
+//
+// Readers take none of them: they pin an epoch.Domain and follow atomic pointers.
+//
+// # Concurrency and ends
+//
+// All types but Batch and readers of large values are safe for concurrent use. Every goroutine ends with Close: the log's
+// (wal.Log.run), the expirer's, the evictor's, the filling of shards after Open, live.sock's, and those of epoch and
+// memtable.
+//
+// Names and shapes in this package keep compatible from version 1.0 on; until then the CHANGELOG tells what changed.
+package dyngo

@@ -1,0 +1,102 @@
+package dyngo
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// Errors of Open.
+var (
+	// ErrLocked is matched when another process, or this one, has the store open for writing. The error is a
+	// *LockedError, which names the process.
+	ErrLocked = errors.New("dyngo: the store is open for writing elsewhere")
+	// ErrCorrupt is matched by every *CorruptionError: stored bytes contradict themselves.
+	ErrCorrupt = corruption.ErrCorrupt
+	// ErrUnsupported is matched when files need a newer DynGO, or this system or option set can't be served.
+	ErrUnsupported = event.ErrUnsupported
+	// ErrNoStore is matched by a read-only Open of a directory that holds no store.
+	ErrNoStore = errors.New("dyngo: no store in this directory")
+)
+
+// Errors of writes.
+var (
+	// ErrConflict is matched by PutIf when the key's LSN is another one; the error is a *ConflictError.
+	ErrConflict = errors.New("dyngo: the key has another LSN")
+	// ErrLimit is matched when a key, value, batch or option exceeds a limit; the text names it.
+	ErrLimit = errors.New("dyngo: limit exceeded")
+	// ErrReadOnly is returned for writes to a store opened with Options.ReadOnly.
+	ErrReadOnly = errors.New("dyngo: the store was opened read-only")
+	// ErrLogFailed is matched by every write after a write or sync of the log failed. What was acknowledged is safe and
+	// reads go on; closing and reopening recovers.
+	ErrLogFailed = wal.ErrFailed
+	// ErrOutcomeUnknown is matched by a write that was in flight when the log failed: it may or may not be there after
+	// reopening.
+	ErrOutcomeUnknown = wal.ErrOutcomeUnknown
+	// ErrDatasetOptions is matched by CreateDataset for a dataset that exists with other options.
+	ErrDatasetOptions = errors.New("dyngo: the dataset exists with other options")
+)
+
+// Errors of reads.
+var (
+	// ErrNotFound is returned for a key that is absent at the time and LSN of the read.
+	ErrNotFound = errors.New("dyngo: key not found")
+	// ErrNoDataset is matched when no dataset of that name exists, or it was dropped.
+	ErrNoDataset = errors.New("dyngo: no such dataset")
+	// ErrClosed is returned by every call after Close.
+	ErrClosed = errors.New("dyngo: closed")
+	// ErrVisibility is returned by a view at the applied LSN for a Strong dataset.
+	ErrVisibility = errors.New("dyngo: a view at the applied LSN can't read a Strong dataset")
+)
+
+// CorruptionError tells where stored bytes are damaged: File is relative to the store's directory, Offset is the first
+// byte in doubt. It matches ErrCorrupt.
+type CorruptionError = corruption.Error
+
+// LockedError tells who has the store open for writing. PID is 0 when that is not known.
+type LockedError struct {
+	Dir string
+	PID int
+}
+
+func (e *LockedError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("dyngo: %s is open for writing in another process", e.Dir)
+	}
+	return fmt.Sprintf("dyngo: %s is open for writing in process %d", e.Dir, e.PID)
+}
+
+// Is makes the error match ErrLocked.
+func (e *LockedError) Is(target error) bool { return target == ErrLocked }
+
+// ConflictError tells which LSN the key has; 0 means that it is absent.
+type ConflictError struct {
+	Want, Have event.LSN
+}
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("dyngo: the key is at LSN %d, not at %d", e.Have, e.Want)
+}
+
+// Is makes the error match ErrConflict.
+func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
+
+func limitError(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrLimit}, args...)...)
+}
+
+// openError gives lower errors the names of this package.
+func openError(dir string, err error) error {
+	var locked *vfs.LockedError
+	if errors.As(err, &locked) {
+		return &LockedError{Dir: dir, PID: locked.PID}
+	}
+	if errors.Is(err, wal.ErrClosed) {
+		return ErrClosed
+	}
+	return err
+}

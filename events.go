@@ -1,0 +1,21 @@
+package dyngo
+
+import "time"
+
+// Listener is told of what happens inside the engine. Every field may be nil. Functions are called without locks, one at
+// a time for each field, from the engine's goroutines: they should return soon and must not call Close.
+type Listener struct {
+	// Expired tells of a version whose time to live ended and whose expire event was logged at lsn. late is how long
+	// after due that was: a few ms, or the time the store was closed.
+	Expired func(dataset string, key []byte, lsn LSN, due time.Time, late time.Duration)
+	// DiskFull tells that writes wait for disk space (true) or go on (false).
+	DiskFull func(full bool)
+	// LogFailed tells that a write or sync of the log failed: no more writes are acknowledged, reads go on.
+	LogFailed func(err error)
+	// ClockJumped tells that the wall clock moved by d against the monotonic clock. Log time does not follow the jump.
+	ClockJumped func(d time.Duration)
+	// FileSealed tells that a log file is full and the next one begins.
+	FileSealed func(file uint64)
+	// Evicted tells that the oldest events left memory and how many bytes that gave back.
+	Evicted func(bytes int64)
+}

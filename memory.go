@@ -1,0 +1,106 @@
+package dyngo
+
+import (
+	"github.com/dyngodb/dyngo/internal/coding"
+	"github.com/dyngodb/dyngo/internal/tail"
+	"github.com/dyngodb/dyngo/memtable"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// evictor keeps the memory of events within the budget: it seals the newest events as generations and, when too much is in
+// memory, makes the oldest generation leave. A generation whose events are mostly superseded gives the live ones to a new
+// one; else only keys stay, with the place of their value in the log.
+type evictor struct {
+	db   *DB
+	wake chan struct{}
+	gens []sealed // oldest first; only run touches it after Open
+}
+
+// sealed is a generation with the LSN of its last event.
+type sealed struct {
+	tail.Generation
+	last LSN
+}
+
+func newEvictor(db *DB) *evictor { return &evictor{db: db, wake: make(chan struct{}, 1)} }
+
+// used is the memory that counts against the budget.
+func (e *evictor) used() int64 { return e.db.arena.Bytes() }
+
+// limit is when events begin to leave: the budget less what the tail needs to take new ones meanwhile.
+func (e *evictor) limit() int64 { return e.db.opts.MemoryBudget * 3 / 4 }
+
+// generationBytes is how much is sealed at a time.
+func generationBytes(budget int64) int64 { return min(max(budget/8, 2<<20), 64<<20) }
+
+// nudge is called when events became durable. It must not block.
+func (e *evictor) nudge() {
+	if e.db.log.HotBytes() < generationBytes(e.db.opts.MemoryBudget) {
+		return
+	}
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run ends with db.ctx.
+func (e *evictor) run() {
+	for {
+		select {
+		case <-e.wake:
+		case <-e.db.ctx.Done():
+			return
+		}
+		if e.db.log.HotBytes() >= generationBytes(e.db.opts.MemoryBudget) {
+			g, last := e.db.log.SealGeneration()
+			e.gens = append(e.gens, sealed{g, last})
+		}
+		for e.used() > e.limit() && len(e.gens) > 0 {
+			if !e.evict(e.gens[0]) {
+				return
+			}
+			e.gens = e.gens[1:]
+		}
+	}
+}
+
+// recovered takes a generation that recovery filled. When memory runs out while the log is read, the oldest leaves at once.
+func (e *evictor) recovered(g tail.Generation, last LSN) {
+	e.gens = append(e.gens, sealed{g, last})
+	for e.used() > e.limit() && len(e.gens) > 0 {
+		e.db.mem.Evict(e.gens[0].Generation, memtable.EvictOptions{Durable: e.gens[len(e.gens)-1].last, Stub: stubOf})
+		e.gens = e.gens[1:]
+	}
+}
+
+// evict makes one generation leave memory. It reports false when the store is closing or the log failed.
+func (e *evictor) evict(g sealed) bool {
+	db := e.db
+	if err := db.log.WaitDurable(db.ctx, g.last); err != nil {
+		return false
+	}
+	// Versions are dropped that no read can ask for. Reads without a view ask for an LSN that was visible when they
+	// began, so those that began before durable was read must have ended first.
+	durable := db.DurableLSN()
+	db.reads.Synchronize()
+	res := db.mem.Evict(g.Generation, memtable.EvictOptions{Durable: durable, Hold: db.views.hold(), Stub: stubOf})
+	db.count.evictions.Add(1)
+	if f := db.opts.Listener.Evicted; f != nil {
+		f(res.FreedBytes - res.CopiedBytes)
+	}
+	return true
+}
+
+// stubOf fills the stub of a value that leaves memory. It reports false for one that is not larger than its stub.
+func stubOf(dst []byte, r tail.Record) bool {
+	v := r.Value()
+	if len(v) <= tail.StubBytes || r.LogPos() == 0 {
+		return false
+	}
+	payload := r.Payload()
+	pos := wal.SplitLogPos(r.LogPos())
+	pos.Offset += int64(len(payload) - len(r.Parts()) - len(v))
+	tail.Stub{LogPos: wal.JoinLogPos(pos), Len: uint32(len(v)), CRC: coding.CRC(v)}.Put(dst)
+	return true
+}

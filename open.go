@@ -1,0 +1,246 @@
+package dyngo
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/epoch"
+	"github.com/dyngodb/dyngo/internal/tail"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/memtable"
+	"github.com/dyngodb/dyngo/recovery"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// Open opens the store in dir, creating it when there is none; nil options are the defaults. It returns when the log has
+// been read; shards of the memtable may still be filling, a read waits only for its own.
+//
+// Errors: ErrLocked (*LockedError) at once when another process has the store open for writing, ErrCorrupt
+// (*CorruptionError) on damage, ErrUnsupported when the files need a newer DynGO, ErrNoStore when a read-only Open finds
+// none, ErrLimit for options out of range. Opening an existing store without writing changes none of its files.
+func Open(dir string, o *Options) (*DB, error) {
+	opts := o.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	if opts.InMemory {
+		dir = "memory"
+	}
+	db := &DB{opts: opts, dir: dir}
+	db.ctx, db.cancel = context.WithCancel(context.Background())
+	db.views.held = map[LSN]int{}
+	db.commits = sync.Pool{New: func() any { return new(commit) }}
+	if err := db.open(); err != nil {
+		db.cancel()
+		return nil, errors.Join(openError(dir, err), db.abandon())
+	}
+	return db, nil
+}
+
+// open is the linear story of Open: directory, lock, log, catalog, goroutines.
+func (db *DB) open() error {
+	fsys, dir := db.opts.FS, db.dir
+	// 1. The directory. A store exists once its wal folder does.
+	exists, err := vfs.Exists(fsys, db.walDir())
+	if err != nil {
+		return fmt.Errorf("open %s: %w", dir, err)
+	}
+	if db.opts.ReadOnly {
+		if !exists {
+			return fmt.Errorf("%w: %s", ErrNoStore, dir)
+		}
+	} else {
+		// 2. The lock comes before any look at the files.
+		if err := vfs.MkdirSync(fsys, dir); err != nil {
+			return fmt.Errorf("create %s: %w", dir, err)
+		}
+		if db.lock, err = fsys.Lock(path.Join(dir, "LOCK")); err != nil {
+			return fmt.Errorf("lock %s: %w", dir, err)
+		}
+		if !exists {
+			if err := vfs.MkdirSync(fsys, db.walDir()); err != nil {
+				return fmt.Errorf("create %s: %w", db.walDir(), err)
+			}
+		}
+	}
+	// 3. Memory.
+	db.arena = tail.NewArena()
+	db.reads, db.calls = epoch.New(), epoch.New()
+	db.mem = memtable.New(db.arena, db.reads)
+	db.files = wal.OpenFiles(fsys, db.walDir())
+	db.ttl, db.memory = newExpirer(db), newEvictor(db)
+	// 4. The log.
+	state, err := recovery.Run(recovery.Options{
+		FS: fsys, Dir: db.walDir(), Arena: db.arena, Table: db.mem, Mono: db.opts.Clock.Mono, ReadOnly: db.opts.ReadOnly,
+		GenerationBytes: generationBytes(db.opts.MemoryBudget), Seal: db.memory.recovered, Due: db.ttl.recovered,
+	})
+	if err != nil {
+		return err
+	}
+	db.report = state.Report
+	if t := state.Report.TornTail; t != nil {
+		db.opts.Logger.Warn("dyngo: the log was not closed", "tail", t.String())
+	}
+	if d := state.Report.Damage; d != nil {
+		db.opts.Logger.Error("dyngo: damage; only what lies before it is served", "damage", d.Error())
+	}
+	// 5. Log time goes on where it ended, even when the wall clock was set back meanwhile.
+	if now := db.opts.Clock.Now(); now <= state.Tail.LastTime {
+		db.timeShift = state.Tail.LastTime + 1 - now
+		db.opts.Logger.Warn("dyngo: the clock is behind the log's last event; log time goes on from there", "by", time.Duration(db.timeShift))
+	}
+	if err := db.loadCatalog(state); err != nil {
+		return err
+	}
+	if !db.opts.ReadOnly {
+		if err := db.openLog(state); err != nil {
+			return err
+		}
+	}
+	// 6. What runs beside.
+	db.start(func() { db.mem.DrainPending(db.ctx, 2) })
+	if db.log != nil {
+		db.start(db.memory.run)
+		db.start(db.ttl.run)
+	}
+	if db.opts.Live && !db.opts.InMemory && !db.opts.ReadOnly {
+		if db.live, err = serveLive(db); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start runs f until Close waits for it.
+func (db *DB) start(f func()) {
+	db.wg.Add(1)
+	go func() {
+		defer db.wg.Done()
+		f()
+	}()
+}
+
+// abandon gives back what a failed Open took.
+func (db *DB) abandon() error {
+	if db.mem == nil {
+		if db.lock != nil {
+			return db.lock.Close()
+		}
+		return nil
+	}
+	return db.Close()
+}
+
+func (db *DB) loadCatalog(state *recovery.State) error {
+	c := &db.catalog
+	c.nextID = state.NextDataset
+	c.nextSession = state.NextSession
+	db.session = state.NextSession
+	for _, s := range state.Sessions {
+		c.addSession(s.Session, s.LSN)
+	}
+	var failed error
+	c.publish(func(m map[string]*Dataset) {
+		for _, info := range state.Datasets {
+			stored, err := event.ParseDatasetOptions(info.Options)
+			if err != nil {
+				failed = fmt.Errorf("dataset %q, created at LSN %d: %w", info.Name, info.Created, err)
+				return
+			}
+			ds := &Dataset{db: db, id: info.ID, name: info.Name, created: info.Created, opts: decodeOptions(stored), ranges: state.Ranges[info.ID]}
+			if ds.ranges == nil {
+				ds.ranges = &memtable.RangeDeletes{}
+			}
+			m[info.Name] = ds
+			c.addDataset(ds)
+		}
+	})
+	return failed
+}
+
+func (db *DB) openLog(state *recovery.State) error {
+	logID, timelineID := state.LogID, state.TimelineID
+	if state.Tail.File == 0 {
+		for _, id := range []*[16]byte{&logID, &timelineID} {
+			if _, err := rand.Read(id[:]); err != nil {
+				return fmt.Errorf("read random bytes for the log's id: %w", err)
+			}
+		}
+	}
+	l := db.opts.Listener
+	db.log = wal.NewLog(wal.LogOptions{
+		FS: db.opts.FS, Dir: db.walDir(), Clock: db.opts.Clock, Now: db.now, Arena: db.arena, LogID: logID, TimelineID: timelineID,
+		Tail: state.Tail, FileBytes: db.opts.LogFileBytes, MaxPending: db.opts.MemoryBudget / 4, Dictionary: db.catalog.dictionary,
+		Reserve: !db.opts.InMemory, OnDurable: func(LSN) { db.memory.nudge() },
+		OnRotate: func(file uint64) {
+			if l.FileSealed != nil {
+				l.FileSealed(file - 1)
+			}
+		},
+		OnFull: func(full bool) {
+			if full {
+				db.opts.Logger.Error("dyngo: the disk is full; writes wait until there is space, deletes and reads go on")
+			} else {
+				db.opts.Logger.Warn("dyngo: there is disk space again")
+			}
+			if l.DiskFull != nil {
+				l.DiskFull(full)
+			}
+		},
+		OnFailure: func(err error) {
+			db.opts.Logger.Error("dyngo: the log failed; nothing more is acknowledged, reads go on; reopen the store", "err", err)
+			if l.LogFailed != nil {
+				l.LogFailed(err)
+			}
+		},
+		OnClockJump: db.clockJumped,
+	})
+	return nil
+}
+
+// ensureStarted makes the log writable before the first write, and logs who writes.
+func (db *DB) ensureStarted() error {
+	db.starting.Lock()
+	defer db.starting.Unlock()
+	if db.started.Load() {
+		return nil
+	}
+	if err := db.log.Start(); err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			return fmt.Errorf("dyngo: %s can't be written: %w", db.dir, err)
+		}
+		return err
+	}
+	if err := db.logSession(); err != nil {
+		return err
+	}
+	db.started.Store(true)
+	return nil
+}
+
+// clockJumped logs that wall clock and monotonic clock moved apart.
+func (db *DB) clockJumped(d time.Duration) {
+	g, err := db.enterCall()
+	if err != nil {
+		return
+	}
+	defer g.Exit()
+	db.opts.Logger.Warn("dyngo: the wall clock jumped; log time does not follow", "by", d)
+	if f := db.opts.Listener.ClockJumped; f != nil {
+		f(d)
+	}
+	c := db.newCommit()
+	defer db.release(c)
+	c.ops = append(c.ops, op{kind: event.OpClockAnomaly, value: binary.LittleEndian.AppendUint64(nil, uint64(d))})
+	if err := db.commit(c, wal.Ack{Window: Eventual.window()}, true, db.now()); err != nil {
+		db.opts.Logger.Warn("dyngo: the jump of the clock was not logged", "err", err)
+	}
+}

@@ -1,0 +1,271 @@
+package dyngo
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/vfs"
+)
+
+// LSN is a log sequence number: 1, 2, 3 …, one per event, dense within a timeline. 0 means none.
+type LSN = event.LSN
+
+// Limits. Each is checked with an error that matches ErrLimit.
+const (
+	MaxKeyBytes     = 64 << 10 // a key has 1 to 64 Ki bytes
+	MaxValueBytes   = 1 << 30  // a value has 0 to 1 Gi bytes; above MemoryBudget/4 only through PutReader
+	MaxBatchBytes   = 4 << 30  // encoded size of one batch
+	MaxNameBytes    = 255      // of a dataset's name
+	MaxAnnotation   = 4 << 10  // bytes of Reason, Ticket, and each field of Session
+	minMemoryBudget = 8 << 20
+)
+
+// Options configure Open. The zero value is the default; nothing changes after Open.
+type Options struct {
+	// MemoryBudget is how many bytes of recent events stay in memory, default 256 MiB, at least 8 MiB. When it is
+	// exceeded, the values of the oldest events leave memory and are read from the log again. Keys stay in memory.
+	MemoryBudget int64
+	// InMemory keeps the whole store in memory, log included; it is gone after Close. The directory's name is ignored.
+	InMemory bool
+	// ReadOnly takes no lock, creates and changes nothing, works beside a running writer and on a damaged store: it
+	// serves the sound prefix of the log as it is now. Recovery says where that ends.
+	ReadOnly bool
+	// Session says who writes. It is logged once, before the first write.
+	Session Session
+	// Listener is told of events in the engine; nil fields are skipped.
+	Listener *Listener
+	// Logger receives warnings (DynGO coped) and errors (somebody must act). Default: silent.
+	Logger *slog.Logger
+	// Live serves statistics to tools on the Unix socket live.sock in the store's directory, mode 0600.
+	Live bool
+	// LogFileBytes is the size at which a log file is sealed and the next one started, default 64 MiB, 1 MiB to 1 GiB.
+	LogFileBytes int64
+
+	// FS and Clock replace the operating system in tests. Default: the operating system.
+	FS    vfs.FS
+	Clock clock.Clock
+}
+
+// Session says who is at work: Actor (user or service), Address (where from), Client (program and version).
+type Session struct {
+	Actor, Address, Client string
+}
+
+func (o *Options) withDefaults() Options {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	if c.MemoryBudget == 0 {
+		c.MemoryBudget = 256 << 20
+	}
+	if c.LogFileBytes == 0 {
+		c.LogFileBytes = 64 << 20
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Listener == nil {
+		c.Listener = &Listener{}
+	}
+	if c.FS == nil {
+		if c.InMemory {
+			c.FS = vfs.NewMem()
+		} else {
+			c.FS = vfs.OS
+		}
+	}
+	if c.Clock == nil {
+		c.Clock = clock.NewSystem()
+	}
+	return c
+}
+
+func (o *Options) validate() error {
+	if o.MemoryBudget < minMemoryBudget {
+		return limitError("Options.MemoryBudget is %d bytes, at least %d are needed", o.MemoryBudget, minMemoryBudget)
+	}
+	if o.LogFileBytes < 1<<20 || o.LogFileBytes > 1<<30 {
+		return limitError("Options.LogFileBytes is %d, allowed are 1 MiB to 1 GiB", o.LogFileBytes)
+	}
+	if o.InMemory && o.ReadOnly {
+		return fmt.Errorf("dyngo: Options.InMemory and Options.ReadOnly exclude each other")
+	}
+	for name, s := range map[string]string{"Actor": o.Session.Actor, "Address": o.Session.Address, "Client": o.Session.Client} {
+		if len(s) > MaxAnnotation {
+			return limitError("Options.Session.%s has %d bytes, at most %d are allowed", name, len(s), MaxAnnotation)
+		}
+	}
+	return nil
+}
+
+// Consistency says when a dataset's writes are visible and acknowledged. It can't be changed later.
+type Consistency uint8
+
+const (
+	// Strong: acknowledged when durable, visible when durable. Nothing acknowledged or seen is ever lost.
+	Strong Consistency = iota
+	// Causal: acknowledged and visible when applied in memory. A crash may lose at most the last 10 ms.
+	Causal
+	// Eventual: as Causal on one node, a crash may lose at most the last second.
+	Eventual
+)
+
+func (c Consistency) String() string {
+	switch c {
+	case Strong:
+		return "strong"
+	case Causal:
+		return "causal"
+	case Eventual:
+		return "eventual"
+	}
+	return fmt.Sprintf("Consistency(%d)", uint8(c))
+}
+
+// window is how much of a suffix a crash may lose.
+func (c Consistency) window() time.Duration {
+	switch c {
+	case Causal:
+		return 10 * time.Millisecond
+	case Eventual:
+		return time.Second
+	}
+	return 0
+}
+
+// Compression says how a dataset's values are stored. Values that don't get smaller are stored as they are.
+type Compression uint8
+
+const (
+	NoCompression Compression = iota
+	S2                        // fast, about 2:1 on text
+	Zstd                      // smaller, several times the CPU of S2
+)
+
+func (c Compression) String() string {
+	switch c {
+	case NoCompression:
+		return "off"
+	case S2:
+		return "s2"
+	case Zstd:
+		return "zstd"
+	}
+	return fmt.Sprintf("Compression(%d)", uint8(c))
+}
+
+// DatasetOptions are stored with the dataset when it is created. The zero value is the default.
+type DatasetOptions struct {
+	// Consistency of the dataset's writes and reads, default Strong.
+	Consistency Consistency
+	// TTL is the default time to live of its values, 0 = for ever. WriteOptions.TTL overrides it.
+	TTL time.Duration
+	// LargeValue is the size in bytes from which a value is written once, apart from the small commits, and does not
+	// stay in memory. Default 8 KiB, 1 KiB to 256 KiB.
+	LargeValue int
+	// Compression of values, default off.
+	Compression Compression
+}
+
+const (
+	defaultLargeValue = 8 << 10
+	minLargeValue     = 1 << 10
+	maxLargeValue     = 256 << 10
+)
+
+func (o *DatasetOptions) withDefaults() DatasetOptions {
+	var c DatasetOptions
+	if o != nil {
+		c = *o
+	}
+	if c.LargeValue == 0 {
+		c.LargeValue = defaultLargeValue
+	}
+	return c
+}
+
+func (o DatasetOptions) validate() error {
+	switch {
+	case o.Consistency > Eventual:
+		return limitError("DatasetOptions.Consistency is %d, allowed are Strong, Causal and Eventual", o.Consistency)
+	case o.TTL < 0:
+		return limitError("DatasetOptions.TTL is %v, it can't be negative", o.TTL)
+	case o.LargeValue < minLargeValue || o.LargeValue > maxLargeValue:
+		return limitError("DatasetOptions.LargeValue is %d bytes, allowed are %d to %d", o.LargeValue, minLargeValue, maxLargeValue)
+	case o.Compression > Zstd:
+		return limitError("DatasetOptions.Compression is %d, allowed are NoCompression, S2 and Zstd", o.Compression)
+	}
+	return nil
+}
+
+// Ack says when a write returns. It never changes what reads see: that is the dataset's Consistency.
+type Ack uint8
+
+const (
+	AckDefault Ack = iota // as the dataset's Consistency says
+	AckDurable            // when it survives power loss
+	AckApplied            // when it is applied in memory
+)
+
+// WriteOptions are the options of one write or batch. The zero value is the default.
+type WriteOptions struct {
+	// TTL is the time to live of the value, 0 = the dataset's, negative = already expired: the write is logged and
+	// the key is absent at once.
+	TTL time.Duration
+	// Ack says when the write returns.
+	Ack Ack
+	// Reason and Ticket say why; they are kept in the event for audits.
+	Reason, Ticket string
+}
+
+func (o *WriteOptions) validate() error {
+	switch {
+	case o.Ack > AckApplied:
+		return limitError("WriteOptions.Ack is %d, allowed are AckDefault, AckDurable and AckApplied", o.Ack)
+	case len(o.Reason) > MaxAnnotation:
+		return limitError("WriteOptions.Reason has %d bytes, at most %d are allowed", len(o.Reason), MaxAnnotation)
+	case len(o.Ticket) > MaxAnnotation:
+		return limitError("WriteOptions.Ticket has %d bytes, at most %d are allowed", len(o.Ticket), MaxAnnotation)
+	}
+	return nil
+}
+
+// Range selects keys of a scan.
+type Range struct {
+	From, To []byte // [From, To) in byte order; nil = open end
+	Reverse  bool   // from the highest key down
+	Limit    int    // at most so many pairs, 0 = all
+	KeysOnly bool   // Value is nil; values are not read
+}
+
+// Prefix selects the keys that begin with p.
+func Prefix(p []byte) Range {
+	r := Range{From: p}
+	for i := len(p) - 1; i >= 0; i-- {
+		if p[i] != 0xff {
+			r.To = append(append([]byte(nil), p[:i]...), p[i]+1)
+			break
+		}
+	}
+	return r
+}
+
+// KV is a key with its current version.
+type KV struct {
+	Key, Value []byte
+	LSN        LSN       // of the event that wrote it
+	Time       time.Time // log time of that event
+	Expires    time.Time // zero = never
+}
+
+// DatasetInfo describes a dataset.
+type DatasetInfo struct {
+	Name    string
+	ID      uint32
+	Created LSN
+	Options DatasetOptions
+}

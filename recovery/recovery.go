@@ -1,0 +1,312 @@
+package recovery
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/coding"
+	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/tail"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/memtable"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// Options of Run. FS, Dir, Arena, Table and Mono are required.
+type Options struct {
+	FS    vfs.FS
+	Dir   string // of the log files
+	Arena *tail.Arena
+	Table *memtable.Table
+	Mono  func() int64 // monotonic ns, for the report
+	// ReadOnly serves the sound prefix: damage ends the log there and is told in the report instead of failing Run, and
+	// a frame that a live writer has not finished is no damage.
+	ReadOnly bool
+	// GenerationBytes is how much of the tail is handed to Seal at a time. Default 64 MiB.
+	GenerationBytes int64
+	// Seal receives the generations in order while the log is read, with the LSN of their last event; their events are in
+	// the memtable or noted there. May be nil.
+	Seal func(g tail.Generation, last event.LSN)
+	// Due receives every version with an expiry. May be nil.
+	Due func(at int64, lsn event.LSN, ds event.DatasetID, hash uint64)
+}
+
+// State is what the log says besides keys and values.
+type State struct {
+	LogID, TimelineID [16]byte // zero for an empty store
+	Tail              wal.Tail
+	Datasets          []event.DatasetInfo // alive at the end
+	Sessions          []Session
+	NextSession       event.SessionID
+	NextDataset       event.DatasetID
+	Ranges            map[event.DatasetID]*memtable.RangeDeletes // of live datasets, where there are any
+	Report            Report
+}
+
+// Session is a session with the LSN of its event.
+type Session struct {
+	event.Session
+	LSN event.LSN
+}
+
+// Report tells what was found.
+type Report struct {
+	Files    int           // log files
+	Bytes    int64         // of log read
+	Events   int64         // read, system events and stale ones included
+	LastLSN  event.LSN     // the log ends here
+	Clean    bool          // the store had been closed
+	Duration time.Duration // until the log had been read; shards may still be filling
+	// TornTail describes what a crash left behind the end, nil if nothing. It is left out, not removed.
+	TornTail *TornTail
+	// Damage is where a read-only open met damage: it serves what lies before. Nil if there is none.
+	Damage *corruption.Error
+}
+
+// TornTail is the incomplete end of a log that was not closed.
+type TornTail struct {
+	File   string // relative to the store's directory
+	Offset int64  // where the log ends
+	Bytes  int64  // left out behind it
+	// Doubt says what can't be told: bytes written after the last watermark may have been acknowledged, if they were
+	// damaged later rather than torn.
+	Doubt string
+}
+
+func (t *TornTail) String() string {
+	return fmt.Sprintf("%s ends at offset %d; %d bytes behind it are an incomplete write and are left out. %s", t.File, t.Offset, t.Bytes, t.Doubt)
+}
+
+// Run reads the log. It returns an error that matches corruption.ErrCorrupt on damage, event.ErrUnsupported when the
+// files need a newer DynGO.
+func Run(o Options) (*State, error) {
+	if o.GenerationBytes == 0 {
+		o.GenerationBytes = 64 << 20
+	}
+	r := &run{
+		Options: o, hot: o.Arena.NewAppender(), datasets: map[event.DatasetID]event.DatasetInfo{},
+		state: &State{NextSession: 1, NextDataset: 1, Ranges: map[event.DatasetID]*memtable.RangeDeletes{}},
+	}
+	began := o.Mono()
+	sc, err := wal.NewScanner(o.FS, o.Dir, wal.ScanOptions{ReadOnly: o.ReadOnly})
+	if err != nil {
+		return nil, err
+	}
+	defer sc.Close()
+	for {
+		f, err := sc.Next()
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			err = r.frame(f)
+		}
+		var damage *corruption.Error
+		if o.ReadOnly && errors.As(err, &damage) {
+			r.state.Report.Damage = damage
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	r.seal(true)
+	s := r.state
+	s.Tail = sc.Tail()
+	s.LogID, s.TimelineID = sc.LogID(), sc.TimelineID()
+	for _, d := range r.datasets {
+		s.Datasets = append(s.Datasets, d)
+	}
+	s.Report.Files, s.Report.Bytes = sc.Files(), sc.Bytes()
+	s.Report.Clean = s.Tail.Clean
+	s.Report.LastLSN = r.last
+	if s.Tail.Cut {
+		s.Report.TornTail = &TornTail{File: "wal/" + wal.FileName(s.Tail.File, s.Tail.FirstLSN), Offset: s.Tail.End, Bytes: s.Tail.CutBytes, Doubt: s.Tail.Doubt}
+	}
+	s.Report.Duration = time.Duration(o.Mono() - began)
+	return s, nil
+}
+
+// run is the work in progress.
+type run struct {
+	Options
+	state    *State
+	hot      *tail.Appender
+	datasets map[event.DatasetID]event.DatasetInfo
+	last     event.LSN // applied
+	bytes    int64     // in the open generation
+	payload  []byte
+}
+
+// seal hands over the open generation when it is full, or in any case at the end.
+func (r *run) seal(end bool) {
+	if r.bytes == 0 || !end && r.bytes < r.GenerationBytes {
+		return
+	}
+	g := r.hot.Seal()
+	r.bytes = 0
+	if r.Seal != nil {
+		r.Seal(g, r.last)
+	}
+}
+
+func (r *run) frame(f *wal.Frame) error {
+	if f.Kind != wal.KindCommit {
+		return nil
+	}
+	if f.Flags&wal.FrameSpilled != 0 {
+		return r.spilled(f)
+	}
+	b := f.Body
+	for i := range f.Count {
+		e, payload, n, err := event.ParseWire(b)
+		if err != nil {
+			return inFrame(f, int64(len(f.Body)-len(b)), err)
+		}
+		e.LSN, e.Time = f.BaseLSN+event.LSN(i), f.BaseTime+e.Time
+		at := wal.Position{File: f.File, Offset: f.Offset + wal.FrameHeaderSize + int64(len(f.Body)-len(b)+n-len(payload))}
+		if err := r.event(&e, payload, at, false); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	r.last = f.BaseLSN + event.LSN(f.Count) - 1
+	r.seal(false)
+	return nil
+}
+
+// inFrame adds the place to an error about a frame's body.
+func inFrame(f *wal.Frame, off int64, err error) error {
+	if errors.Is(err, event.ErrUnsupported) {
+		return fmt.Errorf("%s at %d: %w", f.Name, f.Offset, err)
+	}
+	return &corruption.Error{File: f.Name, Offset: f.Offset + wal.FrameHeaderSize + off, What: "event", Err: err}
+}
+
+// spilled replays a batch that lies in data frames. Its values stay there: only keys and references come into memory.
+func (r *run) spilled(f *wal.Frame) error {
+	s, err := wal.ParseSpill(f.Body, f.Count)
+	if err != nil {
+		return inFrame(f, 0, err)
+	}
+	files := wal.OpenFiles(r.FS, r.Dir)
+	defer files.Close()
+	lsn, stale := f.BaseLSN, s.NotApplied
+	for _, p := range s.Pieces {
+		b := make([]byte, p.StoredLen)
+		pos := wal.Position{File: p.File, Offset: int64(p.Offset)}
+		if err := files.ReadPiece(b, pos, p.CRC); err != nil {
+			return err
+		}
+		for rest := b; len(rest) > 0; lsn++ {
+			e, payload, n, err := event.ParseWire(rest)
+			if err != nil {
+				return inFrame(f, 0, err)
+			}
+			at := wal.Position{File: pos.File, Offset: pos.Offset + wal.FrameHeaderSize + int64(len(b)-len(rest)+n-len(payload))}
+			e.LSN, e.Time = lsn, f.BaseTime
+			if len(stale) > 0 && stale[0] == uint64(lsn-f.BaseLSN) {
+				e.Flags |= event.FlagNotApplied
+				stale = stale[1:]
+			}
+			if err := r.event(&e, payload, at, true); err != nil {
+				return err
+			}
+			rest = rest[n:]
+		}
+		r.last = lsn - 1
+		r.seal(false)
+	}
+	if uint64(lsn-f.BaseLSN) != uint64(f.Count) {
+		return &corruption.Error{File: f.Name, Offset: f.Offset, What: fmt.Sprintf("batch of %d events, header says %d", lsn-f.BaseLSN, f.Count)}
+	}
+	return nil
+}
+
+// event applies one event. at is where its payload lies. inLog says that the value is to stay there.
+func (r *run) event(e *event.Event, payload []byte, at wal.Position, inLog bool) error {
+	r.state.Report.Events++
+	switch e.Op {
+	case event.OpPut, event.OpDelete, event.OpExpire:
+		if e.Flags&event.FlagNotApplied != 0 {
+			return nil
+		}
+		r.keyed(e, payload, at, inLog)
+	case event.OpDeleteRange:
+		rd := r.state.Ranges[e.Dataset]
+		if rd == nil {
+			rd = &memtable.RangeDeletes{}
+			r.state.Ranges[e.Dataset] = rd
+		}
+		var to []byte
+		if len(e.Value) > 0 {
+			to = e.Value
+		}
+		rd.Add(e.Key, to, e.LSN)
+	case event.OpDatasetCreated:
+		r.datasets[e.Dataset] = event.DatasetInfo{ID: e.Dataset, Created: e.LSN, Name: string(e.Key), Options: append([]byte(nil), e.Value...)}
+		r.state.NextDataset = max(r.state.NextDataset, e.Dataset+1)
+	case event.OpDatasetDropped:
+		delete(r.datasets, e.Dataset)
+		delete(r.state.Ranges, e.Dataset)
+	case event.OpSessionOpened:
+		s, err := event.ParseSession(e.Value)
+		if err != nil {
+			return fmt.Errorf("session opened at LSN %d: %w", e.LSN, err)
+		}
+		r.state.Sessions = append(r.state.Sessions, Session{s, e.LSN})
+		r.state.NextSession = max(r.state.NextSession, s.ID+1)
+	case event.OpMerge, event.OpRedact:
+		return fmt.Errorf("%w: %s event at LSN %d", event.ErrUnsupported, e.Op, e.LSN)
+	default: // events about derived files, consumers and the like change no key
+	}
+	return nil
+}
+
+// keyed copies the event into the tail and notes it for its key's shard.
+func (r *run) keyed(e *event.Event, payload []byte, at wal.Position, inLog bool) {
+	due, expires := event.Expiry(e.Parts)
+	var mem tail.Mem
+	if expires {
+		mem = tail.MemExpiry
+	}
+	hash := r.Table.Hash(e.Dataset, e.Key)
+	if inLog {
+		payload, mem = r.stubbed(e, payload, at, mem, hash)
+	}
+	p := r.hot.Reserve(len(payload))
+	rec := r.Arena.Record(p)
+	rec.Fill(e.LSN, e.Time, e.Dataset, e.Op, e.Flags, mem)
+	rec.SetLogPos(wal.JoinLogPos(at))
+	copy(rec.Payload(), payload)
+	r.bytes += int64(rec.Size())
+	r.Table.AddPending(hash, p)
+	if expires && r.Due != nil {
+		r.Due(due, e.LSN, e.Dataset, hash)
+	}
+}
+
+// stubbed is the payload of an event of a spilled batch as it is kept in memory.
+func (r *run) stubbed(e *event.Event, payload []byte, at wal.Position, mem tail.Mem, hash uint64) ([]byte, tail.Mem) {
+	parts, value := e.Parts, e.Value
+	if e.Op != event.OpPut {
+		// A delete in a spilled batch was written before it was decided, so it lacks the record time that it keeps.
+		if _, ok := event.RecordTime(parts); !ok {
+			if _, head, ok := r.Table.Head(hash, e.Dataset, e.Key); ok {
+				if t, ok := event.RecordTime(head.Parts()); ok {
+					parts = append(event.AppendRecordTime(nil, t), parts...)
+				}
+			}
+		}
+	} else if len(value) > tail.StubBytes && e.Flags&event.FlagValueRef == 0 {
+		stub := make([]byte, tail.StubBytes)
+		at.Offset += int64(len(payload) - len(parts) - len(value))
+		tail.Stub{LogPos: wal.JoinLogPos(at), Len: uint32(len(value)), CRC: coding.CRC(value)}.Put(stub)
+		value, mem = stub, mem|tail.MemStub
+	}
+	r.payload = event.AppendPayload(r.payload[:0], e.Session, e.Key, value, parts)
+	return r.payload, mem
+}

@@ -1,0 +1,200 @@
+package dyngo
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/tail"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+const (
+	// pieceBytes is how much of a large value goes into one data frame. Small commits wait for one piece at most.
+	pieceBytes = 256 << 10
+	// minCompress is the smallest value that is worth compressing.
+	minCompress = 64
+)
+
+// store gives the op's value the form in which it is logged: as it is, compressed, or written ahead in pieces with a
+// reference in its place.
+func (c *commit) store(db *DB, o *op) error {
+	if len(o.value) >= o.ds.opts.LargeValue {
+		ref, err := db.storeLarge(o.ds, &sliceReader{b: o.value}, int64(len(o.value)))
+		if err != nil {
+			return err
+		}
+		o.value = event.AppendValueRef(nil, ref)
+		o.flags |= event.FlagValueRef
+		return nil
+	}
+	if o.ds.opts.Compression == NoCompression || len(o.value) < minCompress {
+		return nil
+	}
+	start := len(c.value)
+	c.value = compress(c.value, o.ds.opts.Compression, o.value)
+	if packed := c.value[start:]; len(packed) < len(o.value)-len(o.value)/8 {
+		c.scratch = event.AppendCodec(c.scratch, event.Codec(o.ds.opts.Compression), len(o.value))
+		o.value = packed
+	}
+	return nil
+}
+
+// sliceReader hands out its slice piece by piece without copying.
+type sliceReader struct{ b []byte }
+
+func (r *sliceReader) next(_ []byte, n int) ([]byte, error) {
+	n = min(n, len(r.b))
+	p := r.b[:n]
+	r.b = r.b[n:]
+	return p, nil
+}
+
+type pieceReader interface {
+	// next returns the next n bytes, in buf or elsewhere.
+	next(buf []byte, n int) ([]byte, error)
+}
+
+type ioReader struct{ r io.Reader }
+
+func (r ioReader) next(buf []byte, n int) ([]byte, error) {
+	_, err := io.ReadFull(r.r, buf[:n])
+	return buf[:n], err
+}
+
+// storeLarge writes size bytes ahead of their commit. If the commit never comes, the pieces are garbage.
+func (db *DB) storeLarge(ds *Dataset, r pieceReader, size int64) (event.ValueRef, error) {
+	ref := event.ValueRef{RawSize: size}
+	var buf, packed []byte
+	if _, ok := r.(ioReader); ok {
+		buf = make([]byte, min(size, pieceBytes))
+	}
+	for left := size; left > 0; {
+		raw, err := r.next(buf, int(min(left, pieceBytes)))
+		if err != nil {
+			return ref, fmt.Errorf("dyngo: read the value's bytes %d of %d: %w", size-left, size, err)
+		}
+		left -= int64(len(raw))
+		p := event.Piece{RawLen: uint32(len(raw)), StoredLen: uint32(len(raw))}
+		stored := raw
+		if ds.opts.Compression != NoCompression {
+			packed = compress(packed[:0], ds.opts.Compression, raw)
+			if len(packed) < len(raw)-len(raw)/8 {
+				stored, p.Codec, p.StoredLen = packed, event.Codec(ds.opts.Compression), uint32(len(packed))
+			}
+		}
+		if err := db.log.Admit(db.now(), false); err != nil {
+			return ref, err
+		}
+		pos, crc, err := db.log.AppendData(stored)
+		if err != nil {
+			return ref, err
+		}
+		p.File, p.Offset, p.CRC = pos.File, uint64(pos.Offset), crc
+		ref.Pieces = append(ref.Pieces, p)
+	}
+	return ref, nil
+}
+
+// appendLarge appends the value that ref refers to.
+func (db *DB) appendLarge(dst []byte, ref event.ValueRef) ([]byte, error) {
+	if ref.RawSize > MaxValueBytes {
+		return dst, &corruption.Error{What: fmt.Sprintf("reference to a value of %d bytes", ref.RawSize)}
+	}
+	base := len(dst)
+	if need := base + int(ref.RawSize); cap(dst) < need {
+		dst = append(make([]byte, 0, need), dst...)
+	}
+	var err error
+	for _, p := range ref.Pieces {
+		if dst, err = db.appendPiece(dst, p); err != nil {
+			return dst[:base], err
+		}
+	}
+	return dst, nil
+}
+
+// appendPiece appends the raw bytes of one piece, checked.
+func (db *DB) appendPiece(dst []byte, p event.Piece) ([]byte, error) {
+	pos := wal.Position{File: p.File, Offset: int64(p.Offset)}
+	if p.Codec == 0 {
+		start := len(dst)
+		dst = append(dst, make([]byte, p.StoredLen)...)
+		return dst, db.files.ReadPiece(dst[start:], pos, p.CRC)
+	}
+	stored := make([]byte, p.StoredLen)
+	if err := db.files.ReadPiece(stored, pos, p.CRC); err != nil {
+		return dst, err
+	}
+	return decompress(dst, p.Codec, stored, int(p.RawLen))
+}
+
+// plain says that the stored bytes in memory are the value.
+func plain(r tail.Record) bool {
+	if r.Mem()&tail.MemStub != 0 || r.Flags()&event.FlagValueRef != 0 {
+		return false
+	}
+	_, _, packed := event.CodecOf(r.Parts())
+	return !packed
+}
+
+var zstdCoders = sync.OnceValue(func() (c struct {
+	enc *zstd.Encoder
+	dec *zstd.Decoder
+}) {
+	// Both are safe for concurrent EncodeAll and DecodeAll. Errors are impossible with these options.
+	c.enc, _ = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
+	c.dec, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxValueBytes))
+	return c
+})
+
+// compress appends src compressed.
+func compress(dst []byte, c Compression, src []byte) []byte {
+	if c == Zstd {
+		return zstdCoders().enc.EncodeAll(src, dst)
+	}
+	start, need := len(dst), s2.MaxEncodedLen(len(src))
+	if cap(dst)-start < need {
+		dst = append(make([]byte, 0, start+need), dst...)
+	}
+	return dst[:start+len(s2.Encode(dst[start:start+need], src))]
+}
+
+// decompress appends src, which had raw bytes. A size that does not agree is damage.
+func decompress(dst []byte, codec event.Codec, src []byte, raw int) ([]byte, error) {
+	start := len(dst)
+	bad := func(err error) ([]byte, error) {
+		return dst[:start], &corruption.Error{What: fmt.Sprintf("compressed value of %d bytes, %d raw", len(src), raw), Err: err}
+	}
+	if raw > MaxValueBytes {
+		return bad(errors.New("size out of range"))
+	}
+	switch codec {
+	case event.CodecS2:
+		if n, err := s2.DecodedLen(src); err != nil || n != raw {
+			return bad(errors.Join(err, errors.New("size differs")))
+		}
+		dst = append(dst, make([]byte, raw)...)
+		if _, err := s2.Decode(dst[start:], src); err != nil {
+			return bad(err)
+		}
+		return dst, nil
+	case event.CodecZstd:
+		var h zstd.Header
+		if err := h.Decode(src); err != nil || h.HasFCS && h.FrameContentSize != uint64(raw) {
+			return bad(errors.Join(err, errors.New("size differs")))
+		}
+		out, err := zstdCoders().dec.DecodeAll(src, dst)
+		if err != nil || len(out)-start != raw {
+			return bad(err)
+		}
+		return out, nil
+	}
+	return dst, fmt.Errorf("%w: value codec %d", ErrUnsupported, codec)
+}

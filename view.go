@@ -1,0 +1,132 @@
+package dyngo
+
+import (
+	"fmt"
+	"iter"
+	"sort"
+	"sync"
+	"sync/atomic"
+)
+
+// View is a read position: all datasets at one LSN, with the time of its creation for expiry. It holds back the removal of
+// old versions, so it must be closed. Safe for concurrent use.
+type View struct {
+	db      *DB
+	lsn     LSN
+	at      int64
+	applied bool
+	closed  atomic.Bool
+}
+
+// viewSet is the LSNs that open views hold.
+type viewSet struct {
+	mu   sync.Mutex
+	held map[LSN]int // number of views
+}
+
+// View opens a view at the durable LSN.
+func (db *DB) View() (*View, error) { return db.newView(false) }
+
+// ViewApplied opens a view at the applied LSN. It sees events that a crash may take back, so it refuses Strong datasets.
+func (db *DB) ViewApplied() (*View, error) { return db.newView(true) }
+
+func (db *DB) newView(applied bool) (*View, error) {
+	g := db.reads.Enter()
+	defer g.Exit()
+	if db.closed.Load() {
+		return nil, ErrClosed
+	}
+	v := &View{db: db, applied: applied, at: db.now()}
+	// The LSN is read and held in one step, so that no version it needs is dropped in between.
+	db.views.mu.Lock()
+	defer db.views.mu.Unlock()
+	if v.lsn = db.DurableLSN(); applied {
+		v.lsn = db.LSN()
+	}
+	db.views.held[v.lsn]++
+	return v, nil
+}
+
+// hold lists the LSNs that are held, ascending.
+func (s *viewSet) hold() []LSN {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lsns := make([]LSN, 0, len(s.held)+1)
+	for l := range s.held {
+		lsns = append(lsns, l)
+	}
+	sort.Slice(lsns, func(i, j int) bool { return lsns[i] < lsns[j] })
+	return lsns
+}
+
+// LSN of the view.
+func (v *View) LSN() LSN { return v.lsn }
+
+// Close gives back what the view holds. A second Close does nothing.
+func (v *View) Close() error {
+	if v.closed.Swap(true) {
+		return nil
+	}
+	s := &v.db.views
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held[v.lsn]--; s.held[v.lsn] == 0 {
+		delete(s.held, v.lsn)
+	}
+	return nil
+}
+
+func (v *View) check(ds *Dataset) error {
+	switch {
+	case v.closed.Load():
+		return fmt.Errorf("%w: the view", ErrClosed)
+	case ds.db != v.db:
+		return fmt.Errorf("dyngo: dataset %q belongs to another store", ds.name)
+	case v.applied && ds.opts.Consistency == Strong:
+		return fmt.Errorf("%w: %q", ErrVisibility, ds.name)
+	case ds.created > v.lsn:
+		return fmt.Errorf("%w: %q was created at LSN %d, the view is at %d", ErrNoDataset, ds.name, ds.created, v.lsn)
+	}
+	return nil
+}
+
+// Get returns a copy of key's value in the view, or ErrNotFound.
+func (v *View) Get(ds *Dataset, key []byte) ([]byte, error) { return v.AppendGet(ds, nil, key) }
+
+// AppendGet appends key's value in the view to dst, or returns dst and ErrNotFound.
+func (v *View) AppendGet(ds *Dataset, dst, key []byte) ([]byte, error) {
+	if err := v.check(ds); err != nil {
+		return dst, err
+	}
+	if v.lsn == 0 {
+		return dst, ErrNotFound
+	}
+	return ds.appendAt(dst, key, v.lsn, v.at)
+}
+
+// Has says whether key is present in the view.
+func (v *View) Has(ds *Dataset, key []byte) (bool, error) {
+	if err := v.check(ds); err != nil {
+		return false, err
+	}
+	g, _, err := ds.find(key, v.lsn, v.at)
+	if err == ErrNotFound {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	g.Exit()
+	return true, nil
+}
+
+// Scan yields the pairs of a range in the view; see Dataset.Scan.
+func (v *View) Scan(ds *Dataset, r Range) iter.Seq2[KV, error] {
+	return func(yield func(KV, error) bool) {
+		if err := v.check(ds); err != nil {
+			yield(KV{}, err)
+			return
+		}
+		ds.scan(r, v.lsn, v.at, &v.closed, yield)
+	}
+}

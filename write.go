@@ -1,0 +1,473 @@
+package dyngo
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/tail"
+	"github.com/dyngodb/dyngo/memtable"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// Put stores value under key and returns the event's LSN. It returns when the dataset's consistency says so: durable for
+// Strong, applied for Causal and Eventual. The slices stay the caller's. Errors: ErrLimit, ErrNoDataset, ErrReadOnly,
+// ErrLogFailed, ErrOutcomeUnknown, ErrClosed. While the disk is full, Put waits until there is space.
+func (ds *Dataset) Put(key, value []byte) (LSN, error) { return ds.PutWith(key, value, WriteOptions{}) }
+
+// PutWith is Put with options.
+func (ds *Dataset) PutWith(key, value []byte, wo WriteOptions) (LSN, error) {
+	lsn, _, err := ds.writeOne(op{kind: event.OpPut, key: key, value: value}, wo)
+	return lsn, err
+}
+
+// Delete removes key. Deleting what is absent is logged and no error.
+func (ds *Dataset) Delete(key []byte) (LSN, error) { return ds.DeleteWith(key, WriteOptions{}) }
+
+// DeleteWith is Delete with options; TTL has no meaning here.
+func (ds *Dataset) DeleteWith(key []byte, wo WriteOptions) (LSN, error) {
+	wo.TTL = 0
+	lsn, _, err := ds.writeOne(op{kind: event.OpDelete, key: key}, wo)
+	return lsn, err
+}
+
+// DeleteRange removes all keys in [from, to) with one event; nil is an open end. It costs the same however many keys the
+// range holds.
+func (ds *Dataset) DeleteRange(from, to []byte) (LSN, error) {
+	lsn, _, err := ds.writeOne(op{kind: event.OpDeleteRange, key: from, value: to}, WriteOptions{})
+	return lsn, err
+}
+
+// PutNewest stores value under key if t is later than the record time of the key's newest version; an equal time is
+// stale, so loading a file twice changes nothing. Put sets no record time: anything is newer than its value. Delete keeps
+// the record time of what it deletes. A stale write is logged with its outcome and not applied.
+func (ds *Dataset) PutNewest(key, value []byte, t time.Time) (applied bool, lsn LSN, err error) {
+	return ds.PutNewestWith(key, value, t, WriteOptions{})
+}
+
+// PutNewestWith is PutNewest with options.
+func (ds *Dataset) PutNewestWith(key, value []byte, t time.Time, wo WriteOptions) (applied bool, lsn LSN, err error) {
+	lsn, applied, err = ds.writeOne(op{kind: event.OpPut, key: key, value: value, newest: true, recordTime: t.UnixNano()}, wo)
+	return applied, lsn, err
+}
+
+// PutIf stores value under key if the key's version has the LSN ifLSN; 0 means that the key is absent (deleted and
+// expired keys are). It is decided against the newest version, durable or not. Otherwise the error is a *ConflictError,
+// which matches ErrConflict and names the LSN found, and nothing is logged.
+func (ds *Dataset) PutIf(key, value []byte, ifLSN LSN) (LSN, error) {
+	lsn, _, err := ds.writeOne(op{kind: event.OpPut, key: key, value: value, conditional: true, ifLSN: ifLSN}, WriteOptions{})
+	return lsn, err
+}
+
+// op is one event on its way into the log.
+type op struct {
+	ds         *Dataset
+	kind       event.Op
+	flags      event.Flags
+	key, value []byte // value as stored: compressed, or the encoded reference to a large value
+	parts      []byte // encoded; expiry, codec and annotations are there from the start, the rest is decided under the shard lock
+	hash       uint64
+	expires    int64
+	recordTime int64 // newest: of this write
+	newest     bool
+	// stub: value is the place of the value in the log, since the event lies in a data frame already.
+	stub    bool
+	wireEnd int // where the event ends in the data frame that is being built
+	// conditional: only if the key's version has ifLSN.
+	conditional bool
+	ifLSN       LSN
+}
+
+// keyed says that the op is found by its key in the memtable.
+func (o *op) keyed() bool {
+	return o.kind == event.OpPut || o.kind == event.OpDelete || o.kind == event.OpExpire
+}
+
+// commit is the working memory of one write or batch, kept in a pool.
+type commit struct {
+	log     wal.Commit
+	ops     []op
+	hashes  []uint64
+	scratch []byte // parts
+	value   []byte // compressed value
+	seen    map[string]int64
+	failed  error
+}
+
+func (db *DB) newCommit() *commit { return db.commits.Get().(*commit) }
+
+// release gives the working memory back, unless it grew large.
+func (db *DB) release(c *commit) {
+	clear(c.ops) // the caller's slices must not be kept alive
+	c.ops, c.hashes, c.scratch = c.ops[:0], c.hashes[:0], c.scratch[:0]
+	c.log.Sizes, c.log.Pos, c.log.Spill = c.log.Sizes[:0], c.log.Pos[:0], nil
+	c.log.Wire, c.seen, c.failed = 0, nil, nil
+	if cap(c.ops) <= 1024 && cap(c.scratch) <= 64<<10 && cap(c.value) <= 512<<10 {
+		db.commits.Put(c)
+	}
+}
+
+// writeOne is the way of a single write: check, store a large value ahead, commit, wait.
+func (ds *Dataset) writeOne(o op, wo WriteOptions) (LSN, bool, error) {
+	db := ds.db
+	g, err := db.enterCall()
+	if err != nil {
+		return 0, false, err
+	}
+	defer g.Exit()
+	if err := wo.validate(); err != nil {
+		return 0, false, err
+	}
+	c := db.newCommit()
+	defer db.release(c)
+	o.ds = ds
+	now := db.now()
+	if err := c.add(db, o, wo, now); err != nil {
+		return 0, false, err
+	}
+	frees := o.kind == event.OpDelete || o.kind == event.OpDeleteRange
+	if err := db.commit(c, db.ack(c, wo.Ack), frees, now); err != nil {
+		return 0, false, openError(db.dir, err)
+	}
+	return c.log.First, c.ops[0].flags&event.FlagNotApplied == 0, nil
+}
+
+// ack is how long a commit waits and how much of it a crash may lose: it is as strong as its strongest dataset.
+func (db *DB) ack(c *commit, a Ack) wal.Ack {
+	window := Eventual.window()
+	durable := false
+	for i := range c.ops {
+		if ds := c.ops[i].ds; ds != nil {
+			switch ds.opts.Consistency {
+			case Strong:
+				durable = true
+				window = Causal.window()
+			case Causal:
+				window = Causal.window()
+			}
+		}
+	}
+	switch a {
+	case AckDurable:
+		durable = true
+	case AckApplied:
+		durable = false
+	}
+	return wal.Ack{Durable: durable, Window: window}
+}
+
+// add checks an op and encodes what does not depend on the key's present version.
+func (c *commit) add(db *DB, o op, wo WriteOptions, now int64) error {
+	if err := o.check(db); err != nil {
+		return err
+	}
+	start := len(c.scratch)
+	if o.kind == event.OpPut {
+		ttl := wo.TTL
+		if ttl == 0 {
+			ttl = o.ds.opts.TTL
+		}
+		if ttl != 0 {
+			o.expires = expiry(now, ttl)
+			c.scratch = event.AppendExpiry(c.scratch, o.expires)
+		}
+	}
+	if o.newest {
+		c.scratch = event.AppendRecordTime(c.scratch, o.recordTime)
+	}
+	if wo.Reason != "" || wo.Ticket != "" {
+		c.scratch = event.AppendAnnotations(c.scratch, annotations(wo))
+	}
+	if o.kind == event.OpPut && o.flags&event.FlagValueRef == 0 {
+		if err := c.store(db, &o); err != nil {
+			return err
+		}
+	}
+	o.parts = c.scratch[start:len(c.scratch):len(c.scratch)]
+	if o.keyed() {
+		o.hash = db.mem.Hash(o.ds.id, o.key)
+	}
+	c.ops = append(c.ops, o)
+	return nil
+}
+
+// expiry is now+ttl within the range of an int64.
+func expiry(now int64, ttl time.Duration) int64 {
+	if e := now + int64(ttl); ttl < 0 || e > now {
+		return max(e, 1)
+	}
+	return 1<<63 - 1
+}
+
+func annotations(wo WriteOptions) []event.Annotation {
+	var a []event.Annotation
+	if wo.Reason != "" {
+		a = append(a, event.Annotation{Key: "reason", Value: wo.Reason})
+	}
+	if wo.Ticket != "" {
+		a = append(a, event.Annotation{Key: "ticket", Value: wo.Ticket})
+	}
+	return a
+}
+
+// check says whether the op is within the limits.
+func (o *op) check(db *DB) error {
+	if o.ds.db != db {
+		return fmt.Errorf("dyngo: dataset %q belongs to another store", o.ds.name)
+	}
+	if o.ds.dropped.Load() != 0 {
+		return fmt.Errorf("%w: %q was dropped", ErrNoDataset, o.ds.name)
+	}
+	if o.kind == event.OpDeleteRange {
+		if len(o.key) > MaxKeyBytes || len(o.value) > MaxKeyBytes {
+			return limitError("range end of %d bytes, at most %d are allowed", max(len(o.key), len(o.value)), MaxKeyBytes)
+		}
+		return nil
+	}
+	if err := checkKey(o.key); err != nil {
+		return err
+	}
+	if most := min(MaxValueBytes, db.opts.MemoryBudget/4); int64(len(o.value)) > most {
+		return limitError("value of %d bytes, at most %d are taken from memory (a quarter of MemoryBudget); use PutReader", len(o.value), most)
+	}
+	return nil
+}
+
+func checkKey(key []byte) error {
+	if len(key) == 0 {
+		return limitError("empty key, a key has 1 to %d bytes", MaxKeyBytes)
+	}
+	if len(key) > MaxKeyBytes {
+		return limitError("key of %d bytes, a key has 1 to %d bytes", len(key), MaxKeyBytes)
+	}
+	return nil
+}
+
+// commit takes the ops through the log and into the memtable, and waits as ack says.
+//
+//  1. Admit: wait for space and pace, without locks.
+//  2. Lock the shards of the keys, so that versions of a key are ordered as their LSNs are.
+//  3. Decide what depends on the newest version.
+//  4. Begin: LSNs, log time, places in memory.
+//  5. Fill the records, put them into the memtable, unlock.
+//  6. Applied; wait.
+//
+// A crash before the group's sync loses the whole commit, after it nothing.
+func (db *DB) commit(c *commit, ack wal.Ack, frees bool, now int64) error {
+	if err := db.log.Admit(now, frees); err != nil {
+		return err
+	}
+	if err := db.begin(c, ack, now); err != nil {
+		return err
+	}
+	if ack.Durable {
+		return db.log.Wait(&c.log)
+	}
+	db.log.WaitApplied(&c.log)
+	return nil
+}
+
+// begin is steps 2 to 6 of commit without the waiting.
+func (db *DB) begin(c *commit, ack wal.Ack, now int64) error {
+	shards := c.lock(db)
+	err := c.decide(db, now)
+	if err == nil {
+		c.log.Ack = ack
+		err = db.log.Begin(&c.log, now)
+	}
+	if err != nil {
+		shards.unlock()
+		return err
+	}
+	for i := range c.ops {
+		o := &c.ops[i]
+		lsn := c.log.First + LSN(i)
+		pos := c.log.Pos[i]
+		o.fill(db.arena.Record(pos), lsn, c.log.Time, db.session)
+		switch {
+		case o.flags&event.FlagNotApplied != 0:
+		case o.keyed():
+			db.mem.Insert(o.hash, pos)
+		case o.kind == event.OpDeleteRange:
+			o.ds.ranges.Add(o.key, o.value, lsn)
+		}
+	}
+	shards.unlock()
+	db.log.Applied(&c.log)
+	for i := range c.ops {
+		if o := &c.ops[i]; o.expires != 0 && o.flags&event.FlagNotApplied == 0 {
+			db.ttl.add(o.expires, c.log.First+LSN(i), o.ds.id, o.hash)
+		}
+	}
+	return nil
+}
+
+// fill writes the event into its record.
+func (o *op) fill(r tail.Record, lsn LSN, t int64, session event.SessionID) {
+	var mem tail.Mem
+	if o.expires != 0 {
+		mem = tail.MemExpiry
+	}
+	if o.stub {
+		mem |= tail.MemStub
+	}
+	var id event.DatasetID
+	if o.ds != nil {
+		id = o.ds.id
+	}
+	r.Fill(lsn, t, id, o.kind, o.flags, mem)
+	event.AppendPayload(r.Payload()[:0], session, o.key, o.value, o.parts)
+}
+
+// lock takes the shards of the commit's keys and returns how to give them back.
+func (c *commit) lock(db *DB) locked {
+	for i := range c.ops {
+		switch o := &c.ops[i]; {
+		case o.keyed():
+			c.hashes = append(c.hashes, o.hash)
+		case o.kind == event.OpDeleteRange || o.kind == event.OpDatasetDropped:
+			db.mem.LockAll() // it touches all keys
+			return locked{mem: db.mem, all: true}
+		}
+	}
+	switch len(c.hashes) {
+	case 0:
+		return locked{}
+	case 1:
+		db.mem.Lock(c.hashes[0])
+		return locked{mem: db.mem, one: true, hash: c.hashes[0]}
+	}
+	return locked{mem: db.mem, many: db.mem.LockMany(c.hashes)}
+}
+
+// locked is the shards that a commit holds.
+type locked struct {
+	mem      *memtable.Table // nil = none
+	one, all bool
+	hash     uint64
+	many     memtable.Locked
+}
+
+func (l locked) unlock() {
+	switch {
+	case l.mem == nil:
+	case l.all:
+		l.mem.UnlockAll()
+	case l.one:
+		l.mem.Unlock(l.hash)
+	default:
+		l.many.Unlock()
+	}
+}
+
+// decide settles what depends on the newest versions of the keys, durable or not, and sizes the records. The shards are
+// locked.
+func (c *commit) decide(db *DB, now int64) error {
+	watch := len(c.ops) > 1
+	for i := range c.ops {
+		o := &c.ops[i]
+		if o.keyed() && (o.newest || o.conditional || o.kind != event.OpPut) {
+			if err := c.decideOne(db, i, now, watch); err != nil {
+				return err
+			}
+		} else if watch && o.kind == event.OpPut && c.seen != nil {
+			c.note(o, 0)
+		}
+		size := event.PayloadSize(db.session, o.key, o.value, o.parts)
+		c.log.Sizes = append(c.log.Sizes, size)
+		c.log.Wire += int64(size) + event.MaxWireOverhead
+	}
+	for len(c.log.Pos) < len(c.ops) {
+		c.log.Pos = append(c.log.Pos, 0)
+	}
+	return nil
+}
+
+func (c *commit) decideOne(db *DB, i int, now int64, watch bool) error {
+	o := &c.ops[i]
+	_, head, found := db.mem.Head(o.hash, o.ds.id, o.key)
+	var recordTime int64
+	hasTime := false
+	if found {
+		recordTime, hasTime = event.RecordTime(head.Parts())
+	}
+	if watch { // an earlier event of this batch may be newer than the memtable's
+		if c.seen == nil {
+			c.seen = make(map[string]int64)
+			for j := range c.ops[:i] {
+				if p := &c.ops[j]; p.keyed() {
+					c.note(p, p.recordTime)
+				}
+			}
+		}
+		if t, ok := c.seen[seenKey(o)]; ok {
+			recordTime, hasTime = t, t != 0
+		}
+	}
+	switch {
+	case o.kind == event.OpExpire:
+		if !found || head.LSN() != o.ifLSN {
+			return errSuperseded
+		}
+		fallthrough
+	case o.kind == event.OpDelete:
+		if hasTime {
+			o.recordTime = recordTime
+			o.parts = event.InsertRecordTime(o.parts, recordTime)
+		}
+	case o.conditional:
+		if have := db.currentLSN(o.ds, head, found, now); have != o.ifLSN {
+			return &ConflictError{Want: o.ifLSN, Have: have}
+		}
+	case o.newest && hasTime && o.recordTime <= recordTime:
+		o.flags |= event.FlagNotApplied
+		if c.log.Spill != nil {
+			c.log.Spill.NotApplied = append(c.log.Spill.NotApplied, uint64(i))
+		}
+		return nil
+	}
+	if watch {
+		c.note(o, o.recordTime)
+	}
+	return nil
+}
+
+// note remembers what an event of this batch leaves as the key's record time, 0 = none.
+func (c *commit) note(o *op, recordTime int64) {
+	if o.flags&event.FlagNotApplied == 0 {
+		c.seen[seenKey(o)] = recordTime
+	}
+}
+
+func seenKey(o *op) string { return fmt.Sprintf("%d/%s", o.ds.id, o.key) }
+
+// currentLSN is the LSN of the key's version as a reader would see it if everything were visible; 0 = absent.
+func (db *DB) currentLSN(ds *Dataset, head tail.Record, found bool, now int64) LSN {
+	if !found || !ds.alive(head, ^LSN(0), now) {
+		return 0
+	}
+	return head.LSN()
+}
+
+// errSuperseded ends the expiry of a version that is no longer the key's newest.
+var errSuperseded = fmt.Errorf("dyngo: the version was superseded")
+
+// logSession writes the event that says who writes from now on. It is the first event of the process.
+func (db *DB) logSession() error {
+	s := event.Session{ID: db.session, Opened: db.now(), Actor: db.opts.Session.Actor, Address: db.opts.Session.Address,
+		Client: db.opts.Session.Client}
+	c := db.newCommit()
+	defer db.release(c)
+	c.ops = append(c.ops, op{kind: event.OpSessionOpened, value: event.AppendSession(nil, s)})
+	if err := db.begin(c, wal.Ack{Window: Causal.window()}, db.now()); err != nil {
+		return err
+	}
+	db.catalog.addSession(s, c.log.First)
+	return nil
+}
+
+// waitCommitted is for events that must be durable before they are used.
+func (db *DB) waitCommitted(c *commit) error {
+	return db.log.WaitDurable(context.Background(), c.log.Last())
+}
