@@ -1,0 +1,49 @@
+package wal
+
+import (
+	"encoding/hex"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var hexLine = regexp.MustCompile(`^//\t((?:[0-9a-f]{2} )*[0-9a-f]{2})(?: {2,}.*)?$`)
+
+// TestDocExample decodes the bytes of the example in the package comment.
+func TestDocExample(t *testing.T) {
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(doc), "# Example")
+	example, _, _ = strings.Cut(example, "# Downsides")
+	var b []byte
+	for _, line := range strings.Split(example, "\n") {
+		if m := hexLine.FindStringSubmatch(line); m != nil {
+			part, err := hex.DecodeString(strings.ReplaceAll(m[1], " ", ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b = append(b, part...)
+		}
+	}
+	head := Header{Seq: 7}
+	for i := range head.Salt {
+		head.Salt[i] = byte(i)
+	}
+	f, err := ReadFrameAt(frameFile{4160, b}, &head, "wal/example.log", 4160)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Kind != KindCommit || f.BaseLSN != 9 || f.DurableLSN != 8 || f.Chain != 0x01020304 || f.Count != 1 ||
+		f.HLC != 1700000000000<<16 || f.Size() != int64(len(b)) {
+		t.Fatalf("%+v", f)
+	}
+	for e, err := range f.Events() {
+		if err != nil || string(e.Key) != "k" || string(e.Value) != "v" || e.LSN != 9 || e.Session != 3 || e.Dataset != 1 ||
+			e.Time != 1700000000000000000 {
+			t.Fatalf("%+v, %v", e, err)
+		}
+	}
+}
