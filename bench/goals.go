@@ -1,0 +1,162 @@
+package main
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/dyngodb/dyngo/bench/internal/chart"
+	"github.com/dyngodb/dyngo/bench/internal/work"
+)
+
+// What the reference system of the field tests reached.
+const (
+	refRecordWrites = 2232
+	refRecordReads  = 18_090
+	refClientsMean  = 100_961
+	refClientsPeak  = 115_809
+)
+
+// goalRow is one of DynGO's goals with what came out.
+type goalRow struct {
+	what, goal, dyngo, other, result string
+	met                              bool
+}
+
+var peers = []string{"pebble", "badger", "bbolt"}
+
+// goals lists those whose cases were run with DynGO and with something to compare.
+func (r *benchRun) goals() []goalRow {
+	var out []goalRow
+	add := func(g goalRow, ok bool) {
+		if ok {
+			out = append(out, g)
+		}
+	}
+	add(r.goalLatency("durable", "1 writer"))
+	add(r.goalRatio("durable", "16 writers", "durable put, 16 writers", 2))
+	add(r.goalRatio("durable", "64 writers", "durable put, 64 writers", 2))
+	add(r.goalRatio("durable", "1024 writers", "durable put, 1024 writers", 4))
+	add(r.goalRatio("buffered", "8 writers", "buffered put, 8 writers, drain included", 2))
+	add(r.goalCPU("buffered", "8 writers", 1))
+	for _, d := range []string{"zipf", "uniform", "missing"} {
+		add(r.goalRatio("get", d, "get in memory, "+d, 3))
+		add(r.goalAllocs("get", d))
+	}
+	add(r.goalRatio("mixed", "zipf, 8 clients", "half read, half update, zipf", 2))
+	add(r.goalOpen("open", "1 M unflushed events"))
+	add(r.goalMemory("memory", "all in memory"))
+	for _, mode := range []string{"durable", "buffered"} {
+		add(r.goalField("records", mode, "writes_per_s", "records, "+mode+": writes", refRecordWrites))
+		add(r.goalField("records", mode, "reads_per_s", "records, "+mode+": reads", refRecordReads))
+	}
+	for _, mode := range []string{"buffered", "durable"} {
+		add(r.goalField("clients", mode, "", "clients, "+mode+": mean", refClientsMean))
+		add(r.goalField("clients", mode, "peak", "clients, "+mode+": peak", refClientsPeak))
+	}
+	return out
+}
+
+// bestPeer returns the peer with the highest value, or with less the lowest.
+func (r *benchRun) bestPeer(suite, name string, of func(work.Result) float64, less bool) (string, float64) {
+	best, value := "", math.NaN()
+	for _, p := range peers {
+		s := r.row(suite, name, p).summary(of)
+		if s.N > 0 && s.Median > 0 && (best == "" || (s.Median > value) != less) {
+			best, value = p, s.Median
+		}
+	}
+	return best, value
+}
+
+func (r *benchRun) goalRatio(suite, name, what string, atLeast float64) (goalRow, bool) {
+	own := r.row(suite, name, "dyngo").summary(opsPerSec)
+	peer, best := r.bestPeer(suite, name, opsPerSec, false)
+	if own.N == 0 || peer == "" {
+		return goalRow{}, false
+	}
+	return goalRow{
+		what: what, goal: fmt.Sprintf("≥ %g× best peer", atLeast),
+		dyngo: chart.Short(own.Median) + "/s", other: chart.Short(best) + "/s " + peer,
+		result: fmt.Sprintf("%.2f×", own.Median/best), met: own.Median >= atLeast*best,
+	}, true
+}
+
+func (r *benchRun) goalLatency(suite, name string) (goalRow, bool) {
+	p50 := func(res work.Result) float64 { return float64(res.Latency["put"].P50) }
+	own := r.row(suite, name, "dyngo").summary(p50)
+	peer, best := r.bestPeer(suite, name, p50, true)
+	if own.N == 0 || peer == "" {
+		return goalRow{}, false
+	}
+	return goalRow{
+		what: "durable put, 1 writer", goal: "p50 no worse than best peer",
+		dyngo: chart.Nanos(own.Median), other: chart.Nanos(best) + " " + peer,
+		result: fmt.Sprintf("%.2f× the time", own.Median/best), met: own.Median <= best,
+	}, true
+}
+
+func (r *benchRun) goalCPU(suite, name string, atMost float64) (goalRow, bool) {
+	own := r.row(suite, name, "dyngo").summary(cpuPerOp)
+	peer, best := r.bestPeer(suite, name, cpuPerOp, true)
+	other := "–"
+	if peer != "" {
+		other = fmt.Sprintf("%.2f µs %s", best, peer)
+	}
+	return goalRow{
+		what: "buffered put, processor time", goal: fmt.Sprintf("≤ %g µs", atMost),
+		dyngo: fmt.Sprintf("%.2f µs", own.Median), other: other,
+		result: fmt.Sprintf("%.2f µs", own.Median), met: own.Median <= atMost,
+	}, own.N > 0
+}
+
+func (r *benchRun) goalAllocs(suite, name string) (goalRow, bool) {
+	own := r.row(suite, name, "dyngo").summary(allocs)
+	peer, best := r.bestPeer(suite, name, allocs, true)
+	other := "–"
+	if peer != "" {
+		other = fmt.Sprintf("%.2f %s", best, peer)
+	}
+	return goalRow{
+		what: "get in memory, " + name + ": allocations", goal: "0 per get",
+		dyngo: fmt.Sprintf("%.4f", own.Median), other: other,
+		// The worker itself allocates a few dozen times in millions of gets.
+		result: fmt.Sprintf("%.4f", own.Median), met: own.Median < 0.001,
+	}, own.N > 0
+}
+
+func (r *benchRun) goalOpen(suite, name string) (goalRow, bool) {
+	own := r.row(suite, name, "dyngo").extra("first_read_s")
+	pebble := r.row(suite, name, "pebble").extra("first_read_s")
+	if own.N == 0 || pebble.N == 0 {
+		return goalRow{}, false
+	}
+	return goalRow{
+		what: "open after kill -9 to a random key", goal: "≤ ¼ of Pebble's time",
+		dyngo: chart.Nanos(own.Median * 1e9), other: chart.Nanos(pebble.Median*1e9) + " pebble",
+		result: fmt.Sprintf("%.2f× the time", own.Median/pebble.Median), met: own.Median <= pebble.Median/4,
+	}, true
+}
+
+func (r *benchRun) goalMemory(suite, name string) (goalRow, bool) {
+	own := r.row(suite, name, "dyngo").extra("bytes_per_key")
+	return goalRow{
+		what: "memory: (heap + mapped − tail bytes) / keys", goal: "≤ 64 B",
+		dyngo: fmt.Sprintf("%.1f B", own.Median), other: "–",
+		result: fmt.Sprintf("%.1f B", own.Median), met: own.Median <= 64,
+	}, own.N > 0
+}
+
+// goalField compares a field test with the reference system. Without a name it takes the mean.
+func (r *benchRun) goalField(suite, name, extra, what string, reference float64) (goalRow, bool) {
+	own := r.row(suite, name, "dyngo").summary(func(res work.Result) float64 {
+		if extra == "" {
+			return res.OpsPerSec
+		}
+		return res.Extra[extra]
+	})
+	return goalRow{
+		what: what, goal: "beside the reference",
+		dyngo: chart.Short(own.Median) + "/s", other: chart.Short(reference) + "/s reference",
+		result: fmt.Sprintf("%.2f×", own.Median/reference), met: own.Median >= reference,
+	}, own.N > 0
+}

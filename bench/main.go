@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dyngodb/dyngo/bench/internal/engine"
+	"github.com/dyngodb/dyngo/bench/internal/work"
+)
+
+const usage = `usage:
+  bench run [flags]      measure, then write the report
+  bench render FOLDER    write report and charts again from results.json
+Flags of run:`
+
+func main() {
+	os.Exit(dispatch(os.Args[1:]))
+}
+
+// dispatch returns the exit code: 0 ok, 1 failure or a void run, 2 usage, 130 interrupted.
+func dispatch(args []string) int {
+	if len(args) == 0 {
+		_, flags := runFlags()
+		fmt.Fprintln(os.Stderr, usage)
+		flags.PrintDefaults()
+		return 2
+	}
+	var err error
+	switch args[0] {
+	case "worker":
+		err = worker(os.Stdin)
+	case "render":
+		if len(args) != 2 {
+			err = usageError("render takes one folder")
+			break
+		}
+		err = rerender(args[1])
+	case "run":
+		err = run(args[1:])
+	default:
+		err = usageError("no command " + args[0])
+	}
+	switch err.(type) {
+	case nil:
+		return 0
+	case usageError:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 2
+	}
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	if err == context.Canceled {
+		return 130
+	}
+	return 1
+}
+
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+// worker does one case. Whatever an engine prints goes to standard error.
+func worker(in io.Reader) error {
+	out := json.NewEncoder(os.Stdout)
+	os.Stdout = os.Stderr
+	var s work.Spec
+	if err := json.NewDecoder(in).Decode(&s); err != nil {
+		return fmt.Errorf("read the case: %w", err)
+	}
+	send := func(o work.Output) {
+		if err := out.Encode(o); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: answer:", err)
+			os.Exit(1)
+		}
+	}
+	send(work.Run(s, send))
+	return nil
+}
+
+// settings are the flags of run.
+type settings struct {
+	suites, engines string
+	full, quick     bool
+	out, tmp        string
+	rounds          int
+	seconds         float64
+	keys            int
+	recordBytes     int64
+	limit           time.Duration
+	seed            uint64
+}
+
+func runFlags() (*settings, *flag.FlagSet) {
+	s := &settings{}
+	f := flag.NewFlagSet("run", flag.ContinueOnError)
+	f.StringVar(&s.suites, "suite", strings.Join(suiteNames(), ","), "suites to run, in order")
+	f.StringVar(&s.engines, "engines", "", "engines, of "+strings.Join(engine.Names(), ", ")+
+		" (default: those that the suite compares)")
+	f.BoolVar(&s.full, "full", false, "the lengths that results are kept from, about 25 minutes")
+	f.BoolVar(&s.quick, "quick", false, "short rounds, about 4 minutes (default)")
+	f.StringVar(&s.out, "out", "", "folder for the results, such as results/2-cores")
+	f.StringVar(&s.tmp, "tmp", "", "folder for the stores, on the disk to be measured (default: beside --out)")
+	f.IntVar(&s.rounds, "rounds", 0, "rounds of each case (default: as the suite says)")
+	f.Float64Var(&s.seconds, "seconds", 0, "seconds of each measurement (default: as the suite says)")
+	f.IntVar(&s.keys, "keys", 0, "keys of each case (default: as the suite says)")
+	f.Int64Var(&s.recordBytes, "records-bytes", 15e9, "bytes that the records suite may write in total")
+	f.DurationVar(&s.limit, "limit", 0, "after this time only first rounds are begun (default 25m full, 4m quick)")
+	f.Uint64Var(&s.seed, "seed", 1, "seed of all random choices")
+	return s, f
+}
+
+func run(args []string) error {
+	set, flags := runFlags()
+	if err := flags.Parse(args); err != nil {
+		return usageError(err.Error())
+	}
+	if flags.NArg() > 0 {
+		return usageError("run takes flags only, not " + flags.Arg(0))
+	}
+	if set.full && set.quick {
+		return usageError("--full and --quick exclude each other")
+	}
+	if set.out == "" {
+		return usageError("--out names the folder for the results")
+	}
+	if set.limit == 0 {
+		set.limit = 4 * time.Minute
+		if set.full {
+			set.limit = 25 * time.Minute
+		}
+	}
+	if set.tmp == "" {
+		set.tmp = filepath.Dir(filepath.Clean(set.out))
+	}
+	plan, err := newPlan(*set)
+	if err != nil {
+		return usageError(err.Error())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	d, err := newDriver(*set, "go run . run "+strings.Join(publicArgs(args), " "))
+	if err != nil {
+		return err
+	}
+	defer d.cleanUp()
+	if err := d.runAll(ctx, plan); err != nil {
+		return err
+	}
+	return finish(set.out, &d.run)
+}
+
+// publicArgs leaves out the folder for temporary files, which says nothing about the results.
+func publicArgs(args []string) []string {
+	var kept []string
+	for i := 0; i < len(args); i++ {
+		name, _, joined := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
+		if name == "tmp" {
+			if !joined {
+				i++
+			}
+			continue
+		}
+		kept = append(kept, args[i])
+	}
+	return kept
+}

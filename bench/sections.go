@@ -1,0 +1,154 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/dyngodb/dyngo/bench/internal/chart"
+	"github.com/dyngodb/dyngo/bench/internal/work"
+)
+
+// suiteText says what a suite does, and which limit to read its numbers by.
+func (r *benchRun) suiteText(p *page, s suiteOf) {
+	text := map[string]string{
+		"durable": "Closed loop; keys of 12 bytes, all distinct, values of 100 random bytes; a put returns when a power " +
+			"loss can't take it back. The limit is writers ÷ (fdatasync + wake-up).",
+		"buffered": "Closed loop; keys of 12 bytes drawn from a fixed set, values of 100 random bytes; puts return when " +
+			"applied. The time runs until everything is durable. The limit is the device's bandwidth.",
+		"get": "1 M keys of 12 bytes with values of 100 bytes, loaded, settled, everything in memory; each value is " +
+			"copied into the caller's buffer and checked. *zipf* is theta 0.99, *missing* asks for keys that never were. " +
+			"The limit is one to three cache misses.",
+		"mixed": "1 M keys; each client reads and updates in turn, keys by zipf with theta 0.99, buffered puts, drain " +
+			"included.",
+		"open": "1 M puts in batches of 100, all durable, none in a sorted file; then the process is killed with SIGKILL. " +
+			"Measured in a new process from the call of Open, with the files in the page cache. Afterwards the keys " +
+			"are read back and checked, for at most three seconds.",
+		"memory": "10 M keys of 16 bytes (1 M in short runs) with values of 100 bytes, each overwritten once. Counted " +
+			"after a garbage collection: bytes in use in Go's heap and bytes mapped by the engine, less the bytes of the " +
+			"records themselves, for each key.",
+		"records": "Map records of 100 fields, 50 doubles and 50 strings, 102,820 bytes encoded; 40 writers offer one " +
+			"record a millisecond each and 40 readers one read every 2 ms, over 10,000 keys (5,000 in short runs). Open " +
+			"loop: *due* latency counts from the moment at which the operation should have begun by its timetable, " +
+			"*service* from when it did. What was offered and not begun when the bytes were used up is in no histogram. " +
+			"Writes a second count until all are durable. The reference system reached 2,232 writes/s and 18,090 reads/s.",
+		"clients": "100 clients in one process over 1 M loaded keys, values of 100 bytes, 21 M operations, half reads " +
+			"and half writes in turn (what is done when the time is over counts). The reference system reached 100,961 " +
+			"ops/s on average and 115,809 at its peak.",
+	}[s.Name]
+	p.f("\n%s", text)
+}
+
+// suiteExtras adds the tables that only one suite has.
+func (r *benchRun) suiteExtras(p *page, s suiteOf) {
+	switch s.Name {
+	case "open":
+		r.openTable(p, s)
+	case "memory":
+		r.memoryTable(p, s)
+	case "records":
+		r.recordsTable(p, s)
+	case "clients":
+		r.clientsTable(p, s)
+	case "buffered":
+		r.bufferedTable(p, s)
+	}
+}
+
+func (r *benchRun) each(s suiteOf, do func(w *row)) {
+	for _, c := range s.Cases {
+		for _, e := range r.engines(s.Name) {
+			if w := r.row(s.Name, c, e); w != nil && len(w.Results) > 0 {
+				do(w)
+			}
+		}
+	}
+}
+
+func (r *benchRun) openTable(p *page, s suiteOf) {
+	p.table("engine", "-Open returned", "-first correct read", "-(min–max)", "-first put", "-recovery complete",
+		"-CPU ms", "-RSS MB", "-keys read back")
+	r.each(s, func(w *row) {
+		at := func(name string) string { return chart.Nanos(w.extra(name).Median * 1e9) }
+		read := w.extra("first_read_s")
+		p.cells(w.Engine, at("open_s"), at("first_read_s"),
+			chart.Nanos(read.Min*1e9)+"–"+chart.Nanos(read.Max*1e9), at("first_put_s"), at("ready_s"),
+			fmt.Sprintf("%.0f", w.summary(func(x work.Result) float64 { return x.CPU * float64(x.Ops) / 1e3 }).Median),
+			fmt.Sprintf("%.0f", w.summary(func(x work.Result) float64 { return float64(x.PeakRSS) / 1e6 }).Median),
+			chart.Short(w.extra("checked").Min))
+	})
+}
+
+func (r *benchRun) memoryTable(p *page, s suiteOf) {
+	p.table("case", "engine", "-keys", "-heap MB", "-mapped MB", "-tail MB", "-(heap + mapped − tail) B/key",
+		"-RSS MB", "-RSS B/key", "-puts/s")
+	r.each(s, func(w *row) {
+		mb := func(name string) string { return fmt.Sprintf("%.0f", w.extra(name).Median/1e6) }
+		own := "–"
+		if v := w.extra("bytes_per_key").Median; v != 0 {
+			own = fmt.Sprintf("%.1f", v)
+		}
+		p.cells(w.Case, w.Engine, chart.Short(w.extra("keys").Median), mb("heap"), mb("mapped"), mb("tail"), own,
+			fmt.Sprintf("%.0f", w.summary(func(x work.Result) float64 { return float64(x.RSS) / 1e6 }).Median),
+			fmt.Sprintf("%.0f", w.extra("rss_per_key").Median), chart.Short(w.summary(opsPerSec).Median))
+	})
+}
+
+func (r *benchRun) recordsTable(p *page, s suiteOf) {
+	p.table("mode", "engine", "-writes/s (reference 2,232)", "-reads/s (reference 18,090)", "-offered writes/s, reads/s",
+		"-records MB/s", "-device ÷ user bytes", "-user GB with load")
+	r.each(s, func(w *row) {
+		of := func(name string) float64 { return w.extra(name).Median }
+		ratio := w.summary(func(x work.Result) float64 { return float64(x.Device) / float64(max(x.UserBytes, 1)) })
+		total := w.summary(func(x work.Result) float64 { return (float64(x.UserBytes) + x.Extra["loaded_bytes"]) / 1e9 })
+		p.cells(w.Case, w.Engine, chart.Short(of("writes_per_s")), chart.Short(of("reads_per_s")),
+			chart.Short(of("offered_writes_per_s"))+", "+chart.Short(of("offered_reads_per_s")),
+			fmt.Sprintf("%.0f", of("writes_per_s")*of("record_bytes")/1e6),
+			fmt.Sprintf("%.3f", ratio.Median), fmt.Sprintf("%.1f", total.Median))
+	})
+}
+
+func (r *benchRun) clientsTable(p *page, s suiteOf) {
+	p.table("mode", "engine", "-mean ops/s (reference 100,961)", "-peak ops/s (reference 115,809)", "-operations",
+		"-seconds, drain included")
+	r.each(s, func(w *row) {
+		p.cells(w.Case, w.Engine, chart.Short(w.summary(opsPerSec).Median), chart.Short(w.extra("peak").Median),
+			chart.Short(w.summary(func(x work.Result) float64 { return float64(x.Ops) }).Median),
+			fmt.Sprintf("%.1f", w.summary(func(x work.Result) float64 { return x.Seconds }).Median))
+	})
+}
+
+func (r *benchRun) bufferedTable(p *page, s suiteOf) {
+	p.table("engine", "-puts", "-seconds, drain included", "-drain ms", "-slowest–fastest interval, puts/s",
+		"-device ÷ user bytes", "-disk ÷ user bytes")
+	r.each(s, func(w *row) {
+		res := w.Results[0]
+		lo, hi := 0.0, 0.0
+		for i, pt := range res.Series["put"] {
+			if i == 0 || pt.Rate < lo {
+				lo = pt.Rate
+			}
+			hi = max(hi, pt.Rate)
+		}
+		user := float64(max(res.UserBytes, 1))
+		p.cells(w.Engine, chart.Short(float64(res.Ops)), fmt.Sprintf("%.1f", res.Seconds),
+			fmt.Sprintf("%.1f", res.Drain*1e3), chart.Short(lo)+"–"+chart.Short(hi),
+			fmt.Sprintf("%.2f", float64(res.Device)/user), fmt.Sprintf("%.2f", float64(res.DiskWrite)/user))
+	})
+}
+
+// method explains the columns, the same in every report.
+const method = `
+## How to read this
+
+- Every measurement is a process of its own with a store of its own; rounds are interleaved over the engines, the
+  order rotates from round to round, and a case begins when the disk stands still. Numbers are medians of the rounds.
+- **Latency** is sampled: every durable put, one buffered put in 8, one get in 64, by the clock around the call.
+- **CPU µs/op** is the processor time of the whole process (getrusage, user and system), background work and driver
+  included, divided by operations. **allocs/op** is Go's count of allocations in the same way; what an engine takes
+  outside of Go's heap does not show.
+- **device B/op** is write_bytes of /proc/self/io: pages that the process made dirty, whether or not the device saw
+  each version, and also those of files that were deleted before they were written back. *disk bytes* are sectors
+  that the disk reported, from anyone, until the moment when all was durable: what the system writes later is missing.
+- **RSS** is the highest resident set since the measurement began (VmHWM), pages of mapped files included.
+- "Best peer" is the best of Pebble, Badger and bbolt in that row. Machines are shared: ratios within one run count,
+  not numbers of different runs. Processor time and allocations are the steadiest columns.
+`
