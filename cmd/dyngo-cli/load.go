@@ -40,7 +40,7 @@ the exit code is then 1. --strict stops at the first one.
 
 Rows are stored in batches together with the place they came from. After ^C or
 a crash, the same command with --resume goes on behind the last stored row.`,
-		Example: `  dyngo-cli load quakes earthquakes.json --key id --version-field properties.updated
+		Example: `  dyngo-cli load quakes week.json --key id --version-field properties.updated
   dyngo-cli load matches football.json --key date,division,home_team,away_team
   dyngo-cli load strikes birdstrikes.csv --key '#'
   dyngo-cli load events big.jsonl --key id --resume`,
