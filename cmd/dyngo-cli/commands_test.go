@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +93,29 @@ func TestReport(t *testing.T) {
 	out.Reset()
 	if code := report(&out, errSilent(exitCorrupt), "d"); code != exitCorrupt || out.Len() > 0 {
 		t.Errorf("%d, %q", code, out.String())
+	}
+}
+
+func TestInterrupt(t *testing.T) {
+	dir := t.TempDir()
+	var out, errs bytes.Buffer
+	if code := run(context.Background(), []string{"-d", dir, "put", "d", "k", "v"}, nil, &out, &errs); code != exitOK {
+		t.Fatalf("put: %d, %s", code, errs.String())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, args := range [][]string{
+		{"verify"}, {"log", "tail", "--follow"}, {"bench", "--keys", "1000", "--time", "1h"},
+	} {
+		out.Reset()
+		errs.Reset()
+		if code := run(ctx, append(args, "-d", dir), nil, &out, &errs); code != exitInterrupted ||
+			!strings.HasSuffix(errs.String(), "dyngo-cli: interrupted\n") {
+			t.Errorf("%v: exit code %d, stderr %q", args, code, errs.String())
+		}
+	}
+	if names, err := filepath.Glob(filepath.Join(dir, "dyngo-bench-*")); err != nil || len(names) > 0 {
+		t.Errorf("an interrupted bench leaves %v, %v", names, err)
 	}
 }
 

@@ -145,10 +145,15 @@ func confirm(cmd *cobra.Command, yes bool, question string) error {
 	if yes {
 		return nil
 	}
-	if !isTerminal(cmd.InOrStdin()) || !isTerminal(cmd.ErrOrStderr()) {
+	if !isTerminal(cmd.InOrStdin()) {
 		return usage("--yes to do it, --dry-run to see what would go", "%s? Nothing was changed", question)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s? [y/N] ", question)
+	ask := cmd.ErrOrStderr()
+	if tty, err := os.OpenFile("/dev/tty", os.O_WRONLY, 0); err == nil {
+		defer tty.Close()
+		ask = tty // even where stderr goes to a file
+	}
+	fmt.Fprintf(ask, "%s? [y/N] ", question)
 	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err

@@ -3,11 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -180,13 +180,7 @@ func writeBytes(ts *testscript.TestScript, neg bool, args []string) {
 		count, err = strconv.Atoi(args[2])
 		ts.Check(err)
 	}
-	f, err := os.Create(ts.MkAbs(args[0]))
-	ts.Check(err)
-	for range count {
-		_, err := io.WriteString(f, s)
-		ts.Check(err)
-	}
-	ts.Check(f.Close())
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Repeat(s, count)), 0o600))
 }
 
 func onlyFile(ts *testscript.TestScript, pattern string) string {

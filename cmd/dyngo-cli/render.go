@@ -59,7 +59,10 @@ type renderer struct {
 	line    []byte
 	pending [][]string // rows of a table whose column widths are not fixed yet
 	right   []bool     // per column of a table: align right
+	give    []int      // per column: shortened to fit the terminal, 2 before 1, 0 never
 	widths  []int      // nil until fixed
+	blocks  bool       // rows don't fit the terminal: one line for each cell, a blank one between rows
+	written bool       // a block
 }
 
 // tableSample is the number of rows that decide about the column widths of a table.
@@ -73,6 +76,7 @@ func newRenderer(cmd *cobra.Command, s shape, cols ...column) *renderer {
 	r := &renderer{
 		out: bufio.NewWriterSize(out, 64<<10), format: g.format(out), shape: s, cols: cols,
 		width: terminalWidth(out), right: make([]bool, len(cols)),
+		give: make([]int, len(cols)),
 	}
 	r.bold = r.width > 0 && g.color
 	if r.format == "csv" {
@@ -209,12 +213,11 @@ func (r *renderer) rowTable(cells []any) error {
 	row := make([]string, len(cells))
 	for i, cell := range cells {
 		row[i] = humanCell(cell)
-		if r.rows == 1 {
-			r.right[i] = isNumber(cell)
-		}
+		r.right[i] = r.right[i] || isNumber(cell)
+		r.give[i] = max(r.give[i], givesWay(cell))
 	}
 	if r.shape == oneSheet {
-		return r.sheet(row, cells)
+		return r.sheet(row)
 	}
 	if r.widths != nil {
 		return r.writeRow(row, false)
@@ -227,13 +230,15 @@ func (r *renderer) rowTable(cells []any) error {
 }
 
 // sheet prints one line for each column that has a value.
-func (r *renderer) sheet(row []string, cells []any) error {
+func (r *renderer) sheet(row []string) error {
 	width := 0
 	for i := range r.cols {
-		width = max(width, textWidth(r.header(i)))
+		if !r.hidden(i) {
+			width = max(width, textWidth(r.header(i)))
+		}
 	}
 	for i, cell := range row {
-		if isAbsent(cells[i]) || r.hidden(i) {
+		if cell == "" || r.hidden(i) {
 			continue
 		}
 		name := r.header(i)
@@ -244,7 +249,9 @@ func (r *renderer) sheet(row []string, cells []any) error {
 		if r.width > 0 {
 			cell = truncateText(cell, max(r.width-width-2, 8))
 		}
-		fmt.Fprintf(r.out, "%s%s  %s\n", name, pad, cell)
+		if _, err := fmt.Fprintf(r.out, "%s%s  %s\n", name, pad, cell); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -278,19 +285,30 @@ func (r *renderer) fixWidths() {
 			r.widths[i] = max(r.widths[i], textWidth(row[i]))
 		}
 	}
-	for r.width > 0 && r.totalWidth() > r.width {
-		widest := -1
-		for i := range r.cols {
-			if !r.hidden(i) && !r.right[i] && (widest < 0 || r.widths[i] > r.widths[widest]) {
-				widest = i
-			}
+	for give := 2; give > 0 && r.width > 0; give-- {
+		for r.totalWidth() > r.width && r.shorten(give) {
 		}
-		if widest < 0 || r.widths[widest] <= 8 {
-			break
-		}
-		r.widths[widest]--
 	}
-	r.writeRow(header, true)
+	if r.blocks = r.width > 0 && r.totalWidth() > r.width; !r.blocks {
+		r.writeRow(header, true)
+	}
+}
+
+// shorten takes a column off the widest cells of those that give way so soon, and reports whether
+// there was one.
+func (r *renderer) shorten(give int) bool {
+	const least = 8
+	widest := -1
+	for i := range r.cols {
+		if r.give[i] == give && !r.hidden(i) && (widest < 0 || r.widths[i] > r.widths[widest]) {
+			widest = i
+		}
+	}
+	if widest < 0 || r.widths[widest] <= least {
+		return false
+	}
+	r.widths[widest]--
+	return true
 }
 
 func (r *renderer) totalWidth() int {
@@ -304,6 +322,13 @@ func (r *renderer) totalWidth() int {
 }
 
 func (r *renderer) writeRow(row []string, header bool) error {
+	if r.blocks {
+		if r.written {
+			r.out.WriteByte('\n')
+		}
+		r.written = true
+		return r.sheet(row)
+	}
 	b := r.line[:0]
 	if header && r.bold {
 		b = append(b, "\x1b[1m"...)
@@ -356,6 +381,18 @@ func isAbsent(cell any) bool {
 	}
 	t, ok := cell.(time.Time)
 	return ok && t.IsZero()
+}
+
+// givesWay says how soon a cell of this type is shortened: values and keys before text, numbers and
+// times never.
+func givesWay(cell any) int {
+	switch cell.(type) {
+	case keyCell, valueCell, json.RawMessage:
+		return 2
+	case string:
+		return 1
+	}
+	return 0
 }
 
 func isNumber(cell any) bool {
@@ -448,7 +485,7 @@ func humanCell(cell any) string {
 		if c.IsZero() {
 			return ""
 		}
-		return c.UTC().Format("2006-01-02 15:04:05.000Z")
+		return c.UTC().Format("2006-01-02 15:04:05Z")
 	}
 	return plainCell(cell)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -62,7 +63,7 @@ func TestEveryCellInEveryFormat(t *testing.T) {
 			`k\x00,"{""a"": 1}",18446744073709551615,1234.25,true,1536,1234567,2026-11-21T00:02:03.000004Z,1h30m0s,,"[1, 2]","tab\x09quote"""` + "\n",
 		"raw": "k\x00\t{\"a\": 1}\t18446744073709551615\t1234.25\ttrue\t1536\t1234567\t2026-11-21T00:02:03.000004Z\t1h30m0s\t\t[1, 2]\ttab\tquote\"\n",
 		"table": "KEY    VALUE                        N      F  OK       SIZE      COUNT  TIME                      TTL      NONE  RAW     TEXT\n" +
-			`k\x00  {"a": 1}  18446744073709551615  1,234  true  1.5 KiB  1,234,567  2026-11-21 00:02:03.000Z  1h30m0s        [1, 2]  tab\x09quote"` + "\n",
+			`k\x00  {"a": 1}  18446744073709551615  1,234  true  1.5 KiB  1,234,567  2026-11-21 00:02:03Z  1h30m0s        [1, 2]  tab\x09quote"` + "\n",
 	} {
 		got := render(t, format, manyRows, everyCell, everyRow())
 		if format == "table" {
@@ -166,6 +167,24 @@ func TestTableFitsTerminal(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "…") {
 		t.Errorf("nothing was shortened:\n%s", out)
+	}
+}
+
+func TestWideTableBecomesBlocks(t *testing.T) {
+	cmd, out, _ := testCommand(t, "-o", "table")
+	r := newRenderer(cmd, manyRows, column{name: "lsn"}, column{name: "time"}, column{name: "value"}, column{name: "note"})
+	r.width = 30
+	for i := range 2 {
+		if err := r.Row(i, time.Unix(0, 0), valueCell(strings.Repeat("v", 50)), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	block := "LSN    %d\nTIME   1970-01-01 00:00:00Z\nVALUE  " + strings.Repeat("v", 22) + "…\n"
+	if want := fmt.Sprintf(block, 0) + "\n" + fmt.Sprintf(block, 1); out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out, want)
 	}
 }
 

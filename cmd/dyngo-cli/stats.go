@@ -37,37 +37,53 @@ func runStats(cmd *cobra.Command) error {
 	if err := checkStore(dir); err != nil {
 		return err
 	}
-	source := "live"
+	sheet := &statSheet{}
 	figures, err := liveStats(cmd.Context(), dir)
-	if errors.Is(err, errNotLive) {
-		source = "files"
-		figures, err = fileStats(cmd)
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+		sheet.add("source", "live")
+		sheet.add("dir", dir)
+		if err := sheet.disk(dir); err != nil {
+			return err
+		}
+		if err := sheet.flatten("", figures); err != nil {
+			return fail(exitUnavailable, "a dyngo-cli of the owner's version", "the figures are not understood: %w", err)
+		}
+		return sheet.show(cmd)
+	case !errors.Is(err, errNotLive):
 		return err
 	}
-	sheet := statSheet{cols: []column{{name: "source"}, {name: "dir"}}, cells: []any{source, dir}}
-	if err := sheet.disk(dir); err != nil {
-		return err
-	}
-	if err := sheet.flatten("", figures); err != nil {
-		return fail(exitUnavailable, "a dyngo-cli of the owner's version", "the figures are not understood: %w", err)
-	}
-	r := newRenderer(cmd, oneSheet, sheet.cols...)
-	if err := r.Row(sheet.cells...); err != nil {
-		return err
-	}
-	return r.Close()
+	return fileStats(cmd, sheet)
 }
 
-// fileStats opens the store for reading and takes the figures from there.
-func fileStats(cmd *cobra.Command) (_ json.RawMessage, err error) {
+// fileStats opens the store for reading and tells what it finds. Figures that the owner of a store
+// has too bear the same names.
+func fileStats(cmd *cobra.Command, sheet *statSheet) (err error) {
 	db, err := openRead(cmd)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer closeStore(db, &err)
-	return json.Marshal(db.Metrics())
+	m, found := db.Metrics(), db.Recovery()
+	sheet.add("source", "files")
+	sheet.add("dir", globalsOf(cmd).dir)
+	if err := sheet.disk(globalsOf(cmd).dir); err != nil {
+		return err
+	}
+	sheet.add("lsn", m.LSN)
+	sheet.add("durable_lsn", m.DurableLSN)
+	sheet.add("datasets", countCell(m.Datasets))
+	sheet.add("events", countCell(found.Events))
+	sheet.add("ttl_pending", countCell(m.TTLPending))
+	sheet.add("closed", found.Clean)
+	if t := found.TornTail; t != nil {
+		sheet.add("torn_file", t.File)
+		sheet.add("torn_offset", t.Offset)
+		sheet.add("torn_bytes", byteCell(t.Bytes))
+	}
+	sheet.add("open_ns", nsCell(found.Duration))
+	sheet.add("disk_free_bytes", byteCell(m.DiskFreeBytes))
+	return sheet.show(cmd)
 }
 
 // errNotLive means that no process serves figures of the store.
@@ -124,8 +140,20 @@ type statSheet struct {
 }
 
 func (s *statSheet) add(name string, cell any) {
-	s.cols = append(s.cols, column{name: name})
+	col := column{name: name}
+	if _, ok := cell.(nsCell); ok { // a table shows the unit with the number
+		col.title = strings.ToUpper(strings.ReplaceAll(strings.TrimSuffix(name, "_ns"), "_", " "))
+	}
+	s.cols = append(s.cols, col)
 	s.cells = append(s.cells, cell)
+}
+
+func (s *statSheet) show(cmd *cobra.Command) error {
+	r := newRenderer(cmd, oneSheet, s.cols...)
+	if err := r.Row(s.cells...); err != nil {
+		return err
+	}
+	return r.Close()
 }
 
 // disk adds what the log takes on disk.
