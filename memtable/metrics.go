@@ -8,6 +8,18 @@ type Metrics struct {
 	IndexBytes int64 // memory of all slots, including tables that drain or are being made ready
 	Draining   int64 // shards that move to a larger table
 	Pending    int64 // records from recovery that are not inserted yet
+
+	OrderedDatasets int64 // datasets kept in key order
+	SortedKeys      int64 // entries of their runs
+	UnsortedKeys    int64 // keys that the next scan or the background has to sort
+	Runs            int64 // more than some eight per dataset for long means that merging does not keep up
+	RunBytes        int64 // memory of the runs
+
+	Evicted   int64 // generations emptied
+	Copied    int64 // records that evictions copied whole
+	Stubs     int64 // records that evictions copied without their value
+	Dropped   int64 // versions that evictions dropped
+	ColdBytes int64 // memory of the cold generation that is being filled
 }
 
 // Metrics returns the table's figures. It takes each shard's lock for a moment.
@@ -30,5 +42,18 @@ func (t *Table) Metrics() Metrics {
 		s.mu.Unlock()
 	}
 	m.IndexBytes += m.Slots * slotBytes
+	for _, od := range t.order.all() {
+		m.OrderedDatasets++
+		m.UnsortedKeys += od.uncollected.Load()
+		for _, r := range od.runs.Load().runs {
+			m.Runs++
+			m.SortedKeys += int64(len(r.es))
+			m.RunBytes += int64(cap(r.mem))
+		}
+	}
+	e := &t.evict
+	m.Evicted, m.Copied, m.Stubs = e.generations.Load(), e.copied.Load(), e.stubs.Load()
+	m.Dropped, m.ColdBytes = e.dropped.Load(), e.coldBytes.Load()
+	m.Versions -= m.Dropped
 	return m
 }

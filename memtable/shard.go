@@ -73,7 +73,7 @@ func (t *Table) insertLocked(i int, s *shard, h uint64, p tail.Pos) {
 	s.taken++
 	if head == 0 {
 		s.keys++
-		atomic.StoreUint64(at, tagOf(h)|uint64(p))
+		storeSlot(at, h, p)
 		t.order.add(ds, p)
 	} else {
 		before := t.arena.Record(head)
@@ -82,7 +82,7 @@ func (t *Table) insertLocked(i int, s *shard, h uint64, p tail.Pos) {
 				r.LSN(), ds, before.LSN()))
 		}
 		// The slot before the mark: whoever sees the mark finds the new version through the slot.
-		atomic.StoreUint64(at, tagOf(h)|uint64(p))
+		storeSlot(at, h, p)
 		before.AddLinks(tail.LinkSuperseded)
 	}
 	if st.old.mask != 0 {

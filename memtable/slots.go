@@ -47,6 +47,9 @@ func (s slots) limit() int {
 	return s.count() * 3 / 4
 }
 
+// storeSlot publishes p as the newest version of a key with hash h.
+func storeSlot(at *uint64, h uint64, p tail.Pos) { atomic.StoreUint64(at, tagOf(h)|uint64(p)) }
+
 // find returns the place of the key's newest version, 0 if the table does not have the key.
 func (s slots) find(a *tail.Arena, h uint64, ds event.DatasetID, key []byte) tail.Pos {
 	tag := tagOf(h)
