@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sort"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -54,13 +55,6 @@ func (m *model) done(i int, last dyngo.LSN, durable bool) {
 	a.first, a.acked = last-dyngo.LSN(len(a.changes))+1, durable
 }
 
-// drop forgets an attempt that changed nothing.
-func (m *model) undo(i int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.attempts = m.attempts[:i]
-}
-
 type cell struct {
 	value   string
 	time    int64
@@ -105,7 +99,7 @@ func (m *model) at(lsn dyngo.LSN, now int64) (map[string]map[string]string, erro
 	defer m.mu.Unlock()
 	c := contents{}
 	next := dyngo.LSN(1)
-	for i, a := range m.attempts {
+	for i, a := range m.attempts { // to the end: an acknowledged attempt may follow one that was not
 		first := a.first
 		if first == 0 {
 			first = next // it did not return: if it is there, it follows the others
@@ -115,7 +109,8 @@ func (m *model) at(lsn dyngo.LSN, now int64) (map[string]map[string]string, erro
 			if a.acked {
 				return nil, fmt.Errorf("the store ends at LSN %d, attempt %d was acknowledged as durable at %d..%d", lsn, i, first, last)
 			}
-			break
+			next = last + 1
+			continue
 		}
 		if last > lsn {
 			return nil, fmt.Errorf("the store ends at LSN %d, in the middle of attempt %d with %d..%d", lsn, i, first, last)
@@ -217,139 +212,109 @@ type rig struct {
 	m     *model
 	clock *clock.Manual
 	ds    map[string]*dyngo.Dataset
-	begun bool // the session of this process is logged
+	begun bool  // the session of this process is logged
+	err   error // the first
 }
 
 func options(fs vfs.FS, c *clock.Manual) *dyngo.Options {
 	return &dyngo.Options{FS: fs, Clock: c, MemoryBudget: 8 << 20, LogFileBytes: 1 << 20}
 }
 
-// started accounts for the event that opens the session, which comes before the first write of a process.
-func (r *rig) started() {
-	if !r.begun {
+// do runs one call beside the model. After the first error nothing more is tried: the model could not tell what an
+// unknown outcome did.
+func (r *rig) do(durable bool, call func() (dyngo.LSN, error), cs ...change) error {
+	if r.err != nil {
+		return r.err
+	}
+	if !r.begun { // the event that opens the session comes before the first write of a process
 		r.begun = true
 		r.m.begin(change{kind: "session"})
 	}
-}
-
-func (r *rig) create(name string, o *dyngo.DatasetOptions) error {
-	r.started()
-	i := r.m.begin(change{kind: "create", ds: name})
-	ds, err := r.db.CreateDataset(name, o)
+	i := r.m.begin(cs...)
+	lsn, err := call()
 	if err != nil {
+		r.err = err
 		return err
 	}
-	r.ds[name] = ds
-	for _, info := range r.db.Datasets() {
-		if info.Name == name {
-			r.m.done(i, info.Created, true)
-		}
-	}
+	r.m.done(i, lsn, durable)
 	return nil
 }
 
-func (r *rig) drop(name string) error {
-	r.started()
-	i := r.m.begin(change{kind: "drop", ds: name})
-	lsn, err := r.db.DropDataset(name)
-	if err == nil {
-		r.m.done(i, lsn, true)
-	}
-	return err
+func (r *rig) create(name string, o *dyngo.DatasetOptions) error {
+	return r.do(true, func() (dyngo.LSN, error) {
+		ds, err := r.db.CreateDataset(name, o)
+		if err != nil {
+			return 0, err
+		}
+		r.ds[name] = ds
+		i := slices.IndexFunc(r.db.Datasets(), func(d dyngo.DatasetInfo) bool { return d.Name == name })
+		return r.db.Datasets()[i].Created, nil
+	}, change{kind: "create", ds: name})
 }
 
-func (r *rig) durable(ds string) bool { return r.ds[ds].Options().Consistency == dyngo.Strong }
+func (r *rig) drop(name string) error {
+	return r.do(true, func() (dyngo.LSN, error) { return r.db.DropDataset(name) }, change{kind: "drop", ds: name})
+}
+
+// durable says that writes to the dataset are acknowledged when they are durable.
+func (r *rig) durable(ds string) bool {
+	return r.err == nil && r.ds[ds].Options().Consistency == dyngo.Strong
+}
 
 func (r *rig) put(ds, key, value string) error {
-	r.started()
-	i := r.m.begin(change{kind: "put", ds: ds, key: key, value: value})
-	lsn, err := r.ds[ds].Put([]byte(key), []byte(value))
-	if err == nil {
-		r.m.done(i, lsn, r.durable(ds))
-	}
-	return err
-}
-
-func (r *rig) putTTL(ds, key, value string, ttl time.Duration) error {
-	r.started()
-	i := r.m.begin(change{kind: "put", ds: ds, key: key, value: value, expires: r.clock.Now() + int64(ttl)})
-	lsn, err := r.ds[ds].PutWith([]byte(key), []byte(value), dyngo.WriteOptions{TTL: ttl})
-	if err == nil {
-		r.m.done(i, lsn, r.durable(ds))
-	}
-	return err
+	return r.do(r.durable(ds), func() (dyngo.LSN, error) { return r.ds[ds].Put([]byte(key), []byte(value)) },
+		change{kind: "put", ds: ds, key: key, value: value})
 }
 
 func (r *rig) putReader(ds, key, value string) error {
-	r.started()
-	i := r.m.begin(change{kind: "put", ds: ds, key: key, value: value})
-	lsn, err := r.ds[ds].PutReader([]byte(key), int64(len(value)), bytes.NewReader([]byte(value)))
-	if err == nil {
-		r.m.done(i, lsn, r.durable(ds))
-	}
-	return err
+	return r.do(r.durable(ds), func() (dyngo.LSN, error) {
+		return r.ds[ds].PutReader([]byte(key), int64(len(value)), strings.NewReader(value))
+	}, change{kind: "put", ds: ds, key: key, value: value})
 }
 
 func (r *rig) newest(ds, key, value string, t int64) error {
-	r.started()
-	i := r.m.begin(change{kind: "newest", ds: ds, key: key, value: value, time: t})
-	_, lsn, err := r.ds[ds].PutNewest([]byte(key), []byte(value), time.Unix(0, t))
-	if err == nil {
-		r.m.done(i, lsn, r.durable(ds))
-	}
-	return err
+	return r.do(r.durable(ds), func() (dyngo.LSN, error) {
+		_, lsn, err := r.ds[ds].PutNewest([]byte(key), []byte(value), time.Unix(0, t))
+		return lsn, err
+	}, change{kind: "newest", ds: ds, key: key, value: value, time: t})
 }
 
 func (r *rig) del(ds, key string) error {
-	r.started()
-	i := r.m.begin(change{kind: "del", ds: ds, key: key})
-	lsn, err := r.ds[ds].Delete([]byte(key))
-	if err == nil {
-		r.m.done(i, lsn, r.durable(ds))
-	}
-	return err
+	return r.do(r.durable(ds), func() (dyngo.LSN, error) { return r.ds[ds].Delete([]byte(key)) }, change{kind: "del", ds: ds, key: key})
 }
 
 func (r *rig) delRange(ds, from, to string) error {
-	r.started()
-	i := r.m.begin(change{kind: "range", ds: ds, key: from, to: to})
-	var end []byte
-	if to != "" {
-		end = []byte(to)
+	return r.do(r.durable(ds), func() (dyngo.LSN, error) { return r.ds[ds].DeleteRange(orNil(from), orNil(to)) },
+		change{kind: "range", ds: ds, key: from, to: to})
+}
+
+func orNil(s string) []byte {
+	if s == "" {
+		return nil
 	}
-	lsn, err := r.ds[ds].DeleteRange([]byte(from), end)
-	if err == nil {
-		r.m.done(i, lsn, r.durable(ds))
-	}
-	return err
+	return []byte(s)
 }
 
 func (r *rig) batch(cs ...change) error {
-	r.started()
-	i := r.m.begin(cs...)
-	b := r.db.NewBatch()
-	strong := false
-	for _, c := range cs {
-		ds := r.ds[c.ds]
-		strong = strong || r.durable(c.ds)
-		switch c.kind {
-		case "put":
-			b.Put(ds, []byte(c.key), []byte(c.value))
-		case "newest":
-			b.PutNewest(ds, []byte(c.key), []byte(c.value), time.Unix(0, c.time))
-		case "del":
-			b.Delete(ds, []byte(c.key))
-		case "range":
-			b.DeleteRange(ds, []byte(c.key), []byte(c.to))
-		default:
-			return errors.New("no such change in a batch: " + c.kind)
+	strong := slices.ContainsFunc(cs, func(c change) bool { return r.durable(c.ds) })
+	return r.do(strong, func() (dyngo.LSN, error) {
+		b := r.db.NewBatch()
+		for _, c := range cs {
+			switch ds := r.ds[c.ds]; c.kind {
+			case "put":
+				b.Put(ds, []byte(c.key), []byte(c.value))
+			case "newest":
+				b.PutNewest(ds, []byte(c.key), []byte(c.value), time.Unix(0, c.time))
+			case "del":
+				b.Delete(ds, []byte(c.key))
+			case "range":
+				b.DeleteRange(ds, orNil(c.key), orNil(c.to))
+			default:
+				return 0, errors.New("no such change in a batch: " + c.kind)
+			}
 		}
-	}
-	lsn, err := b.Commit()
-	if err == nil {
-		r.m.done(i, lsn, strong)
-	}
-	return err
+		return b.Commit()
+	}, cs...)
 }
 
 func mustOpen(t testing.TB, dir string, o *dyngo.Options) *dyngo.DB {

@@ -486,9 +486,8 @@ func (w *writer) close(next event.LSN, lastTime int64, clean bool) error {
 				return err
 			}
 		}
-		if err := f.Sync(); err != nil {
-			return err
-		}
+		// All frames are durable: the watermark that ends the log was synced. The cut need not be: should it be undone,
+		// the zeros are back, which CLEAN allows.
 		c := Clean{Seq: w.mu.head.Seq, End: uint64(w.mu.end), Chain: w.mu.chain, NextLSN: next, LastTime: lastTime}
 		return WriteClean(w.cfg.fs, w.cfg.dir, c)
 	}()
