@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,6 +46,11 @@ type loader struct {
 	state  loadState  // what does not change, and the position of the last commit
 	lsn    dyngo.LSN
 	shown  int // bad rows reported
+
+	full      atomic.Bool   // the disk is
+	giveUp    chan struct{} // closed when the user ends the load while the disk is full
+	closeOnce sync.Once     // of giveUp
+	abandoned bool          // a commit waits for space for ever: the store can't be closed
 }
 
 // fate is what becomes of a row if it is applied.
@@ -53,7 +60,7 @@ type fate struct {
 }
 
 func (q *loadRequest) run(cmd *cobra.Command) (err error) {
-	l := &loader{cmd: cmd, q: q, began: time.Now(), inBatch: map[string]bool{}}
+	l := &loader{cmd: cmd, q: q, began: time.Now(), inBatch: map[string]bool{}, giveUp: make(chan struct{})}
 	var format rows.Format
 	if l.key, l.version, format, err = q.spec(); err != nil {
 		return err
@@ -76,7 +83,11 @@ func (q *loadRequest) run(cmd *cobra.Command) (err error) {
 	if l.db, err = openWrite(cmd, l.listen); err != nil {
 		return err
 	}
-	defer closeStore(l.db, &err)
+	defer func() {
+		if !l.abandoned {
+			closeStore(l.db, &err)
+		}
+	}()
 	if done, err := l.begin(old, format); done || err != nil {
 		return err
 	}
@@ -86,9 +97,17 @@ func (q *loadRequest) run(cmd *cobra.Command) (err error) {
 	return l.finish()
 }
 
-// listen tells the user why a load stands still.
+// listen tells the user why a load stands still, and lets ^C end one that waits for space.
 func (l *loader) listen(o *dyngo.Options) {
+	maybeGiveUp := func() {
+		if l.full.Load() && l.cmd.Context().Err() != nil {
+			l.closeOnce.Do(func() { close(l.giveUp) })
+		}
+	}
+	context.AfterFunc(l.cmd.Context(), maybeGiveUp)
 	o.Listener = &dyngo.Listener{DiskFull: func(full bool) {
+		l.full.Store(full)
+		maybeGiveUp()
 		if full {
 			l.progress.Notef("the disk is full: the load waits for space (^C ends it, --resume goes on later)")
 		} else {
@@ -311,7 +330,7 @@ func (l *loader) commit(done bool) error {
 		}
 		l.batch.Put(l.positions, positionKey(state.Dataset, state.File), value)
 	}
-	lsn, err := l.batch.CommitWith(dyngo.WriteOptions{Ack: dyngo.AckDurable})
+	lsn, err := l.commitBatch()
 	if err != nil {
 		return err
 	}
@@ -334,10 +353,31 @@ func (l *loader) commit(done bool) error {
 	return nil
 }
 
+// commitBatch commits the batch. On a full disk that waits for space; ^C then leaves the commit alone and the store as
+// a crash would: the batch is there whole or not at all, and the position with it.
+func (l *loader) commitBatch() (dyngo.LSN, error) {
+	type outcome struct {
+		lsn dyngo.LSN
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		lsn, err := l.batch.CommitWith(dyngo.WriteOptions{Ack: dyngo.AckDurable})
+		done <- outcome{lsn, err}
+	}()
+	select {
+	case o := <-done:
+		return o.lsn, o.err
+	case <-l.giveUp:
+		l.abandoned = true
+		return 0, l.cmd.Context().Err()
+	}
+}
+
 // settle corrects the counts in the stored position, so that a resumed load tells the truth. Only a crash between
 // commit and settle leaves stale rows counted as stored.
 func (l *loader) settle() error {
-	if l.positions == nil || l.stored == l.exact {
+	if l.positions == nil || l.stored == l.exact || l.abandoned {
 		return nil
 	}
 	state := l.state

@@ -10,8 +10,9 @@ import (
 
 const (
 	windowBytes = 256 << 10
-	// maxRescanBytes bounds what going back behind damage may read again, so that no file can cost quadratic time.
-	maxRescanBytes = 256 << 20
+	// rescanRows times the longest row bounds what going back behind damage may read again, so that no file can cost
+	// quadratic time.
+	rescanRows = 16
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -28,13 +29,13 @@ type input struct {
 	base     int64 // file offset of buf[0]
 	line     int64 // line of buf[pos], from 1
 	crc      uint32
-	crcPos   int // buf[:crcPos] is in crc
-	rescan   int64
+	crcPos   int   // buf[:crcPos] is in crc
+	rescan   int64 // bytes that may still be read again
 	err      error // why src gives no more bytes
 }
 
-func newInput(src io.Reader) *input {
-	return &input{src: src, buf: make([]byte, windowBytes), hold: -1, line: 1}
+func newInput(src io.Reader, maxRow int) *input {
+	return &input{src: src, buf: make([]byte, windowBytes), hold: -1, line: 1, rescan: max(1<<20, rescanRows*int64(maxRow))}
 }
 
 // fill makes sure that at least one unread byte is in the window. False: the file has ended or cannot be read, see
@@ -110,8 +111,7 @@ func (in *input) drop() { in.hold = -1 }
 // back returns to buf[at], which lies in the held bytes or behind them.
 func (in *input) back(at int) error {
 	if at < in.pos {
-		in.rescan += int64(in.pos - at)
-		if in.rescan > maxRescanBytes {
+		if in.rescan -= int64(in.pos - at); in.rescan < 0 {
 			return errors.New("too many rows are damaged to find the next sound one")
 		}
 	}

@@ -88,10 +88,11 @@ type Reader struct {
 // NewReader reads the beginning of the file and finds its format; a CSV file's header is read. The error is *Broken,
 // ErrChanged or what src returned.
 func NewReader(src io.Reader, o Options) (*Reader, error) {
-	r := &Reader{in: newInput(src), format: o.Format, max: o.MaxRowBytes}
+	r := &Reader{format: o.Format, max: o.MaxRowBytes}
 	if r.max == 0 {
 		r.max = DefaultMaxRowBytes
 	}
+	r.in = newInput(src, r.max)
 	if o.From != nil {
 		if err := r.resume(o.From); err != nil {
 			return nil, err
