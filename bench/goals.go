@@ -19,6 +19,7 @@ const (
 // goalRow is one of DynGO's goals with what came out.
 type goalRow struct {
 	what, goal, dyngo, other, result string
+	cpu                              string // the same peer's processor time per operation over DynGO's
 	met                              bool
 }
 
@@ -74,8 +75,9 @@ func (r *benchRun) goalRatio(suite, name, what string, atLeast float64) (goalRow
 	if own.N == 0 || peer == "" {
 		return goalRow{}, false
 	}
+	cpu := r.row(suite, name, peer).summary(cpuPerOp).Median / r.row(suite, name, "dyngo").summary(cpuPerOp).Median
 	return goalRow{
-		what: what, goal: fmt.Sprintf("≥ %g× best peer", atLeast),
+		what: what, goal: fmt.Sprintf("≥ %g× best peer", atLeast), cpu: fmt.Sprintf("%.1f×", cpu),
 		dyngo: chart.Short(own.Median) + "/s", other: chart.Short(best) + "/s " + peer,
 		result: fmt.Sprintf("%.2f×", own.Median/best), met: own.Median >= atLeast*best,
 	}, true

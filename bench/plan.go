@@ -166,7 +166,7 @@ var suites = map[string]func(settings) suite{
 			s.cases = append(s.cases, benchCase{
 				name: string(mode), bound: 3 * time.Minute, need: 12 * gb,
 				spec: work.Spec{Kind: work.Clients, Mode: mode, Writers: 100, Keys: 1_000_000,
-					Ops: 21_000_000, Seconds: pick(set, 45.0, 4), Interval: pick(set, 500*time.Millisecond, 200*time.Millisecond)},
+					Ops: 21_000_000, Seconds: pick(set, 60.0, 4), Interval: pick(set, 500*time.Millisecond, 200*time.Millisecond)},
 			})
 		}
 		return s

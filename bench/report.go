@@ -167,9 +167,9 @@ func (r *benchRun) goalTable(p *page) {
 		return
 	}
 	p.f("\n## Goals")
-	p.table("workload", "goal", "-DynGO", "-beside it", "-result", "")
+	p.table("workload", "goal", "-DynGO", "-beside it", "-result", "-CPU per op, peer ÷ DynGO", "")
 	for _, g := range goals {
-		p.cells(g.what, g.goal, g.dyngo, g.other, g.result, map[bool]string{true: "met", false: "**missed**"}[g.met])
+		p.cells(g.what, g.goal, g.dyngo, g.other, g.result, g.cpu, map[bool]string{true: "met", false: "**missed**"}[g.met])
 	}
 }
 

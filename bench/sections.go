@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/dyngodb/dyngo/bench/internal/chart"
+	"github.com/dyngodb/dyngo/bench/internal/stats"
 	"github.com/dyngodb/dyngo/bench/internal/work"
 )
 
@@ -40,6 +41,8 @@ func (r *benchRun) suiteText(p *page, s suiteOf) {
 // suiteExtras adds the tables that only one suite has.
 func (r *benchRun) suiteExtras(p *page, s suiteOf) {
 	switch s.Name {
+	case "durable":
+		r.durableLimit(p)
 	case "open":
 		r.openTable(p, s)
 	case "memory":
@@ -61,6 +64,22 @@ func (r *benchRun) each(s suiteOf, do func(w *row)) {
 			}
 		}
 	}
+}
+
+// durableLimit says what fdatasync alone allows, by the probes of this run.
+func (r *benchRun) durableLimit(p *page) {
+	var syncs []float64
+	for _, b := range r.Probes {
+		syncs = append(syncs, float64(b.Fdatasync.P50))
+	}
+	s := stats.Summarize(syncs)
+	if s.N == 0 || s.Median == 0 {
+		return
+	}
+	rate := func(writers float64) string { return chart.Short(writers * 1e9 / s.Median) }
+	p.f("\nBy the probes' median fdatasync of %s, groups of all writers could at most reach %s/s with one writer, "+
+		"%s/s with 16 and %s/s with 64; with 1024 the processor is the limit.",
+		chart.Nanos(s.Median), rate(1), rate(16), rate(64))
 }
 
 func (r *benchRun) openTable(p *page, s suiteOf) {
@@ -94,7 +113,7 @@ func (r *benchRun) memoryTable(p *page, s suiteOf) {
 
 func (r *benchRun) recordsTable(p *page, s suiteOf) {
 	p.table("mode", "engine", "-writes/s (reference 2,232)", "-reads/s (reference 18,090)", "-offered writes/s, reads/s",
-		"-records MB/s", "-device ÷ user bytes", "-user GB with load")
+		"-records MB/s", "-device ÷ user bytes", "-user GB with load", "-seconds offered")
 	r.each(s, func(w *row) {
 		of := func(name string) float64 { return w.extra(name).Median }
 		ratio := w.summary(func(x work.Result) float64 { return float64(x.Device) / float64(max(x.UserBytes, 1)) })
@@ -102,7 +121,7 @@ func (r *benchRun) recordsTable(p *page, s suiteOf) {
 		p.cells(w.Case, w.Engine, chart.Short(of("writes_per_s")), chart.Short(of("reads_per_s")),
 			chart.Short(of("offered_writes_per_s"))+", "+chart.Short(of("offered_reads_per_s")),
 			fmt.Sprintf("%.0f", of("writes_per_s")*of("record_bytes")/1e6),
-			fmt.Sprintf("%.3f", ratio.Median), fmt.Sprintf("%.1f", total.Median))
+			fmt.Sprintf("%.3f", ratio.Median), fmt.Sprintf("%.1f", total.Median), fmt.Sprintf("%.1f", of("offered_s")))
 	})
 }
 

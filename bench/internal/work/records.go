@@ -83,6 +83,9 @@ func (l *openLoop) sample(began, now time.Time) {
 // runRecords loads s.Keys records and then offers writes and reads until the time is over or
 // MaxBytes were written, the load included.
 func runRecords(s Spec) ([]Result, error) {
+	if loaded := int64(s.Keys) * int64(s.KeySize+recordSize); s.MaxBytes > 0 && loaded > s.MaxBytes/2 {
+		return nil, fmt.Errorf("loading %d records writes %d bytes, more than half of the %d allowed", s.Keys, loaded, s.MaxBytes)
+	}
 	e, err := openFor(s)
 	if err != nil {
 		return nil, err
@@ -124,7 +127,7 @@ func runRecords(s Spec) ([]Result, error) {
 	r := Result{Ops: w + rd, Drain: time.Since(drain).Seconds(), UserBytes: w * int64(s.KeySize+recordSize)}
 	m.stop(&r)
 	r.Extra = map[string]float64{
-		"writes": float64(w), "reads": float64(rd),
+		"writes": float64(w), "reads": float64(rd), "offered_s": elapsed.Seconds(),
 		"writes_per_s":         float64(w) / r.Seconds, // until all are durable
 		"reads_per_s":          float64(rd) / elapsed.Seconds(),
 		"offered_writes_per_s": float64(s.Writers) / recordWriteEvery.Seconds(),

@@ -210,6 +210,9 @@ func TestCases(t *testing.T) {
 			}
 		})
 	}
+	if out := Run(Spec{Kind: Records, Engine: "none", Keys: 100, MaxBytes: 1 << 20}, nil); out.Error == "" {
+		t.Error("a load beyond the bytes allowed was begun")
+	}
 	if out := Run(Spec{Kind: "dance", Engine: "none"}, nil); out.Error == "" {
 		t.Error("an unknown kind of work was accepted")
 	}
