@@ -218,7 +218,8 @@ func (c *logCat) all() error {
 
 // one prints a single file: of the store by number or name, or any by path.
 func (c *logCat) one(arg string) error {
-	if _, err := os.Stat(arg); err == nil {
+	number, numErr := strconv.ParseUint(arg, 10, 64)
+	if _, err := os.Stat(arg); err == nil && numErr != nil {
 		seq, _, ok := wal.ParseFileName(filepath.Base(arg))
 		if !ok {
 			return usage("a file named as dyngo-cli log list shows", "%s is not named like a log file", arg)
@@ -233,9 +234,8 @@ func (c *logCat) one(arg string) error {
 	if err != nil {
 		return err
 	}
-	seq, numErr := strconv.ParseUint(arg, 10, 64)
 	for _, info := range infos {
-		if info.Name == filepath.Base(arg) || numErr == nil && info.Seq == seq {
+		if info.Name == filepath.Base(arg) || numErr == nil && info.Seq == number {
 			return c.scan(dir, wal.ScanOptions{ReadOnly: true, FromFile: info.Seq, Only: true})
 		}
 	}
