@@ -69,7 +69,8 @@ func (e *evictor) run() {
 func (e *evictor) recovered(g tail.Generation, last LSN) {
 	e.gens = append(e.gens, sealed{g, last})
 	for e.used() > e.limit() && len(e.gens) > 0 {
-		e.db.mem.Evict(e.gens[0].Generation, memtable.EvictOptions{Durable: e.gens[len(e.gens)-1].last, Stub: stubOf})
+		e.db.mem.Evict(e.gens[0].Generation, memtable.EvictOptions{Durable: last, Stub: stubOf})
+		e.db.count.evictions.Add(1)
 		e.gens = e.gens[1:]
 	}
 }
