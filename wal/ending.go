@@ -24,11 +24,21 @@ func (s *Scanner) judge(defect string) ([]byte, error) {
 		}
 	}
 	if s.clean != nil {
-		if err := s.judgeClean(defect); err != io.EOF {
-			return nil, err
+		damage := s.judgeClean(defect)
+		if damage == io.EOF {
+			s.tail.Clean = true
+			return nil, io.EOF
 		}
-		s.tail.Clean = true
-		return nil, io.EOF
+		if !s.opts.ReadOnly {
+			return nil, damage
+		}
+		// The next writer may have removed CLEAN just now and begun to append.
+		if b, err := s.again(); b != nil || err != nil {
+			return b, err
+		}
+		if s.clean != nil {
+			return nil, damage
+		}
 	}
 	if s.pos == HeaderSize {
 		return nil, corruption.At(s.name, s.pos, "%s; the dictionary was durable before the file had its name", defect)

@@ -252,7 +252,7 @@ func (s *script) odd(opts map[string]string) Position {
 //	double SEQ lsn=N           copies the file to a second name of its sequence
 //	newer CLEAN                makes it one of version 2
 //	header SEQ FIELD N         sets a field of the header and makes its CRC fit: version, incompat, rocompat, compat,
-//	                           cipher, hash, ending, padding, prevend, timeline, logid
+//	                           cipher, hash, ending, padding, prevend, prevchain, timeline, logid, seq
 func (s *script) damage(words []string, opts map[string]string) error {
 	switch words[0] {
 	case "remove":
@@ -310,7 +310,7 @@ func (s *script) damage(words []string, opts map[string]string) error {
 }
 
 func setHeader(b []byte, field string, v int64) {
-	at := map[string]int{"version": 12, "logid": 16, "timeline": 32, "prevend": 64, "ending": 76, "hash": 77, "cipher": 78,
+	at := map[string]int{"version": 12, "logid": 16, "timeline": 32, "prevend": 64, "prevchain": 72, "ending": 76, "hash": 77, "cipher": 78,
 		"compat": 80, "rocompat": 88, "incompat": 96, "padding": 4000, "seq": 48}[field]
 	if at == 0 {
 		panic("unknown field " + field)
