@@ -1,7 +1,9 @@
 package dyngo
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -196,5 +198,7 @@ func (c *catalog) dictionary(next LSN) []byte {
 			d.NextSession = max(d.NextSession, e.session.ID+1)
 		}
 	}
+	slices.SortFunc(d.Datasets, func(a, b event.DatasetInfo) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(d.Sessions, func(a, b event.Session) int { return cmp.Compare(a.ID, b.ID) })
 	return event.AppendDictionary(nil, &d)
 }

@@ -55,6 +55,25 @@ func (m *model) done(i int, last dyngo.LSN, durable bool) {
 	a.first, a.acked = last-dyngo.LSN(len(a.changes))+1, durable
 }
 
+// crash takes the picture that a crash leaves, and the model that fits it, while the store is at work: what is
+// acknowledged before the picture must be in it, what begins until after it may be.
+func (m *model) crash(picture func() *vfs.Crash) (*model, *vfs.Crash) {
+	m.mu.Lock()
+	acked := make([]bool, len(m.attempts))
+	for i, a := range m.attempts {
+		acked[i] = a.acked
+	}
+	m.mu.Unlock()
+	fs := picture()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	then := &model{attempts: slices.Clone(m.attempts)}
+	for i := range then.attempts {
+		then.attempts[i].acked = i < len(acked) && acked[i]
+	}
+	return then, fs
+}
+
 type cell struct {
 	value   string
 	time    int64

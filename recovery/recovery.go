@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
@@ -117,8 +119,8 @@ func Run(o Options) (*State, error) {
 	s := r.state
 	s.Tail = sc.Tail()
 	s.LogID, s.TimelineID = sc.LogID(), sc.TimelineID()
-	for _, d := range r.datasets {
-		s.Datasets = append(s.Datasets, d)
+	for _, id := range slices.Sorted(maps.Keys(r.datasets)) {
+		s.Datasets = append(s.Datasets, r.datasets[id])
 	}
 	s.Report.Files, s.Report.Bytes = sc.Files(), sc.Bytes()
 	s.Report.Clean = s.Tail.Clean
