@@ -126,6 +126,11 @@ func TestReadersWritersEvictionsScans(t *testing.T) {
 				if view == 0 || rng.IntN(2) == 0 {
 					max = event.LSN(applied.Load())
 				}
+				if rng.IntN(50) == 0 { // a slow reader
+					for range 30 {
+						runtime.Gosched()
+					}
+				}
 				r, ok := f.t.Get(f.t.Hash(1, key), 1, key, max)
 				check("get", k, max, r, ok)
 				guard.Exit()
@@ -208,5 +213,6 @@ func TestReadersWritersEvictionsScans(t *testing.T) {
 	writers.Wait()
 	stop.Store(true)
 	wg.Wait()
+	f.checkIndex()
 	t.Logf("%+v", f.t.Metrics())
 }

@@ -112,6 +112,76 @@ func (f *fixture) scan(rng *rand.Rand, ds event.DatasetID, o ScanOptions, log va
 	}
 }
 
+// checkGone checks that nothing leads to the records of an evicted generation.
+func (f *fixture) checkGone(g tail.Generation) {
+	f.tb.Helper()
+	set := g.ChunkSet()
+	for i := range f.t.states {
+		st := f.t.states[i].Load()
+		for _, s := range []slots{st.cur, st.old} {
+			for j := uint64(0); s.mask != 0 && j <= s.mask; j++ {
+				for p := tail.Pos(*s.at(j) & posMask); p != 0; p = f.a.Record(p).Prev() {
+					if set.Has(p) {
+						f.tb.Fatalf("shard %d leads to %v of an evicted generation", i, p)
+					}
+				}
+			}
+		}
+	}
+	for ds, od := range f.t.order.all() {
+		for _, r := range od.runs.Load().runs {
+			for i := range r.es {
+				if set.Has(r.es[i].load()) {
+					f.tb.Fatalf("a run of dataset %d leads to %v of an evicted generation", ds, r.es[i].load())
+				}
+			}
+		}
+		for i := range od.fresh.n {
+			if set.Has(tail.Pos(od.fresh.at(i))) {
+				f.tb.Fatalf("dataset %d has a fresh key in an evicted generation", ds)
+			}
+		}
+	}
+}
+
+// checkIndex checks each slot: its tag, its key's only one, its record marked as the newest.
+func (f *fixture) checkIndex() {
+	f.tb.Helper()
+	for i := range f.t.states {
+		f.t.lockShard(i)
+		st, s := f.t.states[i].Load(), &f.t.shards[i]
+		if st.old.mask != 0 {
+			f.t.drainLocked(i, s, st.old.count())
+			st = f.t.states[i].Load()
+		}
+		seen := make(map[string]bool)
+		for j := range st.cur.mask + 1 {
+			w := *st.cur.at(j)
+			if w == 0 {
+				continue
+			}
+			r := f.a.Record(tail.Pos(w & posMask))
+			id := fmt.Sprint(r.Dataset(), string(r.Key()))
+			h := f.t.Hash(r.Dataset(), r.Key())
+			if seen[id] || int(h>>56) != i || tagOf(h) != w&tagMask || r.Links()&^tail.LinkAnchor != tail.LinkIndexed {
+				f.tb.Fatalf("slot %d of shard %d is wrong: key %q, seen %v, links %v", j, i, id, seen[id], r.Links())
+			}
+			seen[id] = true
+			for p := r.Prev(); p != 0; {
+				v := f.a.Record(p)
+				if v.LSN() >= r.LSN() || v.Links()&(tail.LinkSuperseded|tail.LinkDropped) != tail.LinkSuperseded {
+					f.tb.Fatalf("chain of key %q: LSN %d after %d, links %v", id, v.LSN(), r.LSN(), v.Links())
+				}
+				r, p = v, v.Prev()
+			}
+		}
+		if s.used != len(seen) || s.keys != len(seen) {
+			f.tb.Fatalf("shard %d has %d keys, counts %d slots and %d keys", i, len(seen), s.used, s.keys)
+		}
+		f.t.Unlock(uint64(i) << 56)
+	}
+}
+
 // TestModel does random things and compares all that can be read with the model: at the newest LSN and at held ones.
 func TestModel(t *testing.T) {
 	for _, shape := range []struct {
@@ -147,6 +217,7 @@ func testModel(t *testing.T, seed uint64, newKey func(*rand.Rand) string) {
 	log := valueLog{}
 	var gens []tail.Generation
 	var held []event.LSN
+	floor := event.LSN(0) // what evictions were told to be durable: reads are at later LSNs, or held ones
 	datasets := []event.DatasetID{1, 2, 900}
 	keyOf := func(ds event.DatasetID) string {
 		if len(m[ds]) > 0 && rng.IntN(3) > 0 {
@@ -176,7 +247,7 @@ func testModel(t *testing.T, seed uint64, newKey func(*rand.Rand) string) {
 		if len(held) > 0 && rng.IntN(2) == 0 {
 			return held[rng.IntN(len(held))]
 		}
-		return f.lsn
+		return floor + event.LSN(rng.Uint64N(uint64(f.lsn-floor)+1))
 	}
 	evict := func() {
 		if g := f.t.SealCold(); !g.IsEmpty() {
@@ -189,12 +260,14 @@ func testModel(t *testing.T, seed uint64, newKey func(*rand.Rand) string) {
 			return
 		}
 		i := rng.IntN(len(gens))
-		o := EvictOptions{Durable: f.lsn, Hold: slices.Clone(held), AlwaysStub: rng.IntN(2) == 0}
+		floor += event.LSN(rng.Uint64N(uint64(f.lsn-floor) + 1))
+		o := EvictOptions{Durable: floor, Hold: slices.Clone(held), AlwaysStub: rng.IntN(2) == 0}
 		if rng.IntN(3) > 0 {
 			o.Stub = log.stub
 		}
 		slices.Sort(o.Hold)
 		f.t.Evict(gens[i], o)
+		f.checkGone(gens[i])
 		gens = slices.Delete(gens, i, i+1)
 	}
 	scan := func() {
@@ -247,7 +320,7 @@ func testModel(t *testing.T, seed uint64, newKey func(*rand.Rand) string) {
 		case n < 92:
 			evict()
 		case n < 94:
-			held = append(held, f.lsn)
+			held = append(held, lsnToRead())
 		case n < 97 && len(held) > 0:
 			i := rng.IntN(len(held))
 			held = slices.Delete(held, i, i+1)
@@ -265,6 +338,7 @@ func testModel(t *testing.T, seed uint64, newKey func(*rand.Rand) string) {
 			}
 		}
 	}
+	f.checkIndex()
 	keys := 0
 	for _, ds := range datasets {
 		keys += len(m[ds])

@@ -136,6 +136,7 @@ func TestManyKeysThroughGrowth(t *testing.T) {
 		f.wantGet(event.DatasetID(1+i%3), fmt.Sprint("key", i), event.MaxLSN, fmt.Sprint(i))
 		f.wantGet(event.DatasetID(1+(i+1)%3), fmt.Sprint("key", i), event.MaxLSN, "")
 	}
+	f.checkIndex()
 	if m := f.t.Metrics(); m.Keys != keys || m.Versions != keys {
 		t.Fatalf("Metrics: %d keys, %d versions, want %d", m.Keys, m.Versions, keys)
 	}
@@ -154,13 +155,21 @@ func TestCollisions(t *testing.T) {
 		}
 	}
 	for round := range 2 {
-		for _, key := range keys {
+		for i, key := range keys {
 			f.put(1, key, fmt.Sprint(key, round))
-		}
-		for _, key := range keys {
-			f.wantGet(1, key, event.MaxLSN, fmt.Sprint(key, round))
+			for j, other := range keys { // also while the table drains into a larger one
+				switch {
+				case j <= i:
+					f.wantGet(1, other, event.MaxLSN, fmt.Sprint(other, round))
+				case round > 0:
+					f.wantGet(1, other, event.MaxLSN, fmt.Sprint(other, round-1))
+				default:
+					f.wantGet(1, other, event.MaxLSN, "")
+				}
+			}
 		}
 	}
+	f.checkIndex()
 	if m := f.t.Metrics(); m.Keys != int64(len(keys)) {
 		t.Fatalf("%d keys, want %d", m.Keys, len(keys))
 	}
