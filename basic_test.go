@@ -103,3 +103,50 @@ func TestConcurrentWritersAndReaders(t *testing.T) {
 		})
 	}
 }
+
+func TestDroppedDataset(t *testing.T) {
+	db := mustOpen(t, "", &dyngo.Options{InMemory: true})
+	defer db.Close()
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ds.Put([]byte("k"), []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	before, err := db.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	b := db.NewBatch()
+	b.Put(ds, []byte("k2"), nil)
+	if _, err := db.DropDataset("d"); err != nil {
+		t.Fatal(err)
+	}
+	again, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := again.Has([]byte("k")); ok || err != nil {
+		t.Errorf("a new dataset of the same name has the old one's key: %v, %v", ok, err)
+	}
+	var scanned error
+	for _, scanned = range ds.Scan(dyngo.Range{}) {
+		break
+	}
+	for name, err := range map[string]error{
+		"Get": second(ds.Get([]byte("k"))), "Put": second(ds.Put([]byte("k"), nil)), "batch": second(b.Commit()), "scan": scanned,
+		"drop": second(db.DropDataset("none")), "Dataset": second(db.Dataset("none")),
+	} {
+		if !errors.Is(err, dyngo.ErrNoDataset) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if v, err := before.Get(ds, []byte("k")); string(v) != "v" || err != nil {
+		t.Errorf("a view from before the drop sees %q, %v", v, err)
+	}
+	if _, err := before.Get(again, []byte("k")); !errors.Is(err, dyngo.ErrNoDataset) {
+		t.Errorf("a view from before the dataset was created: %v", err)
+	}
+}

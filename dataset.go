@@ -15,6 +15,7 @@ import (
 // dictEntry is what the dictionary of a log file says of a dataset or session, from the LSN of its event on.
 type dictEntry struct {
 	lsn     LSN
+	dropped LSN // of a dataset, 0 = lives
 	dataset *event.DatasetInfo
 	session *event.Session
 }
@@ -50,8 +51,6 @@ func (db *DB) CreateDataset(name string, o *DatasetOptions) (*Dataset, error) {
 		return nil, openError(db.dir, err)
 	}
 	db.catalog.nextID++
-	ds.created = c.log.First
-	db.catalog.addDataset(ds)
 	db.catalog.publish(func(m map[string]*Dataset) { m[name] = ds })
 	return ds, nil
 }
@@ -101,7 +100,6 @@ func (db *DB) DropDataset(name string) (LSN, error) {
 	if err := db.commit(c, wal.Ack{Durable: true}, true, db.now()); err != nil {
 		return 0, openError(db.dir, err)
 	}
-	db.catalog.removeDataset(ds.id)
 	db.catalog.publish(func(m map[string]*Dataset) { delete(m, name) })
 	return c.log.First, nil
 }
@@ -158,21 +156,32 @@ func (c *catalog) publish(change func(map[string]*Dataset)) {
 	c.byName.Store(&m)
 }
 
+// note remembers a system event for the dictionaries of later files, and marks a dataset as dropped.
+func (c *catalog) note(o *op, lsn LSN) {
+	switch o.kind {
+	case event.OpDatasetCreated:
+		o.ds.created = lsn // the handle is not shared yet
+		c.addDataset(o.ds)
+	case event.OpDatasetDropped:
+		o.ds.dropped.Store(uint64(lsn))
+		c.dictMu.Lock()
+		defer c.dictMu.Unlock()
+		for i := range c.all {
+			if d := c.all[i].dataset; d != nil && d.ID == o.ds.id {
+				c.all[i].dropped = lsn
+			}
+		}
+	case event.OpSessionOpened:
+		if s, err := event.ParseSession(o.value); err == nil { // this process has encoded it
+			c.addSession(s, lsn)
+		}
+	}
+}
+
 func (c *catalog) addDataset(ds *Dataset) {
 	c.dictMu.Lock()
 	defer c.dictMu.Unlock()
 	c.all = append(c.all, dictEntry{lsn: ds.created, dataset: &event.DatasetInfo{ID: ds.id, Created: ds.created, Name: ds.name, Options: ds.opts.encode()}})
-}
-
-func (c *catalog) removeDataset(id event.DatasetID) {
-	c.dictMu.Lock()
-	defer c.dictMu.Unlock()
-	for i, e := range c.all {
-		if e.dataset != nil && e.dataset.ID == id {
-			c.all = append(c.all[:i:i], c.all[i+1:]...)
-			return
-		}
-	}
 }
 
 func (c *catalog) addSession(s event.Session, lsn LSN) {
@@ -181,17 +190,21 @@ func (c *catalog) addSession(s event.Session, lsn LSN) {
 	c.all = append(c.all, dictEntry{lsn: lsn, session: &s})
 }
 
+func (ds *Dataset) errDropped() error { return fmt.Errorf("%w: %q was dropped", ErrNoDataset, ds.name) }
+
 // dictionary is the body of the dictionary frame of a file whose first LSN is next: what was there before it.
 func (c *catalog) dictionary(next LSN) []byte {
 	c.dictMu.Lock()
 	defer c.dictMu.Unlock()
-	d := event.Dictionary{NextSession: c.nextSession, NextDataset: 1}
+	d := event.Dictionary{NextSession: c.nextSession, NextDataset: c.firstID}
 	for _, e := range c.all {
 		if e.lsn >= next {
 			continue
 		}
 		if e.dataset != nil {
-			d.Datasets = append(d.Datasets, *e.dataset)
+			if e.dropped == 0 || e.dropped >= next {
+				d.Datasets = append(d.Datasets, *e.dataset)
+			}
 			d.NextDataset = max(d.NextDataset, e.dataset.ID+1)
 		} else {
 			d.Sessions = append(d.Sessions, *e.session)

@@ -63,6 +63,7 @@ type catalog struct {
 	dictMu      sync.Mutex      // guards the fields below; a leaf, taken by the log while it starts a file
 	all         []dictEntry     // every live dataset and session, for the dictionary of a new log file
 	nextSession event.SessionID // as recovery found it; immutable
+	firstID     event.DatasetID // the same for datasets
 }
 
 // Dataset is a named set of keys. It is a handle: cheap to copy by pointer, safe for concurrent use, valid until the store

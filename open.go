@@ -141,7 +141,7 @@ func (db *DB) abandon() error {
 
 func (db *DB) loadCatalog(state *recovery.State) error {
 	c := &db.catalog
-	c.nextID = state.NextDataset
+	c.nextID, c.firstID = state.NextDataset, state.NextDataset
 	c.nextSession = state.NextSession
 	db.session = state.NextSession
 	for _, s := range state.Sessions {

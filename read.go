@@ -77,12 +77,12 @@ func (ds *Dataset) find(key []byte, max LSN, at int64) (guard, tail.Record, erro
 		g.Exit()
 		return guard{}, tail.Record{}, ErrClosed
 	}
-	if d := ds.dropped.Load(); d != 0 && (max == 0 || LSN(d) <= max) {
-		g.Exit()
-		return guard{}, tail.Record{}, fmt.Errorf("%w: %q was dropped", ErrNoDataset, ds.name)
-	}
 	if max == 0 {
 		max = ds.visible()
+	}
+	if d := ds.dropped.Load(); d != 0 && LSN(d) <= max {
+		g.Exit()
+		return guard{}, tail.Record{}, ds.errDropped()
 	}
 	r, ok := db.mem.Get(db.mem.Hash(ds.id, key), ds.id, key, max)
 	if !ok || !ds.alive(r, max, at) {

@@ -1,7 +1,6 @@
 package dyngo
 
 import (
-	"fmt"
 	"iter"
 	"sync/atomic"
 
@@ -86,7 +85,7 @@ func (ds *Dataset) scan(r Range, max LSN, at int64, closed *atomic.Bool, yield f
 		}
 		if d := ds.dropped.Load(); d != 0 && LSN(d) <= max {
 			g.Exit()
-			yield(KV{}, fmt.Errorf("%w: %q was dropped", ErrNoDataset, ds.name))
+			yield(KV{}, ds.errDropped())
 			return
 		}
 		n := it.Next(items)

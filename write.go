@@ -1,7 +1,6 @@
 package dyngo
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -217,7 +216,7 @@ func (o *op) check(db *DB) error {
 		return fmt.Errorf("dyngo: dataset %q belongs to another store", o.ds.name)
 	}
 	if o.ds.dropped.Load() != 0 {
-		return fmt.Errorf("%w: %q was dropped", ErrNoDataset, o.ds.name)
+		return o.ds.errDropped()
 	}
 	if o.kind == event.OpDeleteRange {
 		if len(o.key) > MaxKeyBytes || len(o.value) > MaxKeyBytes {
@@ -291,6 +290,8 @@ func (db *DB) begin(c *commit, ack wal.Ack, now int64) error {
 			db.mem.Insert(o.hash, pos)
 		case o.kind == event.OpDeleteRange:
 			o.ds.ranges.Add(o.key, o.value, lsn)
+		default:
+			db.catalog.note(o, lsn) // before Applied, so that the dictionary of a file behind this event knows it
 		}
 	}
 	shards.unlock()
@@ -367,6 +368,9 @@ func (c *commit) decide(db *DB, now int64) error {
 	watch := len(c.ops) > 1
 	for i := range c.ops {
 		o := &c.ops[i]
+		if o.ds != nil && o.ds.dropped.Load() != 0 {
+			return o.ds.errDropped() // the drop holds all shards, so this is decided before or after it
+		}
 		if o.keyed() && (o.newest || o.conditional || o.kind != event.OpPut) {
 			if err := c.decideOne(db, i, now, watch); err != nil {
 				return err
@@ -460,14 +464,5 @@ func (db *DB) logSession() error {
 	c := db.newCommit()
 	defer db.release(c)
 	c.ops = append(c.ops, op{kind: event.OpSessionOpened, value: event.AppendSession(nil, s)})
-	if err := db.begin(c, wal.Ack{Window: Causal.window()}, db.now()); err != nil {
-		return err
-	}
-	db.catalog.addSession(s, c.log.First)
-	return nil
-}
-
-// waitCommitted is for events that must be durable before they are used.
-func (db *DB) waitCommitted(c *commit) error {
-	return db.log.WaitDurable(context.Background(), c.log.Last())
+	return db.begin(c, wal.Ack{Window: Causal.window()}, db.now())
 }
