@@ -154,19 +154,15 @@ func TestCollisions(t *testing.T) {
 			keys = append(keys, string(key))
 		}
 	}
-	for round := range 2 {
-		for i, key := range keys {
-			f.put(1, key, fmt.Sprint(key, round))
-			for j, other := range keys { // also while the table drains into a larger one
-				switch {
-				case j <= i:
-					f.wantGet(1, other, event.MaxLSN, fmt.Sprint(other, round))
-				case round > 0:
-					f.wantGet(1, other, event.MaxLSN, fmt.Sprint(other, round-1))
-				default:
-					f.wantGet(1, other, event.MaxLSN, "")
-				}
-			}
+	values := make(map[string]string)
+	for i, key := range keys {
+		// A new key and an older one each time; all are looked up, also while the table drains into a larger one.
+		for _, k := range []string{key, keys[i*31%(i+1)], keys[i/2]} {
+			values[k] = fmt.Sprint(k, f.lsn)
+			f.put(1, k, values[k])
+		}
+		for _, k := range keys {
+			f.wantGet(1, k, event.MaxLSN, values[k])
 		}
 	}
 	f.checkIndex()
