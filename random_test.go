@@ -80,7 +80,11 @@ func TestRandomOperations(t *testing.T) {
 		}
 		return fmt.Sprint(i, ":", big(n, byte(i)))
 	}
-	for i := range *randomOps {
+	ops := *randomOps
+	if testing.Short() {
+		ops /= 3
+	}
+	for i := range ops {
 		name := names[rng.IntN(len(names))]
 		var err error
 		switch n := rng.IntN(1000); {
@@ -155,7 +159,7 @@ func TestRandomOperations(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d evictions, log of %d bytes", evicted, r.db.Recovery().Bytes)
-	if *randomOps >= 4000 && evicted == 0 {
+	if ops >= 4000 && evicted == 0 {
 		t.Fatal("nothing left memory: the test does not test that")
 	}
 	if err := r.db.Close(); err != nil {
