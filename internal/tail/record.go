@@ -29,6 +29,7 @@ const (
 	LinkIndexed    Link = 1 << 0 // the memtable has taken the record
 	LinkSuperseded Link = 1 << 1 // it is not the newest version of its key, or a copy took its place
 	LinkDropped    Link = 1 << 2 // no chain leads to it any more
+	LinkAnchor     Link = 1 << 3 // an entry of a sorted run points to it, or did
 )
 
 const linkShift = 24
@@ -82,6 +83,17 @@ func (r Record) LogPos() uint64 { return atomic.LoadUint64(&r.h.logpos) }
 
 // SetLogPos sets what LogPos returns. It may be called on a published record.
 func (r Record) SetLogPos(p uint64) { atomic.StoreUint64(&r.h.logpos, p) }
+
+// Touch reads a byte of each cache line of the record, of the first maxBytes at most, and returns something computed from
+// them. Called for several records one after the other it makes their cache misses overlap.
+func (r Record) Touch(maxBytes int) byte {
+	n := min(int(r.h.size), maxBytes)
+	sum := byte(0)
+	for i := 64; i < n; i += 64 {
+		sum += *(*byte)(unsafe.Add(unsafe.Pointer(r.h), i))
+	}
+	return sum
+}
 
 // Size returns the bytes that the record takes, header and padding included.
 func (r Record) Size() int { return int(r.h.size) }
