@@ -147,3 +147,130 @@ func BenchmarkGet(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkScan(b *testing.B) {
+	value := make([]byte, 100)
+	for _, c := range []struct {
+		name  string
+		setup func(bt *bench)
+	}{
+		{"records=arrival", func(*bench) {}},
+		{"records=inorder", func(bt *bench) { bt.t.Evict(bt.ap.Seal(), EvictOptions{Durable: bt.lsn}) }},
+		{"records=overwritten", nil}, // all keys, before each scan of all
+	} {
+		bt := newBench()
+		var key []byte
+		fill := func() {
+			for i := range uint64(benchKeys) {
+				key = benchKey(key, i)
+				bt.put(1, key, value)
+			}
+		}
+		fill()
+		bt.t.EnableOrder(1)
+		if c.setup != nil {
+			c.setup(bt)
+		}
+		items := make([]Item, 128)
+		for _, length := range []int{100, benchKeys} {
+			name := "keys=1M/value=100B/" + c.name + "/length=100"
+			if length == benchKeys {
+				name = "keys=1M/value=100B/" + c.name + "/length=all"
+			}
+			b.Run(name, func(b *testing.B) {
+				b.ReportAllocs()
+				var cpu cpuMeter
+				var from []byte
+				rng := rand.New(rand.NewPCG(1, 1))
+				cpu.start()
+				pairs := 0
+				sum := byte(0)
+				for b.Loop() {
+					if length < benchKeys {
+						from = benchKey(from, rng.Uint64N(benchKeys))
+					} else if c.setup == nil {
+						b.StopTimer()
+						cpu.stop()
+						fill()
+						cpu.start()
+						b.StartTimer()
+					}
+					it := bt.t.Scan(1, ScanOptions{From: from, Max: event.MaxLSN})
+					for left := length; left > 0; {
+						g := bt.d.Enter()
+						n := it.Next(items[:min(left, len(items))])
+						for i := range items[:n] {
+							v := items[i].Record.Value()
+							sum += v[0] + v[len(v)-1] + items[i].Key[0]
+						}
+						g.Exit()
+						if n == 0 {
+							break
+						}
+						pairs += n
+						left -= n
+					}
+					from = nil
+				}
+				cpu.stop()
+				_ = sum
+				b.ReportMetric(float64(cpu.sum)/float64(pairs), "cpu-ns/pair")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+		bt.close()
+	}
+}
+
+func BenchmarkFirstScan(b *testing.B) {
+	b.Run("keys=1M/value=100B", func(b *testing.B) {
+		var cpu cpuMeter
+		value := make([]byte, 100)
+		for b.Loop() {
+			b.StopTimer()
+			bt := newBench()
+			var key []byte
+			for i := range uint64(benchKeys) {
+				key = benchKey(key, i)
+				bt.put(1, key, value)
+			}
+			b.StartTimer()
+			cpu.start()
+			bt.t.EnableOrder(1)
+			cpu.stop()
+			b.StopTimer()
+			bt.close()
+			b.StartTimer()
+		}
+		b.ReportMetric(float64(cpu.sum)/float64(b.N)/benchKeys, "cpu-ns/key")
+	})
+}
+
+func BenchmarkEvict(b *testing.B) {
+	for _, name := range []string{"order=off", "order=on"} {
+		b.Run("records=100K/value=100B/"+name, func(b *testing.B) {
+			var cpu cpuMeter
+			value := make([]byte, 100)
+			bt := newBench()
+			defer bt.close()
+			var key []byte
+			if name == "order=on" {
+				bt.t.EnableOrder(1)
+			}
+			n := uint64(0)
+			for b.Loop() {
+				b.StopTimer()
+				for range 100_000 {
+					key = benchKey(key, n)
+					bt.put(1, key, value)
+					n++
+				}
+				b.StartTimer()
+				cpu.start()
+				bt.t.Evict(bt.ap.Seal(), EvictOptions{Durable: bt.lsn})
+				cpu.stop()
+			}
+			b.ReportMetric(float64(cpu.sum)/float64(b.N)/100_000, "cpu-ns/record")
+		})
+	}
+}

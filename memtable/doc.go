@@ -1,2 +1,119 @@
-// Package memtable finds the records of the log's tail by key, and puts them in order when a scan asks.
+// Package memtable finds the records of the log's tail in memory by key, and keeps keys in order when a scan asks.
+//
+// It promises: a read at a current or held LSN gives the newest version of a key at that LSN, whatever inserts, growth,
+// evictions and merges go on; the newest version of each key stays reachable for the life of the table, deletes
+// included; reads take no lock and allocate nothing. It does not know what an op means, which LSNs are durable or
+// visible, or how values in the log are read: the caller says so. It promises no compatibility.
+//
+// Life of a Table: New → AddPending and DrainPending by recovery → Insert, Get, Scan, Evict by everyone → Close, then
+// the epoch domain's Close, then the arena's.
+//
+// # Structure
+//
+// 256 shards, chosen by the first 8 bits of the key's hash. A shard has a lock, for writers, and a state, which readers
+// load with one atomic load: a table that takes the writes (cur) and, while the shard grows, the one before (old).
+//
+//	slot, 8 bytes:  tag, 16 bits of the hash | Pos of the key's newest version, 48 bits;  0 = empty
+//	record:         prev → the version before, and so on down; LSNs fall along the chain; 0 = the oldest in memory
+//
+// A table is an array of slots with linear probing, at most ¾ full. It costs 11 to 21 bytes a key (32 while a shard
+// moves). A lookup costs one cache miss for the slot, one or two for the record.
+//
+// A dataset that has been scanned is kept in order by runs: sorted arrays of (8 bytes of the key after what all keys of
+// the run share, Pos), 16 bytes for each key — not each version. New keys of such a dataset go to a list, fresh, which a
+// scan or the background sorts into another run; runs are merged so that each is several times larger than those after
+// it. The Pos is an anchor: it leads to some version of the key. If that version is the newest, it answers the scan; if
+// not, the scan asks the index and has the entry point to the newest version. So overwriting costs the order nothing,
+// and a scan of what was overwritten since the last one costs a lookup a key, once.
+//
+// # Locks
+//
+// In this order: evictor.mu; ordered.mergeMu; ordered.collectMu; a shard's lock (several in ascending order);
+// ordered.freshMu. ordered.publishMu and order.mu are innermost but for freshMu. Nobody waits for the epoch domain with
+// any lock but evictor.mu held. A shard's lock is held for an insert (with at most 24 slots of a growing table), for the
+// stores that switch one key to a copy, or for 256 slots of a growing table; the first use of a shard after recovery
+// inserts all that recovery left for it.
+//
+// # Why readers need no lock
+//
+// A reader holds a guard of the epoch domain and reads at max; every Insert of an event with LSN ≤ max has returned
+// before it began. Writers hold the shard's lock. All stores to slots, prev, state and entries are atomic.
+//
+// No torn record:
+//
+//  1. A record is filled before the store that first publishes its Pos (a slot, or prev of a newer copy), and what is
+//     not atomic in it never changes after that. Who loads the Pos sees the record whole.
+//
+// No missed key, within a table:
+//
+//  2. A slot goes from 0 to a key once and never changes its key or becomes 0 again. So a probe that finds a key's slot
+//     once finds it always, and an empty slot ends a probe only if the key was not in the table when it was read.
+//  3. An overwrite and an eviction change the slot's Pos to a version of the same key. Either value is a valid answer for
+//     a reader in the middle of it: the Insert has not returned, and the copy is the same version.
+//
+// No missed key, while a shard grows:
+//
+//  4. Growth stores one state with cur = an empty table and old = the former cur. old is not written any more, so it
+//     has every key inserted before, for good. New versions go to cur, with prev leading to what old has.
+//  5. Draining copies a slot of old to cur if cur has not got the key. If it has, what cur has is newer or the same.
+//  6. A reader loads one state and looks in cur, then in old. A key inserted before the growth is in old; if the reader
+//     finds it in cur, that is at least as new, by 5. A key inserted since is in cur.
+//  7. A reader that loaded the state before the growth looks only in what is now old. It misses what was inserted into
+//     cur since; but those Inserts had not returned when it began, since the state was stored before them.
+//  8. The state without old is stored after the last slot was copied. Who loads it finds all in cur. Who loaded the one
+//     before has old, which is freed through the domain.
+//
+// Chains:
+//
+//  9. Insert sets prev of the new record before it publishes it and touches no other prev. Only an eviction changes prev
+//     of a published record, and there is one eviction at a time. So the chain below a head is stable but for evictions.
+//
+// Evictions (Evict marks the steps it numbers):
+//
+//  10. A version is needed if it is the newest, or above Durable, or the newest ≤ Durable or ≤ a held LSN. A read is at
+//     max ≥ Durable or at a held one, or began before step 2 of Evict and has ended after it. For max ≥ Durable the
+//     answer is above Durable or the newest ≤ Durable; so every answer is a needed version.
+//  11. Chains are relinked from the oldest needed version up. At each moment, the chain from any record that a reader may
+//     stand on, in the old chain or the new, holds each needed version that is older, as itself or as its copy: versions
+//     that are passed over are not needed, and records that were taken out keep their own prev.
+//  12. A head is switched to its copy under the shard's lock and only if it still is the head. If it is not, the new
+//     version's chain is followed to the one whose prev is the old head, and that prev is changed.
+//  13. After step 3 no slot of cur, prev in a chain, or state leads to the generation; old tables may, so step 4 ends
+//     their draining. Tables that become old later have no such slot.
+//  14. Who holds a shard's lock instead of a guard is safe: slots, heads and prev change under the lock only.
+//  15. The memory is freed by Release through the domain, after every reader of before has left.
+//
+// # Why scans miss nothing
+//
+//  16. A new key of an ordered dataset is put into fresh, and uncollected is raised, before its Insert returns.
+//     uncollected is lowered after the run with the key is published. So a scan that sees 0 finds every key it must
+//     find in the runs it loads next; otherwise it collects, or waits for who does.
+//  17. The first build looks at each shard after new keys go to fresh, and after taking the shard's lock once: an Insert
+//     that did not see that had ended by then, and its slot is found. A key may come from both sides; merging keeps one.
+//  18. An entry's record that is not marked superseded answers by itself: every version that came after it, and whose
+//     Insert has returned, would have marked it. Insert marks the former head after storing the slot; an eviction
+//     marks a record in the same hold of the lock in which it stores the copy's Pos, before anything can be inserted on
+//     top of the copy.
+//  19. An entry's record that is marked is not used, since its chain may have been cut or moved: the head is looked up.
+//     Storing the mark before the slot would not do: the lookup could find the old head.
+//  20. Between two calls of Next the iterator keeps the key visited last and indices into the runs. If the published
+//     runs are the same object as before, they have not been freed and the indices are valid; otherwise it seeks.
+//
+// Anchors and evictions:
+//
+//  21. A record gets LinkAnchor before an entry that points to it is published. Those that store entries are: scans,
+//     which hold a guard from looking up the head to the store; collecting, under collectMu; merging and the first build,
+//     under mergeMu or collectMu.
+//  22. After step 3 no new head lies in the generation. The wait of step 5 lets scans store what they had looked up; then
+//     fresh is collected and merging is stopped (freeze), so that all entries which lead to the generation are in the
+//     published runs and their records are marked. Each is changed to the newest version. What is published from then on
+//     cannot lead to the generation.
+//  23. Merging and collecting use records without a guard: a generation whose records their entries may lead to is
+//     not released before freeze, which waits for them.
+//
+// # Downsides
+//
+// Keys never leave: a table that has seen many keys, all deleted, is as large as if they lived. The first scan of a
+// dataset reads the record of every key in the table. A key with very many versions is followed to the end by an
+// eviction, under no lock. Draining reads each key's record once more.
 package memtable

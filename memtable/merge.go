@@ -14,6 +14,8 @@ type cursor struct {
 	prefix uint64 // of the entry, after the common prefix of the whole set
 	high   uint64 // what to put before the run's prefixes, and how far to shift them, see run.widen
 	shift  uint
+
+	touched int // entries before it were touched, see Iterator.touch
 }
 
 func (c *cursor) load() { c.prefix = c.high | c.r.es[c.i].prefix>>c.shift }
@@ -35,6 +37,7 @@ func (m *merger) add(r *run, skip, lo, hi int) {
 	if m.step < 0 {
 		c.i, c.end = hi-1, lo-1
 	}
+	c.touched = c.i
 	c.high, c.shift = r.widen(skip)
 	c.load()
 	m.cur = append(m.cur, c)

@@ -13,6 +13,8 @@ type ScanOptions struct {
 	To      []byte    // end, not visited itself, nil = after the last key
 	Reverse bool      // from the end to the beginning
 	Max     event.LSN // versions above it are not seen
+
+	KeysOnly bool // the caller will not look at values: their cache lines are left alone
 }
 
 // Item is a key with its newest version that the scan sees. Both are valid as long as the guard under which Next
@@ -22,8 +24,12 @@ type Item struct {
 	Record tail.Record
 }
 
-// touchAhead is how many records are touched before the first of them is looked at, so that cache misses overlap.
-const touchAhead = 16
+// touchAhead is how many records are touched before the first of them is looked at, so that cache misses overlap, and
+// touchBytes how much of each. (Measured with 1 M records in order of arrival, values read: half the time of none.)
+const (
+	touchAhead = 16
+	touchBytes = 512
+)
 
 // Iterator visits a dataset's keys in order, each with its newest version ≤ Max, deletes included. It copies no data and
 // holds no memory of the table between two calls of Next. One goroutine at a time.
@@ -34,7 +40,8 @@ type Iterator struct {
 	m       merger
 	last    []byte // key visited last, when started
 	started bool
-	sink    uint64
+	ahead   [touchAhead]tail.Record // only during Next
+	sink    byte                    // keeps the touching loads alive
 }
 
 // Scan returns an iterator over a dataset. All inserts of events up to o.Max must have returned before the first call of
@@ -94,27 +101,24 @@ func (it *Iterator) seek(set *runSet) {
 // nextOfOne is Next when one run is left: no comparisons.
 func (it *Iterator) nextOfOne(dst []Item) int {
 	c := &it.m.cur[0]
-	a, step := it.od.t.arena, it.m.step
 	n := 0
 	var last tail.Record
 	for n < len(dst) && c.i != c.end {
-		ahead := min((c.end-c.i)*step, touchAhead, len(dst)-n)
-		for j := range ahead {
-			it.sink += uint64(a.Record(c.r.es[c.i+j*step].load()).LSN())
-		}
-		for range ahead {
-			r, v, ok := it.version(&c.r.es[c.i])
-			last = r
-			c.i += step
+		k := it.touch(c, len(dst)-n)
+		for j := range k {
+			r, v, ok := it.ahead[j], it.ahead[j], true
+			if r.Links()&tail.LinkSuperseded != 0 || r.LSN() > it.opts.Max {
+				_, v, ok = it.version(&c.r.es[c.i])
+			}
 			if ok {
 				dst[n] = Item{Key: v.Key(), Record: v}
 				n++
 			}
+			c.i += it.m.step
 		}
+		last = it.ahead[k-1]
 	}
-	if !last.IsZero() {
-		it.last = append(it.last[:0], last.Key()...)
-	}
+	it.visited(last)
 	if c.i == c.end {
 		it.m.cur = it.m.cur[:0]
 	}
@@ -126,6 +130,9 @@ func (it *Iterator) nextOfMany(dst []Item) int {
 	var last tail.Record
 	for n < len(dst) && len(it.m.cur) > 0 {
 		c := &it.m.cur[0]
+		if (c.touched-c.i)*it.m.step <= 0 {
+			c.touched = c.i + it.m.step*it.touch(c, len(dst)-n)
+		}
 		prefix := c.prefix
 		r, v, ok := it.version(&c.r.es[c.i])
 		if ok {
@@ -140,10 +147,58 @@ func (it *Iterator) nextOfMany(dst []Item) int {
 			}
 		}
 	}
-	if !last.IsZero() {
-		it.last = append(it.last[:0], last.Key()...)
-	}
+	it.visited(last)
 	return n
+}
+
+// visited remembers where the scan is. The record is none if nothing was visited.
+func (it *Iterator) visited(r tail.Record) {
+	if !r.IsZero() {
+		it.last = append(it.last[:0], r.Key()...)
+	}
+	clear(it.ahead[:])
+}
+
+// touch loads what the next entries of c lead to into the processor's caches: records, and for those that are
+// superseded the slot of their key and the newest version. It returns for how many entries, at most limit; their records
+// are in ahead.
+func (it *Iterator) touch(c *cursor, limit int) int {
+	t, step := it.od.t, it.m.step
+	k := min((c.end-c.i)*step, touchAhead, limit)
+	for j := range k {
+		it.ahead[j] = t.arena.Record(c.r.es[c.i+j*step].load())
+	}
+	superseded := tail.Link(0)
+	for j := range k {
+		superseded |= it.ahead[j].Links()
+		if !it.opts.KeysOnly {
+			it.sink += it.ahead[j].Touch(touchBytes)
+		}
+	}
+	if superseded&tail.LinkSuperseded == 0 {
+		return k
+	}
+	var hs [touchAhead]uint64
+	for j := range k {
+		if r := it.ahead[j]; r.Links()&tail.LinkSuperseded != 0 {
+			hs[j] = t.Hash(it.od.ds, r.Key())
+			it.sink += byte(t.homeSlot(hs[j]))
+		}
+	}
+	for j := range k {
+		if hs[j] == 0 {
+			continue
+		}
+		if w := t.homeSlot(hs[j]); w != 0 && (w^tagOf(hs[j]))>>48 == 0 {
+			it.sink += byte(t.arena.Record(tail.Pos(w & posMask)).LSN())
+		}
+	}
+	return k
+}
+
+// homeSlot returns what is in the first slot that a probe for h looks at.
+func (t *Table) homeSlot(h uint64) uint64 {
+	return atomic.LoadUint64(t.states[h>>(64-shardBits)].Load().cur.at(h))
 }
 
 // version returns some record of the entry's key, and its newest version ≤ Max.
