@@ -67,6 +67,11 @@ func newDriver(set settings, command string) (*driver, error) {
 	if err := os.MkdirAll(set.out, 0o755); err != nil {
 		return nil, err
 	}
+	if set.profiles != "" {
+		if err := os.MkdirAll(set.profiles, 0o755); err != nil {
+			return nil, err
+		}
+	}
 	tmp, err := os.MkdirTemp(set.tmp, ".bench-")
 	if err != nil {
 		return nil, err
@@ -160,13 +165,17 @@ func (d *driver) one(ctx context.Context, s suite, c benchCase, name string, rou
 	if err := os.Mkdir(spec.Dir, 0o755); err != nil {
 		return err
 	}
+	if d.set.profiles != "" && strings.HasPrefix(name, "dyngo") {
+		file := strings.NewReplacer(" ", "-", ",", "").Replace(s.name + "-" + c.name + "-" + name + ".pprof")
+		spec.Profile = filepath.Join(d.set.profiles, file)
+	}
 	began := time.Now()
 	out, err := d.measure(ctx, c, spec)
 	if ctx.Err() != nil {
 		return context.Canceled
 	}
 	store := spec.Dir
-	spec.Dir = "" // says nothing about the result
+	spec.Dir, spec.Profile = "", "" // say nothing about the result
 	for _, r := range out.Results {
 		label := c.name
 		if r.Case != "" {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -75,10 +76,24 @@ func fileSystemOf(text, dir string) string {
 		point := b[4]
 		inside := point == "/" || dir == point || strings.HasPrefix(dir, point+"/")
 		if inside && len(point) >= best {
-			best, found = len(point), a[0]+" ("+b[5]+")"
+			best, found = len(point), a[0]+" ("+mountOptions(b[5], a)+")"
 		}
 	}
 	return found
+}
+
+// mountOptions joins the options of a mount with those of its file system, which come after type and
+// device, each once.
+func mountOptions(mount string, after []string) string {
+	options := strings.Split(mount, ",")
+	if len(after) > 2 {
+		for _, o := range strings.Split(after[2], ",") {
+			if !slices.Contains(options, o) {
+				options = append(options, o)
+			}
+		}
+	}
+	return strings.Join(options, ",")
 }
 
 // checkout tells the commit of the working directory and whether files differ from it. Results and
@@ -132,21 +147,26 @@ func stealShare(from, to cpuTimes) float64 {
 	return float64(to.steal-from.steal) / float64(to.total-from.total)
 }
 
-// awaitIdle waits until the disk of dir stands still for a moment, so that one case's end does not
-// disturb the next one's beginning; at most a few seconds, since others may use the disk too.
+// awaitIdle makes the deletion of the last store final and waits until the disk of dir stands still for
+// a moment, so that one case's end (discards of its files above all) does not disturb the next one's
+// beginning; a few seconds at most, since others may use the disk too.
 func awaitIdle(ctx context.Context, dir string) error {
-	const step, quiet, atMost = 100 * time.Millisecond, 3, 40
+	const step, quiet, atMost = 100 * time.Millisecond, 3, 50
+	if d, err := os.Open(dir); err == nil {
+		_ = d.Sync() // on file systems that can't, waiting has to do
+		_ = d.Close()
+	}
 	tick := time.NewTicker(step)
 	defer tick.Stop()
-	last, still := work.DiskBytes(dir), 0
+	last, still := "", 0
 	for i := 0; i < atMost && still < quiet; i++ {
 		select {
 		case <-ctx.Done():
 			return context.Canceled
 		case <-tick.C:
 		}
-		now := work.DiskBytes(dir)
-		if still++; now != last {
+		now, busy := work.DiskActivity(dir)
+		if still++; busy || now != last {
 			still = 0
 		}
 		last = now

@@ -95,6 +95,7 @@ type settings struct {
 	keys            int
 	recordBytes     int64
 	limit           time.Duration
+	profiles        string
 	seed            uint64
 }
 
@@ -113,6 +114,7 @@ func runFlags() (*settings, *flag.FlagSet) {
 	f.IntVar(&s.keys, "keys", 0, "keys of each case (default: as the suite says)")
 	f.Int64Var(&s.recordBytes, "records-bytes", 15e9, "bytes that the records suite may write in total")
 	f.DurationVar(&s.limit, "limit", 0, "after this time only first rounds are begun (default 25m full, 4m quick)")
+	f.StringVar(&s.profiles, "profiles", "", "folder for processor profiles of DynGO; they slow it a little, so such a run is no result")
 	f.Uint64Var(&s.seed, "seed", 1, "seed of all random choices")
 	return s, f
 }

@@ -109,7 +109,7 @@ func TestParseMachine(t *testing.T) {
 		"30 24 0:26 / /data rw,noatime - xfs /dev/vdb rw\n" +
 		"31 24 0:27 / /dat rw - tmpfs tmpfs rw\n"
 	for dir, want := range map[string]string{
-		"/home/x": "ext4 (rw,relatime)", "/data": "xfs (rw,noatime)", "/data/x": "xfs (rw,noatime)", "/database": "ext4 (rw,relatime)",
+		"/home/x": "ext4 (rw,relatime,discard)", "/data": "xfs (rw,noatime)", "/data/x": "xfs (rw,noatime)", "/database": "ext4 (rw,relatime,discard)",
 	} {
 		if got := fileSystemOf(mounts, dir); got != want {
 			t.Errorf("%s is on %q, want %q", dir, got, want)

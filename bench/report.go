@@ -202,7 +202,7 @@ func (r *benchRun) suiteTable(p *page, s suiteOf) {
 		return // their numbers are of another kind
 	}
 	p.table("case", "engine", "-ops/s", "-(min–max)", "latency of", "-p50", "-p99", "-p99.9", "-CPU µs/op",
-		"-allocs/op", "-device B/op", "-RSS MB")
+		"-allocs/op", "-disk B/op", "-dirtied B/op", "-RSS MB")
 	for _, c := range s.Cases {
 		for _, e := range r.engines(s.Name) {
 			if w := r.row(s.Name, c, e); w != nil && len(w.Results) > 0 {
@@ -218,6 +218,7 @@ func (r *benchRun) suiteTable(p *page, s suiteOf) {
 func tableRows(p *page, w *row) {
 	ops := w.summary(opsPerSec)
 	device := w.summary(func(res work.Result) float64 { return float64(res.Device) / float64(max(res.Ops, 1)) })
+	disk := w.summary(func(res work.Result) float64 { return float64(res.DiskWrite) / float64(max(res.Ops, 1)) })
 	rss := w.summary(func(res work.Result) float64 { return float64(res.PeakRSS) / 1e6 })
 	spread := "one round"
 	if ops.N > 1 {
@@ -231,9 +232,9 @@ func tableRows(p *page, w *row) {
 			at(func(l stats.Latency) int64 { return l.P50 }), at(func(l stats.Latency) int64 { return l.P99 }),
 			at(func(l stats.Latency) int64 { return l.P999 }),
 			fmt.Sprintf("%.2f", w.summary(cpuPerOp).Median), fmt.Sprintf("%.3f", w.summary(allocs).Median),
-			fmt.Sprintf("%.0f", device.Median), fmt.Sprintf("%.0f", rss.Median)}
+			fmt.Sprintf("%.0f", disk.Median), fmt.Sprintf("%.0f", device.Median), fmt.Sprintf("%.0f", rss.Median)}
 		if i > 0 {
-			for _, j := range []int{0, 1, 2, 3, 8, 9, 10, 11} {
+			for _, j := range []int{0, 1, 2, 3, 8, 9, 10, 11, 12} {
 				cells[j] = ""
 			}
 		}

@@ -31,6 +31,15 @@ func pebbleMemTableSize(c Config) uint64 {
 	return pebbleMemTable
 }
 
+// pebbleL0Threshold is Pebble's default where opening is measured: with less it would compact what it
+// has just recovered while the clock runs.
+func pebbleL0Threshold(c Config) int {
+	if c.Unflushed {
+		return 4
+	}
+	return 2
+}
+
 func pebbleOptionList(c Config) []string {
 	sync := "pebble.NoSync"
 	if c.Mode == Durable {
@@ -40,7 +49,8 @@ func pebbleOptionList(c Config) []string {
 		"write options " + sync,
 		fmt.Sprintf("Cache %d MB, MemTableSize %d MB, MemTableStopWritesThreshold 4",
 			pebbleCache>>20, pebbleMemTableSize(c)>>20),
-		"FormatMajorVersion newest, L0CompactionThreshold 2, L0StopWritesThreshold 1000, LBaseMaxBytes 64 MB",
+		fmt.Sprintf("FormatMajorVersion newest, L0CompactionThreshold %d, L0StopWritesThreshold 1000, LBaseMaxBytes 64 MB",
+			pebbleL0Threshold(c)),
 		"CompactionConcurrencyRange 1–3, BlockSize 32 KB, IndexBlockSize 256 KB, bloom filter of 10 bits on each level",
 		"compression: default (Snappy); WAL on; " + cgo,
 	}
@@ -51,7 +61,7 @@ func openPebble(c Config) (Engine, error) {
 	o := &pebble.Options{
 		Cache:                       cache,
 		FormatMajorVersion:          pebble.FormatNewest,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       pebbleL0Threshold(c),
 		L0StopWritesThreshold:       1000,
 		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                16384,

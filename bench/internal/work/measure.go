@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +20,8 @@ type meter struct {
 	mem    runtime.MemStats
 	device int64
 	disk   int64
+
+	profile *os.File // nil = none
 }
 
 // startMeter collects garbage left by the preparation, forgets the peak of the resident set and
@@ -30,14 +33,38 @@ func startMeter(dir string) *meter {
 	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
 	runtime.ReadMemStats(&m.mem)
 	m.device, m.disk = deviceBytes(), DiskBytes(dir)
+	m.profile = startProfile()
 	m.cpu, m.began = cpuTime(), time.Now()
 	return m
+}
+
+// profile names the file for the processor profile of what is measured; nil = none. A worker that
+// measures several things keeps the last.
+var profile *string
+
+func startProfile() *os.File {
+	if profile == nil {
+		return nil
+	}
+	f, err := os.Create(*profile)
+	if err == nil {
+		err = pprof.StartCPUProfile(f)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench: profile:", err)
+		return nil
+	}
+	return f
 }
 
 // stop fills in what the measurement cost. ops and the latencies are the caller's.
 func (m *meter) stop(r *Result) {
 	r.Seconds = time.Since(m.began).Seconds()
 	cpu := cpuTime() - m.cpu
+	if m.profile != nil {
+		pprof.StopCPUProfile()
+		_ = m.profile.Close() // a profile is a help, not a result
+	}
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
 	r.Device = deviceBytes() - m.device
@@ -55,8 +82,9 @@ func (m *meter) stop(r *Result) {
 	}
 }
 
-// deviceBytes is write_bytes of /proc/self/io: bytes of pages that this process made dirty, which is
-// what it causes to be written to the device. -1 where the system does not tell.
+// deviceBytes is write_bytes of /proc/self/io: bytes of pages that this process made dirty. It counts
+// a whole large folio where a few bytes of it are written again, and no journal; what the disk itself
+// counts is closer to the truth where nothing else runs. -1 where the system does not tell.
 func deviceBytes() int64 { return procField("/proc/self/io", "write_bytes") }
 
 // statusBytes reads a field of /proc/self/status that is given in kB. -1 where there is none.
@@ -99,28 +127,49 @@ func parseField(text, field string) int64 {
 
 // DiskBytes is what the whole disk that holds dir has written since boot, on behalf of anyone. -1
 // where the system does not tell.
-func DiskBytes(dir string) int64 {
+func DiskBytes(dir string) int64 { return parseBlockStat(blockStat(dir)) }
+
+// DiskActivity is a text that stays the same as long as the disk that holds dir does nothing: no
+// reads, no writes, no discards of deleted files. busy tells whether requests are under way.
+func DiskActivity(dir string) (text string, busy bool) { return parseActivity(blockStat(dir)) }
+
+func blockStat(dir string) string {
 	major, minor, err := deviceOf(dir)
 	if err != nil {
-		return -1
+		return ""
 	}
 	b, err := os.ReadFile(filepath.Join("/sys/dev/block", fmt.Sprintf("%d:%d", major, minor), "stat"))
 	if err != nil {
-		return -1
+		return ""
 	}
-	return parseBlockStat(string(b))
+	return string(b)
 }
 
-// parseBlockStat returns field 7 of a block device's stat file, sectors written, in bytes.
+// Fields of a block device's stat file that are used here. The others are times and sums of them.
+const (
+	statReads, statWrites, statSectorsWritten, statInFlight, statDiscards = 0, 4, 6, 8, 11
+)
+
+// parseBlockStat returns the sectors written in bytes, -1 if the text has no such field.
 func parseBlockStat(text string) int64 {
-	const sectorBytes, sectorsWritten = 512, 6
+	const sectorBytes = 512
 	f := strings.Fields(text)
-	if len(f) <= sectorsWritten {
+	if len(f) <= statSectorsWritten {
 		return -1
 	}
-	n, err := strconv.ParseInt(f[sectorsWritten], 10, 64)
+	n, err := strconv.ParseInt(f[statSectorsWritten], 10, 64)
 	if err != nil {
 		return -1
 	}
 	return n * sectorBytes
+}
+
+func parseActivity(text string) (activity string, busy bool) {
+	f := strings.Fields(text)
+	for _, i := range []int{statReads, statWrites, statDiscards} {
+		if i < len(f) {
+			activity += f[i] + " "
+		}
+	}
+	return activity, len(f) > statInFlight && f[statInFlight] != "0"
 }

@@ -29,6 +29,7 @@ type Spec struct {
 	Interval     time.Duration `json:"interval,omitempty"` // of the series; 0 = no series
 	Seed         uint64        `json:"seed,omitempty"`
 	MinFree      int64         `json:"min_free,omitempty"` // bytes of disk; with less the case ends early
+	Profile      string        `json:"profile,omitempty"`  // file for a CPU profile of the measurement
 }
 
 // Kind names what a worker does.
@@ -90,6 +91,9 @@ type Output struct {
 // Run does what s says. Fill says so through waiting and then blocks for good.
 func Run(s Spec, waiting func(Output)) Output {
 	out := Output{Info: engine.Describe(s.Engine, s.config())}
+	if s.Profile != "" {
+		profile = &s.Profile
+	}
 	var err error
 	switch s.Kind {
 	case Put:

@@ -135,6 +135,12 @@ func TestParseProc(t *testing.T) {
 	if got := parseBlockStat("  1 2 3 4 5 6 7 8 9\n"); got != 7*512 {
 		t.Errorf("sectors written = %d bytes, want 3584", got)
 	}
+	if text, busy := parseActivity("1 2 3 4 5 6 7 8 2 10 11 12 13"); text != "1 5 12 " || !busy {
+		t.Errorf("activity %q, busy %v", text, busy)
+	}
+	if text, busy := parseActivity("1 2 3 4 5 6 7 8 0"); text != "1 5 " || busy {
+		t.Errorf("activity %q, busy %v", text, busy)
+	}
 	if got := parseBlockStat("1 2 3"); got != -1 {
 		t.Errorf("a short line gives %d", got)
 	}
