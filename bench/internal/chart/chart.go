@@ -51,6 +51,12 @@ func (c *canvas) text(x, y float64, anchor string, size int, color, weight, s st
 		num(x), num(y), anchor, size, color, weight, html.EscapeString(s))
 }
 
+// textOver is text with a white rim, readable where it reaches over a neighbour's bar.
+func (c *canvas) textOver(x, y float64, size int, s string) {
+	fmt.Fprintf(&c.b, `<text x="%s" y="%s" text-anchor="middle" font-size="%d" fill="%s" stroke="#ffffff" `+
+		`stroke-width="3" paint-order="stroke">%s</text>`+"\n", num(x), num(y), size, ink, html.EscapeString(s))
+}
+
 func (c *canvas) line(x1, y1, x2, y2 float64, color string, w float64, dash string) {
 	if dash != "" {
 		dash = fmt.Sprintf(` stroke-dasharray="%s"`, dash)

@@ -35,7 +35,7 @@ func Bars(h Head, styles []Style, groups []Group, log bool, label func(float64) 
 	for i, g := range groups {
 		x := left + slot*float64(i)
 		c.text(x+slot/2, top+plotH+22, "middle", 12, ink, "500", g.Label)
-		w := min(slot*0.8/float64(max(len(g.Bars), 1)), 74)
+		w := min(slot*0.9/float64(max(len(g.Bars), 1)), 74)
 		start := x + (slot-w*float64(len(g.Bars)))/2
 		for j, b := range g.Bars {
 			if b.Value > 0 && j < len(styles) {
@@ -66,10 +66,10 @@ func (c *canvas) bar(x, w float64, b Bar, y scale, color string, label func(floa
 		above = min(above, y.at(b.High))
 	}
 	size := 11
-	if w < 40 {
+	if w < 44 {
 		size = 10 // narrow bars: numbers side by side must not touch
 	}
-	c.text(x+w/2, above-5, "middle", size, ink, "400", label(b.Value))
+	c.textOver(x+w/2, above-5, size, label(b.Value))
 }
 
 // Line is a series over time.
