@@ -3,12 +3,11 @@ package memtable
 import (
 	"sync/atomic"
 
-	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/tail"
 )
 
-// moveAnchors has entries of sorted runs that point into the generation point to their keys' newest versions instead,
-// which lie elsewhere by now.
+// moveAnchors has entries of sorted runs that point into the generation point to another version of their key instead:
+// the copy of the record, or the newest.
 func (ev *eviction) moveAnchors() {
 	sets := ev.t.order.all()
 	if len(sets) == 0 {
@@ -19,16 +18,21 @@ func (ev *eviction) moveAnchors() {
 		od.freeze()
 		defer od.thaw()
 	}
-	byDataset := make(map[event.DatasetID][]tail.Pos)
+	for ds, pairs := range ev.moved {
+		sets[ds].moveToCopies(pairs, ev.chunks)
+		pairs.free()
+	}
+	var anchors byDataset // those that are not the newest of their key, or became one meanwhile
 	for p, r := range ev.g.Records() {
-		if r.Links()&tail.LinkAnchor != 0 {
-			byDataset[r.Dataset()] = append(byDataset[r.Dataset()], p)
+		if r.Links()&(tail.LinkAnchor|tail.LinkMoved) == tail.LinkAnchor {
+			anchors.add(r.Dataset(), p)
 		}
 	}
-	for ds, ps := range byDataset {
+	for ds, ps := range anchors {
 		if od := sets[ds]; od != nil {
 			od.moveAnchors(ps, ev.chunks)
 		}
+		ps.free()
 	}
 }
 
@@ -49,8 +53,41 @@ func (od *ordered) thaw() {
 	od.mergeMu.Unlock()
 }
 
+// moveToCopies changes the entries of records that were moved: pairs holds the places of a record and its copy, by key.
+func (od *ordered) moveToCopies(pairs *posList, from tail.ChunkSet) {
+	t := od.t
+	for _, r := range od.runs.Load().runs {
+		skip := len(r.common)
+		i := 0
+		for k := 0; k < pairs.n && i < len(r.es); k += 2 {
+			was, is := tail.Pos(pairs.at(k)), tail.Pos(pairs.at(k+1))
+			rec := t.arena.Record(is)
+			key := rec.Key()
+			if len(key) < skip || string(key[:skip]) != r.common {
+				continue
+			}
+			i = r.seekPrefix(prefixAt(key, skip), i)
+			if i == len(r.es) {
+				break
+			}
+			e := &r.es[i]
+			if e.load() != was { // an older record of the key, or another key with the same prefix
+				j := r.seekFrom(t.arena, key, i)
+				if j == len(r.es) {
+					continue
+				}
+				e = &r.es[j]
+			}
+			if p := e.load(); p == was || from.Has(p) && string(t.arena.Record(p).Key()) == string(key) {
+				rec.AddLinks(tail.LinkAnchor)
+				atomic.CompareAndSwapUint64(&e.pos, uint64(p), uint64(is))
+			}
+		}
+	}
+}
+
 // moveAnchors looks up the keys of the records at ps in all runs.
-func (od *ordered) moveAnchors(ps []tail.Pos, from tail.ChunkSet) {
+func (od *ordered) moveAnchors(ps *posList, from tail.ChunkSet) {
 	t := od.t
 	sorted := t.sortedRun(ps, "", 0)
 	defer sorted.free()

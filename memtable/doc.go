@@ -31,7 +31,7 @@
 // In this order: evictor.mu; ordered.mergeMu; ordered.collectMu; a shard's lock (several in ascending order);
 // ordered.freshMu. ordered.publishMu and order.mu are innermost but for freshMu. Nobody waits for the epoch domain with
 // any lock but evictor.mu held. A shard's lock is held for an insert (with at most 24 slots of a growing table), for the
-// stores that switch one key to a copy, or for 256 slots of a growing table; the first use of a shard after recovery
+// stores that switch one key to a copy, or for 128 slots of a growing table; the first use of a shard after recovery
 // inserts all that recovery left for it.
 //
 // # Why readers need no lock
@@ -106,8 +106,8 @@
 //     under mergeMu or collectMu.
 //  22. After step 3 no new head lies in the generation. The wait of step 5 lets scans store what they had looked up; then
 //     fresh is collected and merging is stopped (freeze), so that all entries which lead to the generation are in the
-//     published runs and their records are marked. Each is changed to the newest version. What is published from then on
-//     cannot lead to the generation.
+//     published runs and their records are marked. Each is changed to the record's copy or to the newest version. What is
+//     published from then on cannot lead to the generation.
 //  23. Merging and collecting use records without a guard: a generation whose records their entries may lead to is
 //     not released before freeze, which waits for them.
 //

@@ -21,7 +21,7 @@ type EvictOptions struct {
 	Hold []event.LSN
 
 	// Stub fills the 24 bytes that stand for the value of r in the log, see tail.Stub. False means that r has to be
-	// copied whole. It is called without locks, for puts and merge operands with a value longer than a stub. nil: all
+	// copied whole. It is called without locks and under a guard, for puts and merge operands with a value longer than a stub. nil: all
 	// is copied whole.
 	Stub func(dst []byte, r tail.Record) bool
 
@@ -65,6 +65,14 @@ type eviction struct {
 	kept    []kept      // scratch of relocate: needed versions of a key, newest first
 	dropped []tail.Record
 	result  EvictResult
+
+	batch [touchAhead]tail.Record // records to relocate next
+	count int                     // of them
+	sink  byte                    // keeps the touching loads alive
+
+	// moved holds, for datasets in order, the places of newest versions and of their copies, by key.
+	moved   byDataset
+	inOrder bool // moved is being filled
 }
 
 // kept is a version that stays in its key's chain.
@@ -149,38 +157,68 @@ func (ev *eviction) mostlyDead() bool { return ev.t.LiveBytes(ev.g)*2 <= ev.g.Us
 // relocateAll visits each key of the generation once: first the live ones of ordered datasets in key order, then the
 // rest in order of arrival.
 func (ev *eviction) relocateAll() {
-	byDataset := make(map[event.DatasetID][]tail.Pos)
+	var live byDataset
 	if sets := ev.t.order.all(); len(sets) > 0 {
 		for p, r := range ev.g.Records() {
 			if isLive(r) && sets[r.Dataset()] != nil {
-				byDataset[r.Dataset()] = append(byDataset[r.Dataset()], p)
+				live.add(r.Dataset(), p)
 			}
 		}
 	}
-	for _, ps := range byDataset {
+	ev.inOrder = true
+	for _, ps := range live {
 		sorted := ev.t.sortedRun(ps, "", 0)
 		for i := range sorted.es {
-			p := sorted.es[i].load()
-			ev.relocate(ev.t.arena.Record(p))
+			ev.add(ev.t.arena.Record(sorted.es[i].load()))
 		}
+		ev.flush()
 		sorted.free()
+		ps.free()
 	}
+	ev.inOrder = false
 	for _, r := range ev.g.Records() {
-		ev.relocate(r)
+		ev.add(r)
+	}
+	ev.flush()
+}
+
+// add relocates r's key, now or with the next call of flush.
+func (ev *eviction) add(r tail.Record) {
+	ev.batch[ev.count] = r
+	if ev.count++; ev.count == len(ev.batch) {
+		ev.flush()
 	}
 }
 
-// relocate takes the generation's records of r's key out of their chain: needed ones are replaced by copies.
-func (ev *eviction) relocate(r tail.Record) {
-	if r.Links()&(tail.LinkIndexed|tail.LinkDropped) != tail.LinkIndexed {
-		return // never inserted, or done already
+// flush relocates the keys of the batch, after touching what that needs, so that cache misses overlap.
+func (ev *eviction) flush() {
+	var hs [touchAhead]uint64
+	guard := ev.t.domain.Enter() // for the tables; records are safe, see relocate
+	for _, r := range ev.batch[:ev.count] {
+		ev.sink += byte(r.Links())
 	}
+	for i, r := range ev.batch[:ev.count] {
+		if r.Links()&(tail.LinkIndexed|tail.LinkDropped) == tail.LinkIndexed {
+			hs[i] = ev.t.Hash(r.Dataset(), r.Key())
+			ev.sink += byte(ev.t.homeSlot(hs[i]))
+		}
+	}
+	for i, r := range ev.batch[:ev.count] {
+		// Looked at again: an earlier record of the batch may have the same key.
+		if r.Links()&(tail.LinkIndexed|tail.LinkDropped) == tail.LinkIndexed {
+			ev.relocate(r, hs[i])
+		}
+	}
+	guard.Exit()
+	ev.count = 0
+}
+
+// relocate takes the generation's records of r's key, whose hash is h, out of their chain: needed ones are replaced by
+// copies. r was inserted and is in a chain.
+func (ev *eviction) relocate(r tail.Record, h uint64) {
 	t := ev.t
 	ds, key := r.Dataset(), r.Key()
-	h := t.Hash(ds, key)
-	guard := t.domain.Enter() // tables may be replaced meanwhile
 	head, _, ok := t.Head(h, ds, key)
-	guard.Exit()
 	if !ok {
 		panic(fmt.Sprintf("dyngo: bug: memtable: LSN %d of dataset %d was indexed, its key is not", r.LSN(), ds))
 	}
@@ -196,6 +234,11 @@ func (ev *eviction) relocate(r tail.Record) {
 	ev.relink(h, ds, key)
 	for _, r := range ev.dropped {
 		r.AddLinks(tail.LinkDropped | tail.LinkSuperseded)
+	}
+	if k := &ev.kept[0]; ev.inOrder && k.copy != 0 {
+		k.r.AddLinks(tail.LinkMoved)
+		ev.moved.add(ds, k.p)
+		ev.moved.add(ds, k.copy)
 	}
 }
 

@@ -218,19 +218,15 @@ func (od *ordered) collect() {
 	if fresh.n == 0 {
 		return // somebody else was collecting them
 	}
-	ps := make([]tail.Pos, fresh.n)
-	for i := range ps {
-		ps[i] = tail.Pos(fresh.at(i))
-	}
-	fresh.free()
 	hint := ""
 	if set := od.runs.Load(); len(set.runs) > 0 {
 		hint = set.runs[0].common
 	}
-	r := od.t.sortedRun(ps, hint, tail.LinkAnchor)
+	r := od.t.sortedRun(&fresh, hint, tail.LinkAnchor)
 	od.publish(nil, r)
 	// After the store of the runs: who reads zero here finds all in them.
-	od.uncollected.Add(-int64(len(ps)))
+	od.uncollected.Add(-int64(fresh.n))
+	fresh.free()
 
 	for !od.frozen {
 		young := od.mergeable(od.t.order.inlineMerge)
@@ -294,23 +290,24 @@ func (t *Table) drainAllPending() {
 
 // sortedRun makes a run of the keys of the records at ps. It begins with the assumption that all keys begin with hint,
 // and takes what they share of it. The records get the links of mark.
-func (t *Table) sortedRun(ps []tail.Pos, hint string, mark tail.Link) *run {
-	r := newRun(len(ps))
-	tmp := newRun(len(ps))
+func (t *Table) sortedRun(ps *posList, hint string, mark tail.Link) *run {
+	r := newRun(ps.n)
+	tmp := newRun(ps.n)
 	defer tmp.free()
-	if len(ps) > 0 && hint == "" {
+	if ps.n > 0 && hint == "" {
 		hint = t.sharedPrefix(ps)
 	}
 	r.common = hint
-	for i := 0; i < len(ps); i++ {
-		rec := t.arena.Record(ps[i])
+	for i := 0; i < ps.n; i++ {
+		p := tail.Pos(ps.at(i))
+		rec := t.arena.Record(p)
 		key := rec.Key()
 		if n := commonLen(key, r.common); n < len(r.common) {
 			r.common = r.common[:n]
 			i = -1 // rare: begin again with less in common
 			continue
 		}
-		r.es[i] = entry{prefixAt(key, len(r.common)), uint64(ps[i])}
+		r.es[i] = entry{prefixAt(key, len(r.common)), uint64(p)}
 		if mark != 0 {
 			rec.AddLinks(mark)
 		}
@@ -320,10 +317,10 @@ func (t *Table) sortedRun(ps []tail.Pos, hint string, mark tail.Link) *run {
 }
 
 // sharedPrefix guesses what the keys of the records have in common, from some of them.
-func (t *Table) sharedPrefix(ps []tail.Pos) string {
-	common := t.arena.Record(ps[0]).Key()
-	for i := 1; i < len(ps); i += 1 + len(ps)/64 {
-		common = common[:commonLen(common, t.arena.Record(ps[i]).Key())]
+func (t *Table) sharedPrefix(ps *posList) string {
+	common := t.arena.Record(tail.Pos(ps.at(0))).Key()
+	for i := 1; i < ps.n; i += 1 + ps.n/64 {
+		common = common[:commonLen(common, t.arena.Record(tail.Pos(ps.at(i))).Key())]
 	}
 	return string(common)
 }
@@ -331,17 +328,17 @@ func (t *Table) sharedPrefix(ps []tail.Pos) string {
 // build makes a run of all keys that the index has.
 func (od *ordered) build() *run {
 	workers := min(runtime.GOMAXPROCS(0), shardCount)
-	parts := make([][]tail.Pos, workers)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	runs := make([]*run, workers)
 	for w := range workers {
 		wg.Go(func() {
+			var ps posList
 			for i := next.Add(1) - 1; i < shardCount; i = next.Add(1) - 1 {
-				parts[w] = od.gather(int(i), parts[w])
+				od.gather(int(i), &ps)
 			}
-			runs[w] = od.t.sortedRun(parts[w], "", 0)
-			parts[w] = nil
+			runs[w] = od.t.sortedRun(&ps, "", 0)
+			ps.free()
 		})
 	}
 	wg.Wait()
@@ -376,7 +373,7 @@ func mergePair(a *tail.Arena, x, y *run) *run {
 
 // gather appends the places of the dataset's keys in one shard. A key that is just moving between two tables comes
 // twice.
-func (od *ordered) gather(shard int, ps []tail.Pos) []tail.Pos {
+func (od *ordered) gather(shard int, ps *posList) {
 	t := od.t
 	t.lockShard(shard) // an Insert that began before od was published has ended after this
 	t.shards[shard].mu.Unlock()
@@ -394,9 +391,8 @@ func (od *ordered) gather(shard int, ps []tail.Pos) []tail.Pos {
 			}
 			if p := tail.Pos(w & posMask); t.arena.Record(p).Dataset() == od.ds {
 				t.arena.Record(p).AddLinks(tail.LinkAnchor)
-				ps = append(ps, p)
+				ps.add(uint64(p))
 			}
 		}
 	}
-	return ps
 }

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/dyngodb/dyngo/event"
-	"github.com/dyngodb/dyngo/internal/tail"
 )
 
 // randomKeys returns distinct keys with many shared beginnings, of lengths around the size of a prefix.
@@ -32,14 +31,15 @@ func randomKeys(rng *rand.Rand, n int) [][]byte {
 }
 
 func (f *fixture) runOf(keys [][]byte, rng *rand.Rand) *run {
-	ps := make([]tail.Pos, 0, len(keys))
+	var ps posList
+	defer ps.free()
 	for _, i := range rng.Perm(len(keys)) {
-		ps = append(ps, f.record(1, event.OpPut, keys[i], nil))
+		ps.add(uint64(f.record(1, event.OpPut, keys[i], nil)))
 		if rng.IntN(10) == 0 {
-			ps = append(ps, f.record(1, event.OpPut, keys[i], nil)) // twice
+			ps.add(uint64(f.record(1, event.OpPut, keys[i], nil))) // twice
 		}
 	}
-	return f.t.sortedRun(ps, "", 0)
+	return f.t.sortedRun(&ps, "", 0)
 }
 
 func (f *fixture) wantKeys(r *run, keys [][]byte) {

@@ -3,7 +3,9 @@ package memtable
 import (
 	"unsafe"
 
+	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/offheap"
+	"github.com/dyngodb/dyngo/internal/tail"
 )
 
 const (
@@ -34,6 +36,21 @@ func (l *posList) free() {
 		offheap.Free(b)
 	}
 	*l = posList{}
+}
+
+// byDataset holds places of records, apart by dataset.
+type byDataset map[event.DatasetID]*posList
+
+func (m *byDataset) add(ds event.DatasetID, p tail.Pos) {
+	l := (*m)[ds]
+	if l == nil {
+		if *m == nil {
+			*m = make(byDataset)
+		}
+		l = &posList{}
+		(*m)[ds] = l
+	}
+	l.add(uint64(p))
 }
 
 func words(b []byte) *[listBlockWords]uint64 {

@@ -87,7 +87,28 @@ func (r *run) seekFrom(a *tail.Arena, key []byte, lo int) int {
 		return len(r.es)
 	}
 	want := prefixAt(key, skip)
-	step := 64
+	lo = r.seekPrefix(want, lo)
+	// Among equal prefixes the keys themselves decide.
+	hi := lo
+	for step := 1; hi < len(r.es) && r.es[hi].prefix == want && bytes.Compare(r.key(a, hi), key) < 0; step *= 2 {
+		lo = hi + 1
+		hi += step
+	}
+	hi = min(hi, len(r.es))
+	for lo < hi {
+		m := int(uint(lo+hi) >> 1)
+		if r.es[m].prefix == want && bytes.Compare(r.key(a, m), key) < 0 {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	return lo
+}
+
+// seekPrefix returns the index of the first entry from lo on whose prefix is ≥ want. It is fast when that is near lo.
+func (r *run) seekPrefix(want uint64, lo int) int {
+	step := 8
 	if lo == 0 {
 		step = len(r.es)
 	}
@@ -100,21 +121,6 @@ func (r *run) seekFrom(a *tail.Arena, key []byte, lo int) int {
 	for lo < hi {
 		m := int(uint(lo+hi) >> 1)
 		if r.es[m].prefix < want {
-			lo = m + 1
-		} else {
-			hi = m
-		}
-	}
-	// Among equal prefixes the keys themselves decide.
-	hi = lo
-	for step = 1; hi < len(r.es) && r.es[hi].prefix == want && bytes.Compare(r.key(a, hi), key) < 0; step *= 2 {
-		lo = hi + 1
-		hi += step
-	}
-	hi = min(hi, len(r.es))
-	for lo < hi {
-		m := int(uint(lo+hi) >> 1)
-		if r.es[m].prefix == want && bytes.Compare(r.key(a, m), key) < 0 {
 			lo = m + 1
 		} else {
 			hi = m

@@ -42,13 +42,18 @@ type Iterator struct {
 	started bool
 	ahead   [touchAhead]tail.Record // only during Next
 	sink    byte                    // keeps the touching loads alive
+
+	lastBuf [64]byte // first memory of last and m.cur
+	curBuf  [4]cursor
 }
 
 // Scan returns an iterator over a dataset. All inserts of events up to o.Max must have returned before the first call of
 // Next. The slices in o must stay as they are while the iterator is used. The first scan of a dataset turns its order
 // on, see EnableOrder: the caller should hold no guard and must hold no lock.
 func (t *Table) Scan(ds event.DatasetID, o ScanOptions) *Iterator {
-	return &Iterator{od: t.order.enable(ds), opts: o}
+	it := &Iterator{od: t.order.enable(ds), opts: o}
+	it.last, it.m.cur = it.lastBuf[:0], it.curBuf[:0]
+	return it
 }
 
 // Next fills dst from its start with the next items and returns how many; 0 means that there are no more. The caller
@@ -74,7 +79,7 @@ func (it *Iterator) Next(dst []Item) int {
 func (it *Iterator) seek(set *runSet) {
 	a := it.od.t.arena
 	from, to := it.opts.From, it.opts.To
-	if it.started && it.last != nil {
+	if it.started && len(it.last) > 0 {
 		if it.opts.Reverse {
 			to = it.last
 		} else {

@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	growFast    = 8 << 10 // slots up to which a table grows fourfold, so that few records are read again
-	drainStep   = 24      // old slots that an insert moves
-	drainBatch  = 256     // old slots that the grower moves under one hold of the lock
-	prepareFrom = 512     // slots from which the next table is made ready in the background
+	growFast    = 256 // slots up to which a table grows fourfold, so that few records are read again
+	drainStep   = 24  // old slots that an insert moves
+	drainBatch  = 128 // old slots that the grower moves under one hold of the lock
+	prepareFrom = 512 // slots from which the next table is made ready in the background
 )
 
 // state is what readers of a shard see. It is immutable.

@@ -1,6 +1,6 @@
 // Package offheap hands out memory that Go's collector neither scans nor counts.
 //
-// It promises zeroed memory, aligned to its size class (to 2 MiB from 2 MiB on), and exact accounting: InUse is the
+// It promises zeroed memory (but for AllocChunk), aligned to its size class (to 2 MiB from 2 MiB on), and exact accounting: InUse is the
 // sum of what was given out and not given back, Mapped what the process holds for it. It does not find leaks or double
 // frees of small blocks beyond a cheap check, and it does not compact: a slab goes back to the operating system only
 // when all its blocks are free. The package promises no compatibility.

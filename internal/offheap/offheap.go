@@ -15,7 +15,7 @@ const (
 	minBlockBytes = 256
 	maxBlockBytes = 1 << 20
 	pageBytes     = 4096
-	maxSpare      = 4 // freed chunks kept mapped
+	maxSpare      = 8 // freed chunks kept mapped
 )
 
 const (
@@ -69,14 +69,10 @@ func Alloc(n int) []byte {
 	case n <= maxBlockBytes:
 		return heap.allocBlock(n)
 	case n == ChunkBytes:
-		heap.mu.Lock()
-		c := heap.takeChunkLocked()
-		heap.mu.Unlock()
-		b := unsafe.Slice((*byte)(c.p), ChunkBytes)
-		if !c.zero {
+		b, zero := heap.allocChunk()
+		if !zero {
 			clear(b)
 		}
-		heap.inUse.Add(ChunkBytes)
 		return b
 	}
 	size := (n + pageBytes - 1) &^ (pageBytes - 1)
@@ -84,6 +80,20 @@ func Alloc(n int) []byte {
 	heap.mapped.Add(int64(size))
 	heap.inUse.Add(int64(size))
 	return unsafe.Slice((*byte)(p), size)[:n]
+}
+
+// AllocChunk returns ChunkBytes bytes that may hold anything: for who writes before reading.
+func AllocChunk() []byte {
+	b, _ := heap.allocChunk()
+	return b
+}
+
+func (h *allocator) allocChunk() (b []byte, zero bool) {
+	h.mu.Lock()
+	c := h.takeChunkLocked()
+	h.mu.Unlock()
+	h.inUse.Add(ChunkBytes)
+	return unsafe.Slice((*byte)(c.p), ChunkBytes), c.zero
 }
 
 // Free gives back b, which must be a slice that Alloc returned (its start and capacity are looked at, its length is

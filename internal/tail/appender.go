@@ -21,8 +21,8 @@ type Appender struct {
 // NewAppender returns an appender with an empty generation. It takes its first chunk with the first Reserve.
 func (a *Arena) NewAppender() *Appender { return &Appender{a: a} }
 
-// Reserve returns the place for a record with a payload of the given length. Size and payload length are set, all else
-// is zero: the caller fills it before anybody else may see it.
+// Reserve returns the place for a record with a payload of the given length. Size and payload length are set, the
+// other fields are zero, the payload holds anything: the caller fills it before anybody else may see it.
 func (ap *Appender) Reserve(payloadLen int) Pos {
 	if uint(payloadLen) > MaxPayloadBytes {
 		panic(fmt.Sprintf("dyngo: bug: tail: payload of %d bytes", payloadLen))
@@ -33,8 +33,8 @@ func (ap *Appender) Reserve(payloadLen int) Pos {
 	}
 	c, off := ap.cur, ap.off
 	h := (*header)(unsafe.Pointer(&c.mem[off]))
-	h.size = uint32(size)
-	h.payloadLen = uint32(payloadLen)
+	*(*uint64)(unsafe.Add(unsafe.Pointer(h), size-8)) = 0 // padding
+	*h = header{size: uint32(size), payloadLen: uint32(payloadLen)}
 	ap.off = off + size
 	c.used.Store(int64(ap.off))
 	if !ap.asked && ap.off > ChunkBytes/2 {

@@ -108,7 +108,7 @@ func (a *Arena) newChunk(size int) *chunk {
 		a.mu.Unlock()
 	}
 	if c.mem == nil {
-		c.mem = offheap.Alloc(max(size, ChunkBytes))
+		c.mem = allocChunk(size)
 		a.bytes.Add(int64(cap(c.mem)))
 	}
 
@@ -136,6 +136,13 @@ func (a *Arena) newChunk(size int) *chunk {
 		a.dir.Store(&dir)
 	}
 	return c
+}
+
+func allocChunk(size int) []byte {
+	if size <= ChunkBytes {
+		return offheap.AllocChunk() // Reserve writes each header, and who fills a record its payload
+	}
+	return offheap.Alloc(size)
 }
 
 // release frees a chunk that nobody can reach any more.
@@ -176,7 +183,7 @@ func (a *Arena) keepSpare() {
 		if have {
 			continue
 		}
-		mem := offheap.Alloc(ChunkBytes)
+		mem := allocChunk(ChunkBytes)
 		for i := 0; i < len(mem); i += 4096 {
 			mem[i] = 0 // the page fault happens here
 		}

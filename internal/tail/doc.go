@@ -41,7 +41,7 @@
 //
 // Memory comes in chunks of 2 MiB. A record never spans chunks; what does not fit begins a new chunk, and a record of
 // more than 2 MiB gets a chunk of its own size. The end of a chunk may thus stay unused; Generation.Bytes counts it. When
-// an appender is half through a chunk, a goroutine of the arena makes the next one ready (mapped, touched, zero), so that
+// an appender is half through a chunk, a goroutine of the arena makes the next one ready (mapped and touched), so that
 // Reserve under the caller's lock does not wait for the kernel. If it is not ready in time, Reserve makes one itself.
 //
 // Concurrency: an Appender belongs to one caller at a time. Everything else may be called at any time. Record is a plain

@@ -30,6 +30,7 @@ const (
 	LinkSuperseded Link = 1 << 1 // it is not the newest version of its key, or a copy took its place
 	LinkDropped    Link = 1 << 2 // no chain leads to it any more
 	LinkAnchor     Link = 1 << 3 // an entry of a sorted run points to it, or did
+	LinkMoved      Link = 1 << 4 // the running eviction remembers its copy
 )
 
 const linkShift = 24
