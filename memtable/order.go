@@ -372,8 +372,8 @@ func mergePair(a *tail.Arena, x, y *run) *run {
 }
 
 // gather appends the places of the dataset's keys in one shard. A key that is just moving between two tables comes
-// twice.
-func (od *ordered) gather(shard int, ps *posList) {
+// twice. What it returns only keeps the touching loads alive.
+func (od *ordered) gather(shard int, ps *posList) (sink uint64) {
 	t := od.t
 	t.lockShard(shard) // an Insert that began before od was published has ended after this
 	t.shards[shard].mu.Unlock()
@@ -385,6 +385,13 @@ func (od *ordered) gather(shard int, ps *posList) {
 			continue
 		}
 		for i := range s.mask + 1 {
+			if i%touchAhead == 0 { // so that the misses overlap: marking a record waits for all loads before it
+				for j := i; j < min(i+touchAhead, s.mask+1); j++ {
+					if w := atomic.LoadUint64(s.at(j)); w != 0 {
+						sink += uint64(t.arena.Record(tail.Pos(w & posMask)).LSN())
+					}
+				}
+			}
 			w := atomic.LoadUint64(s.at(i))
 			if w == 0 {
 				continue
@@ -395,4 +402,5 @@ func (od *ordered) gather(shard int, ps *posList) {
 			}
 		}
 	}
+	return sink
 }
