@@ -1,6 +1,7 @@
 package dyngo
 
 import (
+	"errors"
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
@@ -18,20 +19,22 @@ const (
 	batchChunk = 64 << 10
 )
 
-// Batch collects events that are committed together: after a crash all are there or none, and no reader sees a part. Keys
-// and values are copied when added, so the slices stay the caller's. Errors of single events are kept and returned by
+// Batch collects events that are committed together: after a crash all are there or none, and no view sees a part; a
+// current read of a dataset sees its events all at once, those of a Causal dataset before those of a Strong one. Keys and
+// values are copied when added, so the slices stay the caller's. Errors of single events are kept and returned by
 // Commit, which then commits nothing. A Batch belongs to one goroutine.
 type Batch struct {
-	db      *DB
-	c       *commit // ops so far
-	chunk   []byte  // copies of keys and values
-	keys    []byte  // copies of keys whose events were spilled
-	wire    int64   // encoded bytes so far, an upper bound
-	spilled int     // ops whose events are in data frames
-	pending int64   // encoded bytes of the others
-	spill   *wal.Spill
-	applied []bool
-	err     error
+	db        *DB
+	c         *commit // ops so far
+	chunk     []byte  // copies of keys and values
+	keys      []byte  // copies of keys whose events were spilled
+	wire      int64   // encoded bytes so far, an upper bound
+	spilled   int     // ops whose events are in data frames
+	pending   int64   // encoded bytes of the others
+	spill     *wal.Spill
+	applied   []bool
+	committed bool
+	err       error
 }
 
 // NewBatch returns an empty batch.
@@ -57,7 +60,11 @@ func (b *Batch) PutWith(ds *Dataset, key, value []byte, wo WriteOptions) {
 
 // PutNewest adds a newest-wins put; Applied tells its outcome after Commit.
 func (b *Batch) PutNewest(ds *Dataset, key, value []byte, t time.Time) {
-	b.add(op{ds: ds, kind: event.OpPut, key: key, value: value, newest: true, recordTime: t.UnixNano()}, WriteOptions{})
+	rt, err := newRecordTime(t)
+	if b.err == nil {
+		b.err = err
+	}
+	b.add(op{ds: ds, kind: event.OpPut, key: key, value: value, newest: true, time: rt}, WriteOptions{})
 }
 
 // Delete adds a delete.
@@ -87,6 +94,10 @@ func (b *Batch) copy(p []byte) []byte {
 
 func (b *Batch) add(o op, wo WriteOptions) {
 	if b.err != nil {
+		return
+	}
+	if b.committed {
+		b.err = errors.New("dyngo: an event was added to a batch after its Commit; Reset it first")
 		return
 	}
 	g, err := b.db.enterCall()
@@ -159,12 +170,21 @@ func (b *Batch) CommitWith(wo WriteOptions) (LSN, error) {
 		}
 		frees = frees && o.kind != event.OpPut
 		o.flags &^= event.FlagNotApplied | event.FlagMore
+		o.parts = o.base
+		if !o.newest {
+			o.time = recordTime{}
+		}
 		if i+1 < len(c.ops) {
 			o.flags |= event.FlagMore
 		}
 	}
 	c.log.Sizes, c.hashes, c.seen = c.log.Sizes[:0], c.hashes[:0], nil
-	c.log.Wire, c.log.Spill = 0, b.spill
+	c.log.Wire, c.log.Spill = 0, nil
+	if b.spill != nil { // each commit has its own list of stale events
+		spill := *b.spill
+		spill.NotApplied, c.log.Spill = nil, &spill
+	}
+	b.committed = true
 	if err := db.commit(c, db.ack(c, wo.Ack), frees, db.now()); err != nil {
 		return 0, openError(db.dir, err)
 	}
@@ -187,7 +207,7 @@ func (b *Batch) writeAhead(end int) error {
 		if len(buf) == 0 {
 			return nil
 		}
-		if err := b.db.log.Admit(b.db.now(), false); err != nil {
+		if _, err := b.db.log.Admit(b.db.now(), false); err != nil {
 			return err
 		}
 		pos, crc, err := b.db.log.AppendData(buf)

@@ -20,6 +20,9 @@ type dictEntry struct {
 	session *event.Session
 }
 
+// maxDictionaryBytes bounds what each log file repeats, below the limit of a frame.
+const maxDictionaryBytes = 12 << 20
+
 // CreateDataset creates a dataset, or opens it when it exists with the same options; with other options it fails with
 // ErrDatasetOptions. Names are UTF-8 of 1 to 255 bytes without control characters. Creation is durable on return.
 func (db *DB) CreateDataset(name string, o *DatasetOptions) (*Dataset, error) {
@@ -42,6 +45,9 @@ func (db *DB) CreateDataset(name string, o *DatasetOptions) (*Dataset, error) {
 	defer db.catalog.mu.Unlock()
 	if ds, err := db.existing(name, opts); ds != nil || err != nil {
 		return ds, err
+	}
+	if n := len(db.catalog.dictionary(^LSN(0))); n > maxDictionaryBytes {
+		return nil, limitError("the names and options of all datasets take %d bytes, at most %d are possible", n, maxDictionaryBytes)
 	}
 	ds := &Dataset{db: db, id: db.catalog.nextID, name: name, opts: opts, ranges: &memtable.RangeDeletes{}}
 	c := db.newCommit()

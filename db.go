@@ -44,14 +44,18 @@ type DB struct {
 	wg        sync.WaitGroup
 	starting  sync.Mutex // held while the log is made writable
 	started   atomic.Bool
-	timeShift int64 // added to the clock so that log time goes on where it ended; immutable after Open
+	fresh     bool           // there is no log file yet; guarded by starting
+	notices   chan func()    // for listeners and logs; see tell
+	told      sync.WaitGroup // its reader
+	timeShift int64          // added to the clock so that log time goes on where it ended; immutable after Open
 
 	catalog catalog
 	ttl     *expirer
 	memory  *evictor
 	live    *liveServer
 	views   viewSet
-	commits sync.Pool // *commit
+	floor   atomic.Uint64 // LSN that all reads without a view have reached; see raiseFloor
+	commits sync.Pool     // *commit
 	count   counters
 }
 
@@ -191,6 +195,8 @@ func (db *DB) close() error {
 	if db.log != nil {
 		errs = append(errs, db.log.Close())
 	}
+	close(db.notices) // nobody sends any more
+	db.told.Wait()
 	db.reads.Synchronize()
 	db.calls.Close()
 	db.mem.Close()

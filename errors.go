@@ -75,7 +75,8 @@ func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
 // ConflictError tells which LSN the key has; 0 means that it is absent.
 type ConflictError struct {
-	Want, Have event.LSN
+	Want, Have LSN
+	head       LSN // of the newest version, a delete or expired one too
 }
 
 func (e *ConflictError) Error() string {

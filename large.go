@@ -27,6 +27,9 @@ func (ds *Dataset) PutReaderWith(key []byte, size int64, r io.Reader, wo WriteOp
 		}
 		return ds.PutWith(key, b, wo)
 	}
+	if err := wo.validate(); err != nil {
+		return 0, err
+	}
 	g, err := ds.db.enterCall()
 	if err != nil {
 		return 0, err
@@ -53,6 +56,8 @@ func (ds *Dataset) Open(key []byte) (io.ReadSeekCloser, error) {
 		return nil, err
 	}
 	v := loadValue(r, nil)
+	call := ds.db.calls.Enter() // Close waits until the log was read
+	defer call.Exit()
 	g.Exit()
 	vr := &valueReader{db: ds.db}
 	if !v.ref {
@@ -109,12 +114,12 @@ func (r *valueReader) Read(p []byte) (int, error) {
 			start = r.ends[i-1]
 		}
 		if i != r.index {
-			g := r.db.reads.Enter() // Close waits for the device read
+			call := r.db.calls.Enter() // Close waits for the device read
 			piece, err := r.db.appendPiece(r.piece[:0], r.ref.Pieces[i])
-			g.Exit()
+			call.Exit()
 			if err != nil {
 				r.index = -1
-				return 0, err
+				return 0, openError(r.db.dir, err)
 			}
 			r.piece, r.index = piece, i
 		}

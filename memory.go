@@ -11,9 +11,10 @@ import (
 // memory, makes the oldest generation leave. A generation whose events are mostly superseded gives the live ones to a new
 // one; else only keys stay, with the place of their value in the log.
 type evictor struct {
-	db   *DB
-	wake chan struct{}
-	gens []sealed // oldest first; only run touches it after Open
+	db       *DB
+	wake     chan struct{}
+	gens     []sealed // oldest first; only run touches it after Open
+	coldKept int64    // bytes that were alive when the copies of evicted events were last looked through
 }
 
 // sealed is a generation with the LSN of its last event.
@@ -61,8 +62,23 @@ func (e *evictor) run() {
 				return
 			}
 			e.gens = e.gens[1:]
+			e.sealCold()
 		}
 	}
+}
+
+// sealCold puts what evictions have kept into the queue as well, once it has grown to twice what was alive when it was last
+// looked through: most of it is superseded then, if keys are overwritten.
+func (e *evictor) sealCold() {
+	cold := e.db.mem.ColdBytes()
+	if cold < generationBytes(e.db.opts.MemoryBudget) || cold < 2*e.coldKept {
+		return
+	}
+	g := e.db.mem.SealCold()
+	if !e.evict(sealed{g, 0}) {
+		return
+	}
+	e.coldKept = e.db.mem.ColdBytes()
 }
 
 // recovered takes a generation that recovery filled. When memory runs out while the log is read, the oldest leaves at once.
@@ -78,14 +94,14 @@ func (e *evictor) recovered(g tail.Generation, last LSN) {
 // evict makes one generation leave memory. It reports false when the store is closing or the log failed.
 func (e *evictor) evict(g sealed) bool {
 	db := e.db
-	if err := db.log.WaitDurable(db.ctx, g.last); err != nil {
+	if err := db.log.WaitDurable(db.ctx, g.last); g.last > 0 && err != nil {
 		return false
 	}
 	// Versions are dropped that no read can ask for. Reads without a view ask for an LSN that was visible when they
 	// began, so those that began before durable was read must have ended first.
-	durable := db.DurableLSN()
-	db.reads.Synchronize()
+	durable := db.raiseFloor()
 	res := db.mem.Evict(g.Generation, memtable.EvictOptions{Durable: durable, Hold: db.views.hold(), Stub: stubOf})
+	db.reads.Synchronize() // now the memory is free, and used tells the truth
 	db.count.evictions.Add(1)
 	if f := db.opts.Listener.Evicted; f != nil {
 		f(res.FreedBytes - res.CopiedBytes)

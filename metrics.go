@@ -10,7 +10,7 @@ import (
 
 // counters are what the engine counts outside of its parts.
 type counters struct {
-	expired, evictions atomic.Int64
+	expired, evictions, ranges atomic.Int64
 }
 
 // Metrics is a picture of the store at one moment. Counters count since Open.

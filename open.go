@@ -37,6 +37,8 @@ func Open(dir string, o *Options) (*DB, error) {
 	db := &DB{opts: opts, dir: dir}
 	db.ctx, db.cancel = context.WithCancel(context.Background())
 	db.views.held = map[LSN]int{}
+	db.notices = make(chan func(), noticeCapacity)
+	db.told.Go(db.passNotices)
 	db.commits = sync.Pool{New: func() any { return new(commit) }}
 	if err := db.open(); err != nil {
 		db.cancel()
@@ -59,16 +61,14 @@ func (db *DB) open() error {
 		}
 	} else {
 		// 2. The lock comes before any look at the files.
-		if err := vfs.MkdirSync(fsys, dir); err != nil {
+		if err := fsys.MkdirAll(dir); err != nil {
 			return fmt.Errorf("create %s: %w", dir, err)
 		}
 		if db.lock, err = fsys.Lock(path.Join(dir, "LOCK")); err != nil {
 			return fmt.Errorf("lock %s: %w", dir, err)
 		}
-		if !exists {
-			if err := vfs.MkdirSync(fsys, db.walDir()); err != nil {
-				return fmt.Errorf("create %s: %w", db.walDir(), err)
-			}
+		if err := fsys.MkdirAll(db.walDir()); err != nil {
+			return fmt.Errorf("create %s: %w", db.walDir(), err)
 		}
 	}
 	// 3. Memory.
@@ -85,7 +85,12 @@ func (db *DB) open() error {
 	if err != nil {
 		return err
 	}
+	// What is served from now on must not go with a power loss. A medium that can't be written has nothing to lose.
+	if err := wal.SyncTail(fsys, db.walDir(), state.Tail); err != nil && !db.opts.ReadOnly {
+		return err
+	}
 	db.report = state.Report
+	db.fresh = state.Tail.File == 0
 	if t := state.Report.TornTail; t != nil {
 		db.opts.Logger.Warn("dyngo: the log was not closed", "tail", t.String())
 	}
@@ -131,6 +136,8 @@ func (db *DB) start(f func()) {
 // abandon gives back what a failed Open took.
 func (db *DB) abandon() error {
 	if db.mem == nil {
+		close(db.notices)
+		db.told.Wait()
 		if db.lock != nil {
 			return db.lock.Close()
 		}
@@ -144,9 +151,6 @@ func (db *DB) loadCatalog(state *recovery.State) error {
 	c.nextID, c.firstID = state.NextDataset, state.NextDataset
 	c.nextSession = state.NextSession
 	db.session = state.NextSession
-	for _, s := range state.Sessions {
-		c.addSession(s.Session, s.LSN)
-	}
 	var failed error
 	c.publish(func(m map[string]*Dataset) {
 		for _, info := range state.Datasets {
@@ -182,26 +186,30 @@ func (db *DB) openLog(state *recovery.State) error {
 		Reserve: !db.opts.InMemory, OnDurable: func(LSN) { db.memory.nudge() },
 		OnRotate: func(file uint64) {
 			if l.FileSealed != nil {
-				l.FileSealed(file - 1)
+				db.tell(func() { l.FileSealed(file - 1) })
 			}
 		},
 		OnFull: func(full bool) {
-			if full {
-				db.opts.Logger.Error("dyngo: the disk is full; writes wait until there is space, deletes and reads go on")
-			} else {
-				db.opts.Logger.Warn("dyngo: there is disk space again")
-			}
-			if l.DiskFull != nil {
-				l.DiskFull(full)
-			}
+			db.tell(func() {
+				if full {
+					db.opts.Logger.Error("dyngo: the disk is full; writes wait until there is space, deletes and reads go on")
+				} else {
+					db.opts.Logger.Warn("dyngo: there is disk space again")
+				}
+				if l.DiskFull != nil {
+					l.DiskFull(full)
+				}
+			})
 		},
 		OnFailure: func(err error) {
-			db.opts.Logger.Error("dyngo: the log failed; nothing more is acknowledged, reads go on; reopen the store", "err", err)
-			if l.LogFailed != nil {
-				l.LogFailed(err)
-			}
+			db.tell(func() {
+				db.opts.Logger.Error("dyngo: the log failed; nothing more is acknowledged, reads go on; reopen the store", "err", err)
+				if l.LogFailed != nil {
+					l.LogFailed(err)
+				}
+			})
 		},
-		OnClockJump: db.clockJumped,
+		OnClockJump: func(d time.Duration) { db.tell(func() { db.clockJumped(d) }) },
 	})
 	return nil
 }
@@ -212,6 +220,12 @@ func (db *DB) ensureStarted() error {
 	defer db.starting.Unlock()
 	if db.started.Load() {
 		return nil
+	}
+	if db.fresh {
+		if err := syncAncestors(db.opts.FS, db.dir); err != nil {
+			return err
+		}
+		db.fresh = false
 	}
 	if err := db.log.Start(); err != nil {
 		if errors.Is(err, fs.ErrPermission) {
@@ -226,17 +240,52 @@ func (db *DB) ensureStarted() error {
 	return nil
 }
 
+// syncAncestors makes a new store's directory durable, with those above it that Open or an Open before it may have made. A
+// directory that we may not read is none of ours.
+func syncAncestors(fsys vfs.FS, dir string) error {
+	for {
+		if err := fsys.SyncDir(dir); errors.Is(err, fs.ErrPermission) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("make %s durable: %w", dir, err)
+		}
+		parent := path.Dir(dir)
+		if parent == dir {
+			return nil
+		}
+		dir = parent
+	}
+}
+
+// tell has f called by the goroutine for listeners and logs, without locks and in order. When more than noticeCapacity wait,
+// because a listener hangs, f is dropped: the store does not hang with it.
+func (db *DB) tell(f func()) {
+	select {
+	case db.notices <- f:
+	default:
+	}
+}
+
+const noticeCapacity = 1024
+
+// passNotices ends with the channel's close, when all have been told.
+func (db *DB) passNotices() {
+	for f := range db.notices {
+		f()
+	}
+}
+
 // clockJumped logs that wall clock and monotonic clock moved apart.
 func (db *DB) clockJumped(d time.Duration) {
+	db.opts.Logger.Warn("dyngo: the wall clock jumped; log time does not follow", "by", d)
+	if f := db.opts.Listener.ClockJumped; f != nil {
+		f(d)
+	}
 	g, err := db.enterCall()
 	if err != nil {
 		return
 	}
 	defer g.Exit()
-	db.opts.Logger.Warn("dyngo: the wall clock jumped; log time does not follow", "by", d)
-	if f := db.opts.Listener.ClockJumped; f != nil {
-		f(d)
-	}
 	c := db.newCommit()
 	defer db.release(c)
 	c.ops = append(c.ops, op{kind: event.OpClockAnomaly, value: binary.LittleEndian.AppendUint64(nil, uint64(d))})

@@ -44,9 +44,11 @@ func (ds *Dataset) Lookup(key []byte) (KV, error) {
 		kv.Expires = unixTime(at)
 	}
 	v := loadValue(r, nil)
+	call := ds.db.calls.Enter() // Close waits until the log was read, memory need not
+	defer call.Exit()
 	g.Exit()
 	kv.Value, err = v.resolve(ds.db, []byte{})
-	return kv, err
+	return kv, openError(ds.db.dir, err)
 }
 
 // appendAt reads key at max (0 = what is visible now) and time at (0 = now).
@@ -62,8 +64,11 @@ func (ds *Dataset) appendAt(dst, key []byte, max LSN, at int64) ([]byte, error) 
 		return dst, nil
 	}
 	v := loadValue(r, nil)
+	call := ds.db.calls.Enter() // Close waits until the log was read, memory need not
+	defer call.Exit()
 	g.Exit()
-	return v.resolve(ds.db, dst)
+	dst, err = v.resolve(ds.db, dst)
+	return dst, openError(ds.db.dir, err)
 }
 
 // find returns key's live version, pinned until the guard is given back. The guard is given back on error.

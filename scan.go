@@ -123,9 +123,14 @@ func (ds *Dataset) scan(r Range, max LSN, at int64, closed *atomic.Bool, yield f
 			case p.plain:
 				kv.Value = buf[p.keyEnd:p.valEnd:p.valEnd]
 			default:
+				call := db.calls.Enter()
 				var err error
-				if val, err = p.value.resolve(db, val[:0]); err != nil {
-					yield(KV{}, err)
+				if err = ErrClosed; !db.closed.Load() {
+					val, err = p.value.resolve(db, val[:0])
+				}
+				call.Exit()
+				if err != nil {
+					yield(KV{}, openError(db.dir, err))
 					return
 				}
 				kv.Value = val

@@ -1,11 +1,14 @@
 package dyngo
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/tail"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -15,8 +18,9 @@ type expirer struct {
 	db   *DB
 	wake chan struct{}
 
-	mu  sync.Mutex // guards due; a leaf
-	due []dueEntry // binary heap, earliest first
+	mu   sync.Mutex // guards the fields below; a leaf
+	due  []dueEntry // binary heap, earliest first
+	room int        // number of entries at which those of superseded versions are dropped
 }
 
 // dueEntry is 32 bytes and has no pointers. The version is found again by the hash of its key and its LSN.
@@ -32,6 +36,9 @@ func newExpirer(db *DB) *expirer { return &expirer{db: db, wake: make(chan struc
 // add remembers that a version is due at a time. Safe for concurrent use.
 func (e *expirer) add(at int64, lsn LSN, ds event.DatasetID, hash uint64) {
 	e.mu.Lock()
+	if len(e.due) >= max(e.room, minDueRoom) {
+		e.dropSuperseded()
+	}
 	e.due = append(e.due, dueEntry{at, lsn, hash, ds})
 	i := len(e.due) - 1
 	for i > 0 && e.due[i].at < e.due[(i-1)/2].at {
@@ -45,6 +52,24 @@ func (e *expirer) add(at int64, lsn LSN, ds event.DatasetID, hash uint64) {
 		default:
 		}
 	}
+}
+
+const minDueRoom = 4096
+
+// dropSuperseded keeps the entries of versions that are still the newest of their key, so that overwriting a key does not
+// make the heap grow without bound. Room is made for twice as many, which makes it cheap on average. mu is held.
+func (e *expirer) dropSuperseded() {
+	g := e.db.reads.Enter()
+	defer g.Exit()
+	kept := e.due[:0]
+	for _, d := range e.due {
+		if r, ok := e.db.mem.FindLSN(d.hash, d.ds, d.lsn); ok && r.Links()&tail.LinkSuperseded == 0 {
+			kept = append(kept, d)
+		}
+	}
+	e.due = kept
+	slices.SortFunc(e.due, func(a, b dueEntry) int { return cmp.Compare(a.at, b.at) }) // sorted is a heap
+	e.room = 2 * len(e.due)
 }
 
 // recovered takes what recovery finds, before run starts.

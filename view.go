@@ -47,6 +47,28 @@ func (db *DB) newView(applied bool) (*View, error) {
 	return v, nil
 }
 
+// oldestRead is an LSN that all reads reach, those in progress included.
+func (db *DB) oldestRead() LSN {
+	oldest := LSN(db.floor.Load())
+	if held := db.views.hold(); len(held) > 0 {
+		oldest = min(oldest, held[0])
+	}
+	return oldest
+}
+
+// raiseFloor waits until every read that began at an older LSN has ended, and returns the durable LSN from before. No lock
+// may be held.
+func (db *DB) raiseFloor() LSN {
+	durable := db.DurableLSN()
+	db.reads.Synchronize()
+	for {
+		old := db.floor.Load()
+		if old >= uint64(durable) || db.floor.CompareAndSwap(old, uint64(durable)) {
+			return durable
+		}
+	}
+}
+
 // hold lists the LSNs that are held, ascending.
 func (s *viewSet) hold() []LSN {
 	s.mu.Lock()
@@ -101,7 +123,11 @@ func (v *View) AppendGet(ds *Dataset, dst, key []byte) ([]byte, error) {
 	if v.lsn == 0 {
 		return dst, ErrNotFound
 	}
-	return ds.appendAt(dst, key, v.lsn, v.at)
+	dst, err := ds.appendAt(dst, key, v.lsn, v.at)
+	if v.closed.Load() { // meanwhile: what the view saw may have gone
+		return dst, fmt.Errorf("%w: the view", ErrClosed)
+	}
+	return dst, err
 }
 
 // Has says whether key is present in the view.
@@ -109,7 +135,16 @@ func (v *View) Has(ds *Dataset, key []byte) (bool, error) {
 	if err := v.check(ds); err != nil {
 		return false, err
 	}
+	if v.lsn == 0 {
+		return false, checkKey(key)
+	}
 	g, _, err := ds.find(key, v.lsn, v.at)
+	if v.closed.Load() {
+		if err == nil {
+			g.Exit()
+		}
+		return false, fmt.Errorf("%w: the view", ErrClosed)
+	}
 	if err == ErrNotFound {
 		return false, nil
 	}

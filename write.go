@@ -1,7 +1,9 @@
 package dyngo
 
 import (
+	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
@@ -47,7 +49,11 @@ func (ds *Dataset) PutNewest(key, value []byte, t time.Time) (applied bool, lsn 
 
 // PutNewestWith is PutNewest with options.
 func (ds *Dataset) PutNewestWith(key, value []byte, t time.Time, wo WriteOptions) (applied bool, lsn LSN, err error) {
-	lsn, applied, err = ds.writeOne(op{kind: event.OpPut, key: key, value: value, newest: true, recordTime: t.UnixNano()}, wo)
+	rt, err := newRecordTime(t)
+	if err != nil {
+		return false, 0, err
+	}
+	lsn, applied, err = ds.writeOne(op{kind: event.OpPut, key: key, value: value, newest: true, time: rt}, wo)
 	return applied, lsn, err
 }
 
@@ -65,10 +71,11 @@ type op struct {
 	kind       event.Op
 	flags      event.Flags
 	key, value []byte // value as stored: compressed, or the encoded reference to a large value
-	parts      []byte // encoded; expiry, codec and annotations are there from the start, the rest is decided under the shard lock
+	base       []byte // parts, encoded, that don't depend on the key's present version
+	parts      []byte // base and what was decided under the shard lock
 	hash       uint64
 	expires    int64
-	recordTime int64 // newest: of this write
+	time       recordTime // newest: of this write; deletes keep that of the version before
 	newest     bool
 	// stub: value is the place of the value in the log, since the event lies in a data frame already.
 	stub    bool
@@ -76,6 +83,12 @@ type op struct {
 	// conditional: only if the key's version has ifLSN.
 	conditional bool
 	ifLSN       LSN
+}
+
+// recordTime is the time that newest-wins compares, of versions that have one.
+type recordTime struct {
+	ns  int64
+	has bool
 }
 
 // keyed says that the op is found by its key in the memtable.
@@ -90,8 +103,7 @@ type commit struct {
 	hashes  []uint64
 	scratch []byte // parts
 	value   []byte // compressed value
-	seen    map[string]int64
-	failed  error
+	seen    map[string]recordTime
 }
 
 func (db *DB) newCommit() *commit { return db.commits.Get().(*commit) }
@@ -101,7 +113,7 @@ func (db *DB) release(c *commit) {
 	clear(c.ops) // the caller's slices must not be kept alive
 	c.ops, c.hashes, c.scratch = c.ops[:0], c.hashes[:0], c.scratch[:0]
 	c.log.Sizes, c.log.Pos, c.log.Spill = c.log.Sizes[:0], c.log.Pos[:0], nil
-	c.log.Wire, c.seen, c.failed = 0, nil, nil
+	c.log.Wire, c.seen, c.value = 0, nil, c.value[:0]
 	if cap(c.ops) <= 1024 && cap(c.scratch) <= 64<<10 && cap(c.value) <= 512<<10 {
 		db.commits.Put(c)
 	}
@@ -125,8 +137,17 @@ func (ds *Dataset) writeOne(o op, wo WriteOptions) (LSN, bool, error) {
 	if err := c.add(db, o, wo, now); err != nil {
 		return 0, false, err
 	}
+	if o.kind == event.OpDeleteRange && db.count.ranges.Add(1)%64 == 0 {
+		db.raiseFloor() // lets old range deletes go
+	}
 	frees := o.kind == event.OpDelete || o.kind == event.OpDeleteRange
 	if err := db.commit(c, db.ack(c, wo.Ack), frees, now); err != nil {
+		if conflict, ok := err.(*ConflictError); ok && ds.opts.Consistency == Strong {
+			// What the error tells must not be taken back by a crash.
+			if err := db.log.WaitDurable(context.Background(), conflict.head); err != nil {
+				return 0, false, openError(db.dir, err)
+			}
+		}
 		return 0, false, openError(db.dir, err)
 	}
 	return c.log.First, c.ops[0].flags&event.FlagNotApplied == 0, nil
@@ -173,7 +194,7 @@ func (c *commit) add(db *DB, o op, wo WriteOptions, now int64) error {
 		}
 	}
 	if o.newest {
-		c.scratch = event.AppendRecordTime(c.scratch, o.recordTime)
+		c.scratch = event.AppendRecordTime(c.scratch, o.time.ns)
 	}
 	if wo.Reason != "" || wo.Ticket != "" {
 		c.scratch = event.AppendAnnotations(c.scratch, annotations(wo))
@@ -183,7 +204,8 @@ func (c *commit) add(db *DB, o op, wo WriteOptions, now int64) error {
 			return err
 		}
 	}
-	o.parts = c.scratch[start:len(c.scratch):len(c.scratch)]
+	o.base = c.scratch[start:len(c.scratch):len(c.scratch)]
+	o.parts = o.base
 	if o.keyed() {
 		o.hash = db.mem.Hash(o.ds.id, o.key)
 	}
@@ -222,6 +244,9 @@ func (o *op) check(db *DB) error {
 		if len(o.key) > MaxKeyBytes || len(o.value) > MaxKeyBytes {
 			return limitError("range end of %d bytes, at most %d are allowed", max(len(o.key), len(o.value)), MaxKeyBytes)
 		}
+		if o.value != nil && len(o.value) == 0 {
+			return limitError("the range ends before the empty key; nil is the open end")
+		}
 		return nil
 	}
 	if err := checkKey(o.key); err != nil {
@@ -254,8 +279,12 @@ func checkKey(key []byte) error {
 //
 // A crash before the group's sync loses the whole commit, after it nothing.
 func (db *DB) commit(c *commit, ack wal.Ack, frees bool, now int64) error {
-	if err := db.log.Admit(now, frees); err != nil {
+	waited, err := db.log.Admit(now, frees)
+	if err != nil {
 		return err
+	}
+	if waited {
+		now = db.now() // what is decided below is decided in the present
 	}
 	if err := db.begin(c, ack, now); err != nil {
 		return err
@@ -289,7 +318,7 @@ func (db *DB) begin(c *commit, ack wal.Ack, now int64) error {
 		case o.keyed():
 			db.mem.Insert(o.hash, pos)
 		case o.kind == event.OpDeleteRange:
-			o.ds.ranges.Add(o.key, o.value, lsn)
+			o.ds.ranges.Add(o.key, o.value, lsn, db.oldestRead())
 		default:
 			db.catalog.note(o, lsn) // before Applied, so that the dictionary of a file behind this event knows it
 		}
@@ -376,7 +405,7 @@ func (c *commit) decide(db *DB, now int64) error {
 				return err
 			}
 		} else if watch && o.kind == event.OpPut && c.seen != nil {
-			c.note(o, 0)
+			c.note(o)
 		}
 		size := event.PayloadSize(db.session, o.key, o.value, o.parts)
 		c.log.Sizes = append(c.log.Sizes, size)
@@ -391,22 +420,21 @@ func (c *commit) decide(db *DB, now int64) error {
 func (c *commit) decideOne(db *DB, i int, now int64, watch bool) error {
 	o := &c.ops[i]
 	_, head, found := db.mem.Head(o.hash, o.ds.id, o.key)
-	var recordTime int64
-	hasTime := false
+	var last recordTime
 	if found {
-		recordTime, hasTime = event.RecordTime(head.Parts())
+		last.ns, last.has = event.RecordTime(head.Parts())
 	}
 	if watch { // an earlier event of this batch may be newer than the memtable's
 		if c.seen == nil {
-			c.seen = make(map[string]int64)
+			c.seen = make(map[string]recordTime)
 			for j := range c.ops[:i] {
 				if p := &c.ops[j]; p.keyed() {
-					c.note(p, p.recordTime)
+					c.note(p)
 				}
 			}
 		}
 		if t, ok := c.seen[seenKey(o)]; ok {
-			recordTime, hasTime = t, t != 0
+			last = t
 		}
 	}
 	switch {
@@ -416,32 +444,48 @@ func (c *commit) decideOne(db *DB, i int, now int64, watch bool) error {
 		}
 		fallthrough
 	case o.kind == event.OpDelete:
-		if hasTime {
-			o.recordTime = recordTime
-			o.parts = event.InsertRecordTime(o.parts, recordTime)
+		if o.time = last; last.has {
+			o.parts = event.InsertRecordTime(o.base, last.ns)
 		}
 	case o.conditional:
 		if have := db.currentLSN(o.ds, head, found, now); have != o.ifLSN {
-			return &ConflictError{Want: o.ifLSN, Have: have}
+			conflict := &ConflictError{Want: o.ifLSN, Have: have}
+			if found {
+				conflict.head = head.LSN()
+			}
+			return conflict
 		}
-	case o.newest && hasTime && o.recordTime <= recordTime:
+	case o.newest && last.has && o.time.ns <= last.ns:
 		o.flags |= event.FlagNotApplied
 		if c.log.Spill != nil {
+			if len(c.log.Spill.NotApplied) >= maxStaleInSpill {
+				return limitError("batch of more than %d stale events above %d bytes", maxStaleInSpill, spillBatch)
+			}
 			c.log.Spill.NotApplied = append(c.log.Spill.NotApplied, uint64(i))
 		}
 		return nil
 	}
 	if watch {
-		c.note(o, o.recordTime)
+		c.note(o)
 	}
 	return nil
 }
 
-// note remembers what an event of this batch leaves as the key's record time, 0 = none.
-func (c *commit) note(o *op, recordTime int64) {
+// note remembers what an event of this batch leaves as the key's record time.
+func (c *commit) note(o *op) {
 	if o.flags&event.FlagNotApplied == 0 {
-		c.seen[seenKey(o)] = recordTime
+		c.seen[seenKey(o)] = o.time
 	}
+}
+
+// maxStaleInSpill bounds the list of stale events in a commit frame.
+const maxStaleInSpill = 2 << 20
+
+func newRecordTime(t time.Time) (recordTime, error) {
+	if t.Before(time.Unix(0, math.MinInt64)) || t.After(time.Unix(0, math.MaxInt64)) {
+		return recordTime{}, limitError("record time %v, possible are the years 1678 to 2262", t)
+	}
+	return recordTime{t.UnixNano(), true}, nil
 }
 
 func seenKey(o *op) string { return fmt.Sprintf("%d/%s", o.ds.id, o.key) }

@@ -51,8 +51,9 @@ func (r *RangeDeletes) Covers(key []byte, after, max event.LSN) bool {
 }
 
 // Add adds a range delete of [from, to), to nil or empty = open end, with an LSN above all before. An empty range is
-// nothing. The slices are copied.
-func (r *RangeDeletes) Add(from, to []byte, lsn event.LSN) {
+// nothing. The slices are copied. oldest is the lowest LSN that is still read at: of the range deletes up to it the newest
+// stands for all.
+func (r *RangeDeletes) Add(from, to []byte, lsn, oldest event.LSN) {
 	if len(to) == 0 {
 		to = nil
 	} else {
@@ -81,11 +82,11 @@ func (r *RangeDeletes) Add(from, to []byte, lsn event.LSN) {
 			set = append(set, interval{at, v.from, []event.LSN{lsn}})
 		}
 		if to != nil && (v.to == nil || bytes.Compare(to, v.to) < 0) { // the part behind it
-			set = append(set, interval{v.from, to, appendLSN(v.lsns, lsn)}, interval{to, v.to, v.lsns})
+			set = append(set, interval{v.from, to, appendLSN(v.lsns, lsn, oldest)}, interval{to, v.to, v.lsns})
 			at = nil
 			break
 		}
-		set = append(set, interval{v.from, v.to, appendLSN(v.lsns, lsn)})
+		set = append(set, interval{v.from, v.to, appendLSN(v.lsns, lsn, oldest)})
 		if at = v.to; at == nil {
 			break
 		}
@@ -97,6 +98,7 @@ func (r *RangeDeletes) Add(from, to []byte, lsn event.LSN) {
 	r.set.Store(&set)
 }
 
-func appendLSN(lsns []event.LSN, lsn event.LSN) []event.LSN {
-	return append(lsns[:len(lsns):len(lsns)], lsn)
+func appendLSN(lsns []event.LSN, lsn, oldest event.LSN) []event.LSN {
+	first := sort.Search(len(lsns), func(i int) bool { return lsns[i] > oldest })
+	return append(append([]event.LSN(nil), lsns[max(first-1, 0):]...), lsn)
 }

@@ -219,12 +219,12 @@ func (r *run) spilled(f *wal.Frame) error {
 			}
 			rest = rest[n:]
 		}
-		r.last = lsn - 1
 		r.seal(false)
 	}
 	if uint64(lsn-f.BaseLSN) != uint64(f.Count) {
 		return &corruption.Error{File: f.Name, Offset: f.Offset, What: fmt.Sprintf("batch of %d events, header says %d", lsn-f.BaseLSN, f.Count)}
 	}
+	r.last = lsn - 1
 	return nil
 }
 
@@ -247,7 +247,7 @@ func (r *run) event(e *event.Event, payload []byte, at wal.Position, inLog bool)
 		if len(e.Value) > 0 {
 			to = e.Value
 		}
-		rd.Add(e.Key, to, e.LSN)
+		rd.Add(e.Key, to, e.LSN, e.LSN-1) // nobody reads yet
 	case event.OpDatasetCreated:
 		r.datasets[e.Dataset] = event.DatasetInfo{ID: e.Dataset, Created: e.LSN, Name: string(e.Key), Options: append([]byte(nil), e.Value...)}
 		r.state.NextDataset = max(r.state.NextDataset, e.Dataset+1)

@@ -92,12 +92,11 @@ func (l *Log) write(groups []*group) {
 	}
 	began := l.opts.Clock.Mono()
 	wall := l.opts.Clock.Wall()
-	if skew := wall - began; l.opts.OnClockJump != nil {
-		if d := time.Duration(skew - l.skew); d > clockJump || d < -clockJump {
-			l.skew = skew
-			go l.opts.OnClockJump(d) // logs an event, which needs a leader
-		}
+	if d := time.Duration(wall - began - l.skew); (d > clockJump || d < -clockJump) && l.opts.OnClockJump != nil {
+		l.opts.OnClockJump(d)
 	}
+	l.skew = wall - began
+	l.hlc = max(l.hlc, uint64(wall/int64(time.Millisecond))<<16)
 	var err error
 	for _, g := range groups { // 2. One frame each.
 		if err = l.appendGroup(g, wall); err != nil {
@@ -110,6 +109,12 @@ func (l *Log) write(groups []*group) {
 	if err != nil {
 		l.fail(err)
 		return
+	}
+	if l.failure.Load() != nil {
+		return // a data frame failed meanwhile: those who wait were told that they can't know
+	}
+	if l.marked == l.DurableLSN() {
+		l.flushSoon() // run will write a watermark when nothing follows
 	}
 	l.durable.Store(uint64(last)) // 4. Now it may be seen and acknowledged.
 	ended := l.opts.Clock.Mono()
@@ -132,7 +137,7 @@ const clockJump = 500 * time.Millisecond
 func (l *Log) appendGroup(g *group, wall int64) error {
 	fr := Frame{
 		Kind: KindCommit, Count: uint32(g.count), BaseLSN: g.first, BaseTime: g.baseTime, WallTime: wall,
-		HLC: uint64(wall/int64(time.Millisecond)) << 16, DurableLSN: l.DurableLSN(),
+		HLC: l.hlc, DurableLSN: l.DurableLSN(),
 	}
 	buf := append(l.buf[:0], frameRoom[:]...)
 	w := l.writer.Load()
@@ -193,7 +198,6 @@ func (l *Log) settle(groups []*group) {
 		bytes += g.bytes
 		events += int64(g.count)
 		released += int(g.waiters.Load())
-		close(g.done)
 	}
 	l.cohort.size = max(released, l.cohort.size*7/8)
 	l.pending.Add(-bytes)
@@ -201,6 +205,9 @@ func (l *Log) settle(groups []*group) {
 	l.groupEvents.Add(events)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, g := range groups {
+		g.tell()
+	}
 	l.mu.free = append(l.mu.free, groups...) // nobody looks at them any more: those who wait have the channel
 	l.mu.flight = groups[:0]
 	deadline := l.mu.open.deadline
@@ -219,20 +226,25 @@ func (l *Log) fail(err error) {
 	if !l.failure.CompareAndSwap(nil, f) {
 		return
 	}
-	if l.opts.OnFailure != nil {
+	if l.opts.OnFailure != nil && err != ErrClosed {
 		l.opts.OnFailure(err)
 	}
 	l.mu.Lock()
-	groups := append(append(l.mu.flight, l.mu.sealed...), l.mu.open)
-	l.mu.flight, l.mu.sealed = nil, nil
-	l.openNext()
-	l.mu.Unlock()
-	for _, g := range groups {
-		select {
-		case <-g.done: // written before the failure
-		default:
-			close(g.done)
+	defer l.mu.Unlock()
+	for _, gs := range [][]*group{l.mu.flight, l.mu.sealed, {l.mu.open}} {
+		for _, g := range gs {
+			g.tell()
 		}
+	}
+	l.mu.flight, l.mu.sealed = nil, nil // the leader may still look at its groups: they are not used again
+	l.openNext()
+}
+
+// tell wakes those who wait for the group, once. Log.mu is held.
+func (g *group) tell() {
+	if !g.told {
+		g.told = true
+		close(g.done)
 	}
 }
 
@@ -278,15 +290,20 @@ func (l *Log) housekeep() time.Duration {
 			now = l.opts.Now()
 		}
 	}
-	if l.writer.Load().full.Load() || !l.writer.Load().reserved.Load() && l.opts.Reserve {
-		made := l.writer.Load().makeReserve()
+	next := time.Duration(0)
+	if flushAt != 0 {
+		next = max(time.Duration(flushAt-now), 50*time.Microsecond)
+	}
+	// A store that writes little, such as a command's, needs no reserve.
+	if w := l.writer.Load(); w.full.Load() || l.opts.Reserve && !w.reserved.Load() && w.bytesWritten.Load() > 2*reserveBytes {
+		made := w.makeReserve()
 		l.diskFull()
-		if !made {
-			return 100 * time.Millisecond
+		if again := 100 * time.Millisecond; !made && (next == 0 || next > again) {
+			next = again
 		}
 	}
-	if flushAt != 0 {
-		return max(time.Duration(flushAt-now), 50*time.Microsecond)
+	if next != 0 {
+		return next
 	}
 	return l.maybeWatermark()
 }

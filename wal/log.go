@@ -119,6 +119,7 @@ type Log struct {
 	buf       []byte    // leader only: the frame being built
 	skew      int64     // leader only: wall minus monotonic clock when the last group was written
 	lastWrite int64     // leader only: monotonic time of the last sync
+	hlc       uint64    // leader only: never goes back
 	marked    event.LSN // leader only: durable LSN of the last watermark frame
 
 	handOver  chan struct{} // leadership passed to run
@@ -157,6 +158,7 @@ type group struct {
 	deadline    int64 // log time by which it must be durable; 0 = nobody was told early
 	flushAt     int64 // log time at which to begin writing it for that
 	done        chan struct{}
+	told        bool   // done is closed; guarded by Log.mu
 	spill       *Spill // the group is one batch that lies in data frames
 }
 
@@ -204,8 +206,11 @@ func NewLog(o LogOptions) *Log {
 
 // Start makes the log writable: it continues or starts a file, which is the first change on disk since the store was
 // opened. It must have returned nil before any other call but the readers of LSNs and Close. After an error it may be
-// tried again.
+// tried again, unless a sync failed: then the log has failed.
 func (l *Log) Start() error {
+	if err := l.Err(); err != nil || l.writer.Load() != nil {
+		return err
+	}
 	o := l.opts
 	o.Tail.NextLSN = l.mu.next
 	w, err := openWriter(writerConfig{
@@ -213,18 +218,23 @@ func (l *Log) Start() error {
 		now: l.times, dictionary: o.Dictionary, durable: l.DurableLSN, onRotate: o.OnRotate, onFull: l.diskFull, stopped: l.closing,
 		clock: o.Clock, preWrite: !o.NoPreWrite, reserveSpace: o.Reserve,
 	})
+	if errors.Is(err, errSync) {
+		l.fail(err)
+		return l.Err()
+	}
 	if err != nil {
 		return err
 	}
-	l.writer.Store(w)
 	l.leading.Store(true)
 	defer l.leading.Store(false)
+	l.writer.Store(w)
 	if err := l.appendWatermark(); err != nil {
-		return errors.Join(err, w.close(0, 0, false))
+		l.fail(err)
 	}
 	l.stopped.Add(1)
 	go l.run()
-	return nil
+	l.flushSoon()
+	return l.Err()
 }
 
 // diskFull is called after the disk was found full or no more full. It sees to it that run looks for space, and tells of
@@ -232,6 +242,9 @@ func (l *Log) Start() error {
 // that is told may itself use the log.
 func (l *Log) diskFull() {
 	l.flushSoon()
+	if l.writer.Load() == nil {
+		return // Start is not through; run looks after it
+	}
 	full := &l.writer.Load().full
 	for full.Load() != l.toldFull.Load() && l.telling.TryLock() {
 		if now := full.Load(); now != l.toldFull.Load() {
@@ -260,7 +273,7 @@ func (l *Log) openNext() *group {
 		g = l.mu.free[n-1]
 		l.mu.free = l.mu.free[:n-1]
 		g.waiters.Store(0)
-		g.count, g.bytes, g.wire, g.deadline, g.flushAt, g.spill = 0, 0, 0, 0, 0, nil
+		g.count, g.bytes, g.wire, g.deadline, g.flushAt, g.spill, g.told = 0, 0, 0, 0, 0, nil, false
 	} else {
 		g = &group{}
 	}
@@ -312,18 +325,19 @@ func (l *Log) Err() error {
 
 // Admit waits until a commit may enter: while the disk is full (frees says that the commit gives space back, then it does
 // not wait), while the oldest event that was acknowledged early exceeds its window, and for a moment that grows with
-// what waits for the disk. now is the clock's present. No lock may be held.
-func (l *Log) Admit(now int64, frees bool) error {
+// what waits for the disk. now is the clock's present; waited says
+// that it has passed. No lock may be held.
+func (l *Log) Admit(now int64, frees bool) (waited bool, err error) {
 	if l.failure.Load() != nil {
-		return l.Err()
+		return false, l.Err()
 	}
 	if d := l.deadline.Load(); d != 0 && now > d {
-		return l.admitSlow(frees)
+		return true, l.admitSlow(frees)
 	}
 	if l.pending.Load() > l.opts.MaxPending/2 || l.writer.Load().full.Load() {
-		return l.admitSlow(frees)
+		return true, l.admitSlow(frees)
 	}
-	return nil
+	return false, nil
 }
 
 func (l *Log) admitSlow(frees bool) error {
@@ -535,10 +549,7 @@ func (l *Log) WaitDurable(ctx context.Context, lsn event.LSN) error {
 		if done == nil {
 			continue // it became durable between the two looks
 		}
-		if l.leading.CompareAndSwap(false, true) {
-			l.lead(lsn, true)
-			continue
-		}
+		l.flushSoon() // not by itself: a leader can't be called back by a context
 		select {
 		case <-done:
 		case <-ctx.Done():
@@ -600,8 +611,6 @@ func (l *Log) Metrics() LogMetrics {
 		return m
 	}
 	m.BytesWritten, m.Syncs, m.Rotations, m.DiskFull = w.bytesWritten.Load(), w.syncs.Load(), w.rotations.Load(), w.full.Load()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	m.File, m.FileEnd = w.mu.head.Seq, w.mu.end
+	m.File, m.FileEnd = uint64(w.seq.Load()), w.fileEnd.Load()
 	return m
 }

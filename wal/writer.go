@@ -51,6 +51,9 @@ type writerConfig struct {
 	reserveSpace bool
 }
 
+// errSync marks the errors of syncs: trying again would succeed without having made anything durable.
+var errSync = errors.New("sync failed")
+
 // A writer appends frames to the newest log file. Its methods may be called concurrently: frames are placed and handed
 // to the file system in one order under mu, so that no frame ever lies behind a hole that is still being written.
 //
@@ -75,23 +78,28 @@ type writer struct {
 	}
 	full      atomic.Bool
 	reserved  atomic.Bool // the reserve file is there
+	syncing   sync.Mutex  // held while a file is synced or sealed; taken under mu
+	syncErr   error       // of the sync that failed; guarded by syncing
 	reserveMu sync.Mutex  // held while the reserve file is made or removed; a leaf
 	scratch   [FrameHeaderSize + 8]byte
 
+	seq, fileEnd atomic.Int64 // of the newest file, for those who may not wait for mu
 	bytesWritten atomic.Int64 // handed to the file system, zeros included
 	syncs        atomic.Int64
 	rotations    atomic.Int64
 }
 
 // openWriter starts a file behind cfg.tail. After a clean end it goes on in the file that CLEAN names; after a crash the
-// old file is made durable first (it may only be in the page cache, and the new file's header vouches for it) and stays
-// as it is.
+// old file stays as it is. What the tail vouches for is durable, see SyncTail.
 func openWriter(cfg writerConfig) (*writer, error) {
 	w := &writer{cfg: cfg}
 	w.mu.chain = cfg.tail.Chain
 	w.mu.next = cfg.tail.NextLSN
 	if err := cfg.fs.Remove(path.Join(cfg.dir, newFileName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove the unfinished log file: %w", err)
+	}
+	if info, err := cfg.fs.Stat(path.Join(cfg.dir, "..", reserveName)); err == nil && info.Size >= reserveBytes {
+		w.reserved.Store(true) // a crash left it
 	}
 	switch {
 	case cfg.tail.File == 0:
@@ -103,18 +111,6 @@ func openWriter(cfg writerConfig) (*writer, error) {
 			return nil, err
 		}
 	default:
-		name := path.Join(cfg.dir, FileName(cfg.tail.File, cfg.tail.FirstLSN))
-		f, err := cfg.fs.OpenRW(name)
-		if err != nil {
-			return nil, fmt.Errorf("open %s to make it durable: %w", name, err)
-		}
-		err = f.SyncData()
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-		if err != nil {
-			return nil, fmt.Errorf("make %s durable: %w", name, err)
-		}
 		if err := w.startFile(cfg.tail.File+1, cfg.tail.File, cfg.tail.End, EndingCut); err != nil {
 			return nil, err
 		}
@@ -122,15 +118,40 @@ func openWriter(cfg writerConfig) (*writer, error) {
 	return w, nil
 }
 
+// SyncTail makes what a scan has found durable: after a kill it may be only in the page cache, and from now on it is served
+// and vouched for. It changes no byte.
+func SyncTail(fsys vfs.FS, dir string, t Tail) error {
+	if t.File == 0 || t.Clean {
+		return nil
+	}
+	name := path.Join(dir, FileName(t.File, t.FirstLSN))
+	f, err := fsys.Open(name)
+	if err != nil {
+		return fmt.Errorf("open %s to make it durable: %w", name, err)
+	}
+	err = f.SyncData()
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = fsys.SyncDir(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("make %s durable: %w", name, err)
+	}
+	return nil
+}
+
 // continueFile removes CLEAN and appends to the file that it named. The removal is durable before the first frame, else
 // a crash would leave a CLEAN that calls good frames garbage.
 func (w *writer) continueFile() error {
 	t := w.cfg.tail
-	if err := w.cfg.fs.Remove(path.Join(w.cfg.dir, CleanName)); err != nil {
+	// It may be gone already: an earlier try may have failed behind this line.
+	if err := w.cfg.fs.Remove(path.Join(w.cfg.dir, CleanName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", CleanName, err)
 	}
 	if err := w.cfg.fs.SyncDir(w.cfg.dir); err != nil {
-		return fmt.Errorf("make the removal of %s durable: %w", CleanName, err)
+		return fmt.Errorf("%w: make the removal of %s durable: %w", errSync, CleanName, err)
 	}
 	w.mu.name = FileName(t.File, t.FirstLSN)
 	f, err := w.cfg.fs.OpenRW(path.Join(w.cfg.dir, w.mu.name))
@@ -147,6 +168,8 @@ func (w *writer) continueFile() error {
 		return err
 	}
 	w.mu.file, w.mu.begin, w.mu.end, w.mu.zeroed = f, HeaderSize, t.End, t.End
+	w.seq.Store(int64(t.File))
+	w.fileEnd.Store(t.End)
 	return nil
 }
 
@@ -166,6 +189,9 @@ func (w *writer) startFile(seq, prev uint64, prevEnd int64, ending Ending) error
 		return fmt.Errorf("read random bytes for the salt: %w", err)
 	}
 	body := w.cfg.dictionary(next)
+	if len(body) > MaxCommitBytes {
+		return fmt.Errorf("dictionary of %d bytes, at most %d fit into a file", len(body), MaxCommitBytes)
+	}
 	fr := Frame{Kind: KindDictionary, BaseLSN: next, BaseTime: logTime, WallTime: wall, Chain: h.PrevChain}
 	size := FrameSize(len(body))
 	buf := make([]byte, HeaderSize+size)
@@ -185,18 +211,20 @@ func (w *writer) startFile(seq, prev uint64, prevEnd int64, ending Ending) error
 	}
 	if err := w.cfg.fs.SyncDir(w.cfg.dir); err != nil {
 		f.Close()
-		return fmt.Errorf("start log file %s: %w", name, err)
+		return fmt.Errorf("%w: start log file %s: %w", errSync, name, err)
 	}
 	w.mu.file, w.mu.head, w.mu.name = f, h, name
 	w.mu.begin, w.mu.end, w.mu.chain = int64(len(buf)), int64(len(buf)), crc
 	w.mu.zeroed, w.mu.bigEnd = w.mu.end, 0
+	w.seq.Store(int64(seq))
+	w.fileEnd.Store(w.mu.end)
 	return nil
 }
 
 // createDurable writes a whole new file and syncs it, waiting out a full disk.
 func (w *writer) createDurable(name string, b []byte) (vfs.File, error) {
 	f, err := w.cfg.fs.Create(name)
-	for errors.Is(err, vfs.ErrNoSpace) {
+	for vfs.IsNoSpace(err) {
 		if err := w.waitForSpace(err); err != nil {
 			return nil, err
 		}
@@ -209,11 +237,11 @@ func (w *writer) createDurable(name string, b []byte) (vfs.File, error) {
 		f.Close()
 		return nil, err
 	}
+	w.syncs.Add(1)
 	if err := f.Sync(); err != nil {
 		f.Close()
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errSync, err)
 	}
-	w.syncs.Add(1)
 	return f, nil
 }
 
@@ -248,6 +276,7 @@ func (w *writer) appendLocked(fr *Frame, buf []byte, bodyCRC uint32) (Position, 
 	}
 	pos := Position{File: w.mu.head.Seq, Offset: w.mu.end}
 	w.mu.end += int64(size)
+	w.fileEnd.Store(w.mu.end)
 	w.mu.chain = crc
 	w.mu.next += event.LSN(fr.Count)
 	if size > smallFrame {
@@ -289,6 +318,7 @@ func (w *writer) appendData(body []byte) (Position, uint32, error) {
 	}
 	pos := Position{File: w.mu.head.Seq, Offset: w.mu.end}
 	w.mu.end += int64(size)
+	w.fileEnd.Store(w.mu.end)
 	w.mu.chain = sealed
 	w.mu.bigEnd = w.mu.end
 	return pos, crc, nil
@@ -297,20 +327,23 @@ func (w *writer) appendData(body []byte) (Position, uint32, error) {
 // sync makes every frame appended so far durable.
 func (w *writer) sync() error {
 	w.mu.Lock()
-	f, err := w.mu.file, w.mu.err
-	w.mu.Unlock()
+	f, name, err := w.mu.file, w.mu.name, w.mu.err
 	if err != nil {
+		w.mu.Unlock()
 		return err
 	}
+	w.syncing.Lock() // so that no rotation syncs the same file meanwhile: each error is told once, to one of them
+	w.mu.Unlock()
 	w.syncs.Add(1)
-	if err := f.SyncData(); err != nil {
+	if err = f.SyncData(); err != nil {
+		w.syncErr = fmt.Errorf("sync %s: %w", name, err)
+		err = w.syncErr
+	}
+	w.syncing.Unlock()
+	if err != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.mu.file != f && w.mu.err == nil {
-			// Rotation sealed and synced this file meanwhile; its frames are durable, and f is closed.
-			return nil
-		}
-		return w.fail(fmt.Errorf("sync %s: %w", w.mu.name, err))
+		return w.fail(err)
 	}
 	return nil
 }
@@ -329,6 +362,11 @@ func (w *writer) makeRoom(size int) error {
 // rotate seals the current file and starts the next. Everything in the old file is durable before the new file's header
 // states where the old one ends. w.mu is held.
 func (w *writer) rotate() error {
+	w.syncing.Lock()
+	defer w.syncing.Unlock()
+	if w.syncErr != nil {
+		return w.syncErr
+	}
 	old, end, seq := w.mu.file, w.mu.end, w.mu.head.Seq
 	if w.mu.zeroed > end {
 		if err := old.Truncate(end); err != nil {
@@ -370,7 +408,7 @@ func (w *writer) extendWindow() error {
 	from := max(w.mu.end, w.mu.zeroed)
 	to := w.mu.end + preWriteWindow
 	if _, err := w.mu.file.WriteAt(zeros[:to-from], from); err != nil {
-		if errors.Is(err, vfs.ErrNoSpace) {
+		if vfs.IsNoSpace(err) {
 			return nil // nothing depends on these zeros; the commit that needs the space will find out
 		}
 		return w.fail(fmt.Errorf("pre-write %s: %w", w.mu.name, err))
@@ -391,7 +429,7 @@ func (w *writer) writeAt(f io.WriterAt, b []byte, off int64) error {
 			w.bytesWritten.Add(int64(len(b)))
 			return nil
 		}
-		if !errors.Is(err, vfs.ErrNoSpace) {
+		if !vfs.IsNoSpace(err) {
 			return fmt.Errorf("write %d bytes at %d of %s: %w", len(b), off, w.mu.name, err)
 		}
 		if err := w.waitForSpace(err); err != nil {

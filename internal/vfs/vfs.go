@@ -90,6 +90,9 @@ var (
 	ErrUnsupported = errors.New("vfs: operating system not supported")
 )
 
+// IsNoSpace reports whether an error says that the disk, or what the user may have of it, is full.
+func IsNoSpace(err error) bool { return errors.Is(err, ErrNoSpace) || errors.Is(err, syscall.EDQUOT) }
+
 // LockedError is the error of Lock when the lock is taken.
 type LockedError struct {
 	Name string
