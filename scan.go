@@ -67,7 +67,7 @@ func (ds *Dataset) scan(r Range, max LSN, at int64, closed *atomic.Bool, yield f
 		yield(KV{}, ErrClosed)
 		return
 	}
-	it := db.mem.Scan(ds.id, memtable.ScanOptions{From: r.From, To: r.To, Reverse: r.Reverse, Max: max})
+	it := db.mem.Scan(ds.id, memtable.ScanOptions{From: r.From, To: r.To, Reverse: r.Reverse, KeysOnly: r.KeysOnly, Max: max})
 	call.Exit()
 	var (
 		items = make([]memtable.Item, firstScanBatch)

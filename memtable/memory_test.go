@@ -17,7 +17,7 @@ var memoryFlag = flag.Int("memorykeys", 200_000, "keys of TestMemoryPerKey; the 
 // overwritten once: by the allocator's account, and by what the system says where it says so.
 func TestMemoryPerKey(t *testing.T) {
 	if raceEnabled {
-		t.Skip("the race detector's memory is another")
+		t.Skip("measures memory: run with -memorykeys 10000000")
 	}
 	const limit = 64
 	keys := *memoryFlag

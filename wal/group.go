@@ -294,8 +294,10 @@ func (l *Log) housekeep() time.Duration {
 	if flushAt != 0 {
 		next = max(time.Duration(flushAt-now), 50*time.Microsecond)
 	}
-	// A store that writes little, such as a command's, needs no reserve.
-	if w := l.writer.Load(); w.full.Load() || l.opts.Reserve && !w.reserved.Load() && w.bytesWritten.Load() > 2*reserveBytes {
+	// A process that writes a little and ends, such as a command's, needs no reserve.
+	w := l.writer.Load()
+	stays := w.bytesWritten.Load() > 4*preWriteWindow || l.opts.Clock.Mono()-l.startedAt >= int64(watermarkDelay)
+	if w.full.Load() || l.opts.Reserve && !w.reserved.Load() && stays {
 		made := w.makeReserve()
 		l.diskFull()
 		if again := 100 * time.Millisecond; !made && (next == 0 || next > again) {

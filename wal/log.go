@@ -122,6 +122,8 @@ type Log struct {
 	hlc       uint64    // leader only: never goes back
 	marked    event.LSN // leader only: durable LSN of the last watermark frame
 
+	startedAt int64 // monotonic time of Start
+
 	handOver  chan struct{} // leadership passed to run
 	arm       chan struct{} // a group wants to be written within its window
 	stop      chan struct{} // ends run
@@ -225,6 +227,7 @@ func (l *Log) Start() error {
 	if err != nil {
 		return err
 	}
+	l.startedAt = o.Clock.Mono()
 	l.leading.Store(true)
 	defer l.leading.Store(false)
 	l.writer.Store(w)

@@ -95,7 +95,7 @@ func TestVerifyTellsProgress(t *testing.T) {
 // TestVerifyReadsForgottenPiecesAgain refers to a data frame long after it was read.
 func TestVerifyReadsForgottenPiecesAgain(t *testing.T) {
 	if testing.Short() {
-		t.Skip("writes as many data frames as are remembered")
+		t.Skip("writes as many data frames as are remembered: run without -short")
 	}
 	fsys := vfs.NewMem()
 	b := newBuilder(fsys, "db/wal")

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -222,11 +223,13 @@ func TestLoadExport(t *testing.T) {
 		filepath.Join(dir, sample.Weather), "testdata/data/birdstrikes.csv", "testdata/data/flights-400.json"))
 }
 
+var dataFolder = flag.String("data", "", "folder of the five whole data files, for TestLoadExportWhole")
+
 // The whole files, where they are at hand.
 func TestLoadExportWhole(t *testing.T) {
-	dir := os.Getenv("DYNGO_DATA")
+	dir := *dataFolder
 	if dir == "" {
-		t.Skip("needs the five whole data files: DYNGO_DATA=FOLDER go test -run TestLoadExportWhole")
+		t.Skip("needs the five whole data files: run with -data FOLDER")
 	}
 	roundTrip(t, originals(t, filepath.Join(dir, sample.Earthquakes), filepath.Join(dir, sample.Football),
 		filepath.Join(dir, sample.Weather), filepath.Join(dir, "birdstrikes.csv"), filepath.Join(dir, "flights-20k.json")))

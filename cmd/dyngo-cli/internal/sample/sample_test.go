@@ -2,6 +2,7 @@ package sample
 
 import (
 	"bytes"
+	"flag"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,11 +20,13 @@ func TestRead(t *testing.T) {
 	}
 }
 
+var dataFolder = flag.String("data", "", "folder of the whole data files, for TestUnchanged")
+
 // The embedded files are those of the source.
 func TestUnchanged(t *testing.T) {
-	dir := os.Getenv("DYNGO_DATA")
+	dir := *dataFolder
 	if dir == "" {
-		t.Skip("needs the whole data files: DYNGO_DATA=FOLDER go test -run TestUnchanged")
+		t.Skip("needs the whole data files: run with -data FOLDER")
 	}
 	for _, name := range []string{Earthquakes, Football, Weather} {
 		want, err := os.ReadFile(filepath.Join(dir, name))
