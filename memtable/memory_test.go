@@ -17,7 +17,7 @@ var memoryFlag = flag.Int("memorykeys", 200_000, "keys of TestMemoryPerKey; the 
 // overwritten once: by the allocator's account, and by what the system says where it says so.
 func TestMemoryPerKey(t *testing.T) {
 	if raceEnabled {
-		t.Skip("measures memory: run with -memorykeys 10000000")
+		t.Skip("the race detector has memory of its own: run without -race")
 	}
 	const limit = 64
 	keys := *memoryFlag
