@@ -73,7 +73,7 @@ func (p *putRequest) run(cmd *cobra.Command) (err error) {
 	var lsn dyngo.LSN
 	switch {
 	case p.value.file != nil:
-		lsn, err = ds.PutReader(p.key, p.value.size, p.value.file)
+		lsn, err = ds.PutReaderWith(p.key, p.value.size, p.value.file, p.options)
 	case p.ifLSN != "":
 		lsn, err = ds.PutIf(p.key, p.value.data, want)
 	default:
@@ -94,9 +94,9 @@ func (p *putRequest) run(cmd *cobra.Command) (err error) {
 func (p *putRequest) condition() (dyngo.LSN, error) {
 	plain := p.options == dyngo.WriteOptions{}
 	switch {
-	case p.value.file != nil && (!plain || p.ifLSN != ""):
-		return 0, usage("leave these flags out, or store a value of at most 64 MiB",
-			"a value of %s is streamed, without --ttl, --reason, --ticket and --if-lsn", formatBytes(p.value.size))
+	case p.value.file != nil && p.ifLSN != "":
+		return 0, usage("leave the flag out, or store a value of at most 64 MiB",
+			"a value of %s is streamed, without --if-lsn", formatBytes(p.value.size))
 	case p.ifLSN == "":
 		return 0, nil
 	case !plain:
