@@ -375,7 +375,7 @@ func TestOverwritesStayInBudget(t *testing.T) {
 
 // Close is no failure of the log.
 func TestCloseTellsNoFailure(t *testing.T) {
-	var failed error
+	var failed error // read after Close, which waits for the listener
 	c := clock.NewManual(time.Unix(0, epochNs))
 	db, ds := openWith(t, &dyngo.Options{FS: vfs.NewMem(), Clock: c, Listener: &dyngo.Listener{LogFailed: func(err error) { failed = err }}})
 	if _, err := ds.Put([]byte("k"), nil); err != nil {
@@ -386,5 +386,51 @@ func TestCloseTellsNoFailure(t *testing.T) {
 	}
 	if err := db.Close(); err != nil {
 		t.Fatalf("second Close: %v", err)
+	}
+}
+
+// A view shows what it showed when it was opened, while everything is overwritten and leaves memory.
+func TestViewOutlivesEvictions(t *testing.T) {
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: vfs.NewMem(), MemoryBudget: 8 << 20})
+	defer db.Close()
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Causal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const keys = 2000
+	write := func(round int) {
+		for i := range keys {
+			if _, err := ds.Put(fmt.Appendf(nil, "k%04d", i), []byte(big(1000, byte(i+round)))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(0)
+	if err := db.WaitDurable(t.Context(), db.LSN()); err != nil {
+		t.Fatal(err)
+	}
+	v, err := db.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	for round := range 20 {
+		write(round + 1)
+	}
+	if n := db.Metrics().Evictions; n < 3 {
+		t.Fatalf("%d evictions: the test tests nothing", n)
+	}
+	n := 0
+	for kv, err := range v.Scan(ds, dyngo.Range{}) {
+		if err != nil || string(kv.Value) != big(1000, byte(n)) {
+			t.Fatalf("key %d of the view's scan is %s = %.20q, %v", n, kv.Key, kv.Value, err)
+		}
+		if got, err := v.Get(ds, kv.Key); err != nil || string(got) != big(1000, byte(n)) {
+			t.Fatalf("the view's %s is %.20q, %v", kv.Key, got, err)
+		}
+		n++
+	}
+	if n != keys {
+		t.Fatalf("the view's scan has %d keys, want %d", n, keys)
 	}
 }

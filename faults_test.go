@@ -182,8 +182,8 @@ func TestCloseWithFullDisk(t *testing.T) {
 func TestFailedSync(t *testing.T) {
 	crash := vfs.NewCrash(1)
 	fault := vfs.NewFault(crash)
-	var told error
-	db := mustOpen(t, storeDir, &dyngo.Options{FS: fault, Listener: &dyngo.Listener{LogFailed: func(err error) { told = err }}})
+	told := make(chan error, 1)
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fault, Listener: &dyngo.Listener{LogFailed: func(err error) { told <- err }}})
 	ds, err := db.CreateDataset("d", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -198,8 +198,8 @@ func TestFailedSync(t *testing.T) {
 	if _, err := ds.Put([]byte("k"), []byte("3")); !errors.Is(err, dyngo.ErrLogFailed) {
 		t.Fatalf("a put after the failure: %v", err)
 	}
-	if told == nil {
-		t.Error("the listener was not told")
+	if err := <-told; err == nil {
+		t.Error("the listener was told of no error")
 	}
 	if v, err := ds.Get([]byte("k")); err != nil || string(v) != "1" {
 		t.Fatalf("a read after the failure sees %q, %v: not what was durable", v, err)

@@ -113,7 +113,7 @@ func TestRandomOperations(t *testing.T) {
 				want, werr := r.m.at(v.LSN(), r.clock.Now())
 				views, err = append(views, heldView{v, want}), werr
 			}
-		case n < 830 && len(views) > 0:
+		case n < 812 && len(views) > 0:
 			drop(rng.IntN(len(views)))
 		case n < 831:
 			reopen()
