@@ -1,6 +1,8 @@
 package dyngo
 
 import (
+	"time"
+
 	"github.com/dyngodb/dyngo/internal/coding"
 	"github.com/dyngodb/dyngo/internal/tail"
 	"github.com/dyngodb/dyngo/memtable"
@@ -53,17 +55,39 @@ func (e *evictor) run() {
 		case <-e.db.ctx.Done():
 			return
 		}
-		if e.db.log.HotBytes() >= generationBytes(e.db.opts.MemoryBudget) {
-			g, last := e.db.log.SealGeneration()
-			e.gens = append(e.gens, sealed{g, last})
-		}
+		e.seal()
 		for e.used() > e.limit() && len(e.gens) > 0 {
+			e.pace()
 			if !e.evict(e.gens[0]) {
 				return
 			}
 			e.gens = e.gens[1:]
 			e.sealCold()
+			e.seal()
 		}
+		e.db.log.SetPace(0)
+	}
+}
+
+// seal makes a generation of the newest events once there are enough.
+func (e *evictor) seal() {
+	if e.db.log.HotBytes() >= generationBytes(e.db.opts.MemoryBudget) {
+		g, last := e.db.log.SealGeneration()
+		e.gens = append(e.gens, sealed{g, last})
+	}
+}
+
+// pace slows writers down when they fill memory faster than it is given back: the longer the queue of generations, the
+// more, up to 1 ms a commit. So the queue is bounded by what they can still do.
+func (e *evictor) pace() {
+	waiting := int64(0)
+	for _, g := range e.gens {
+		waiting += g.Bytes()
+	}
+	if over := waiting - e.db.opts.MemoryBudget/2; over > 0 {
+		e.db.log.SetPace(time.Duration(min(1000, 1+100*over/e.db.opts.MemoryBudget)) * time.Microsecond)
+	} else {
+		e.db.log.SetPace(0)
 	}
 }
 

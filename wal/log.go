@@ -102,6 +102,7 @@ type Log struct {
 	// pending is how many bytes of memory hold events that are not durable.
 	pending   atomic.Int64
 	deadline  atomic.Int64          // log time by which the oldest event must be durable that was acknowledged before it was; 0 = none
+	pace      atomic.Int64          // ns by which each commit is held back
 	leading   atomic.Bool           // a leader writes and syncs
 	openGroup atomic.Pointer[group] // mu.open, for the leader's look while it waits for its cohort
 	failure   atomic.Pointer[failure]
@@ -315,6 +316,9 @@ func (l *Log) SealGeneration() (tail.Generation, event.LSN) {
 	return l.mu.hot.Seal(), l.mu.next - 1
 }
 
+// SetPace holds each commit back by d from now on, 0 = not: for memory that is not given back as fast as it is filled.
+func (l *Log) SetPace(d time.Duration) { l.pace.Store(int64(d)) }
+
 // Interrupt ends waiting for disk space and pace: the waiting calls return ErrClosed. It comes before Close.
 func (l *Log) Interrupt() { l.interrupt.Do(func() { close(l.closing) }) }
 
@@ -339,6 +343,12 @@ func (l *Log) Admit(now int64, frees bool) (waited bool, err error) {
 	}
 	if l.pending.Load() > l.opts.MaxPending/2 || l.writer.Load().full.Load() {
 		return true, l.admitSlow(frees)
+	}
+	if d := l.pace.Load(); d > 0 {
+		began := l.opts.Clock.Mono()
+		l.wait(time.Duration(d))
+		l.stalled.Add(l.opts.Clock.Mono() - began)
+		return true, nil
 	}
 	return false, nil
 }
