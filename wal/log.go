@@ -102,6 +102,7 @@ type Log struct {
 	// pending is how many bytes of memory hold events that are not durable.
 	pending   atomic.Int64
 	deadline  atomic.Int64          // log time by which the oldest event must be durable that was acknowledged before it was; 0 = none
+	timers    sync.Pool             // of writers that are held back
 	pace      atomic.Int64          // ns by which each commit is held back
 	leading   atomic.Bool           // a leader writes and syncs
 	openGroup atomic.Pointer[group] // mu.open, for the leader's look while it waits for its cohort
@@ -405,12 +406,18 @@ func (l *Log) waitOldest() {
 }
 
 func (l *Log) wait(d time.Duration) {
-	t := l.opts.Clock.NewTimer(d)
-	defer t.Stop()
+	t, ok := l.timers.Get().(clock.Timer)
+	if ok {
+		t.Reset(d)
+	} else {
+		t = l.opts.Clock.NewTimer(d)
+	}
 	select {
 	case <-t.C():
 	case <-l.closing:
 	}
+	t.Stop()
+	l.timers.Put(t)
 }
 
 // Begin gives the commit its LSNs, its log time and places for its records, and joins it to the open group. The caller
