@@ -113,8 +113,8 @@ func (l *Log) write(groups []*group) {
 	if l.failure.Load() != nil {
 		return // a data frame failed meanwhile: those who wait were told that they can't know
 	}
-	if l.marked == l.DurableLSN() {
-		l.flushSoon() // run will write a watermark when nothing follows
+	if w := l.writer.Load(); l.marked == l.DurableLSN() || l.opts.Reserve && !w.reserved.Load() && l.groups.Load()%64 == 0 {
+		l.flushSoon() // run will write a watermark when nothing follows, and make the reserve
 	}
 	l.durable.Store(uint64(last)) // 4. Now it may be seen and acknowledged.
 	ended := l.opts.Clock.Mono()
@@ -299,7 +299,7 @@ func (l *Log) housekeep() time.Duration {
 	stays := w.bytesWritten.Load() > 4*preWriteWindow || l.opts.Clock.Mono()-l.startedAt >= int64(watermarkDelay)
 	if w.full.Load() || l.opts.Reserve && !w.reserved.Load() && stays {
 		made := w.makeReserve()
-		l.diskFull()
+		l.tellFull()
 		if again := 100 * time.Millisecond; !made && (next == 0 || next > again) {
 			next = again
 		}

@@ -242,14 +242,17 @@ func (l *Log) Start() error {
 	return l.Err()
 }
 
-// diskFull is called after the disk was found full or no more full. It sees to it that run looks for space, and tells of
-// each change in order: whoever finds another telling leaves it to him, who looks again when he is done. So the function
-// that is told may itself use the log.
+// diskFull is called by the writer when it has found the disk full. It sees to it that run looks for space.
 func (l *Log) diskFull() {
 	l.flushSoon()
-	if l.writer.Load() == nil {
-		return // Start is not through; run looks after it
+	if l.writer.Load() != nil { // else Start is not through, and run looks after it
+		l.tellFull()
 	}
+}
+
+// tellFull tells whether the disk is full, if that has changed, in order: whoever finds another telling leaves it to him,
+// who looks again when he is done. So the function that is told may itself use the log.
+func (l *Log) tellFull() {
 	full := &l.writer.Load().full
 	for full.Load() != l.toldFull.Load() && l.telling.TryLock() {
 		if now := full.Load(); now != l.toldFull.Load() {

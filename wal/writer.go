@@ -474,6 +474,10 @@ func (w *writer) makeReserve() bool {
 		w.full.Store(false)
 		return true
 	}
+	// Without a look first, each try would take the last bytes from those who wait for them.
+	if free, _, err := w.cfg.fs.Free(w.cfg.dir); err == nil && free < reserveBytes+reserveBytes/4 {
+		return false
+	}
 	name := path.Join(w.cfg.dir, "..", reserveName)
 	f, err := w.cfg.fs.Create(name)
 	if errors.Is(err, fs.ErrExist) {
