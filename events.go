@@ -3,7 +3,8 @@ package dyngo
 import "time"
 
 // Listener is told of what happens inside the engine. Every field may be nil. Functions are called without locks, one at
-// a time for each field, from the engine's goroutines: they should return soon and must not call Close.
+// a time for each field, from the engine's goroutines: they should return soon and must not call Close. While one
+// hangs, 1024 notices wait; more are dropped.
 type Listener struct {
 	// Expired tells of a version whose time to live ended and whose expire event was logged at lsn. late is how long
 	// after due that was: a few ms, or the time the store was closed.

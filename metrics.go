@@ -52,7 +52,7 @@ func (db *DB) Metrics() Metrics {
 		return m
 	}
 	m.Memtable = db.mem.Metrics()
-	m.TailBytes, m.IndexBytes = db.arena.Bytes(), m.Memtable.IndexBytes
+	m.TailBytes, m.IndexBytes = db.arena.Bytes(), m.Memtable.IndexBytes+m.Memtable.RunBytes
 	if free, _, err := db.opts.FS.Free(db.dir); err == nil {
 		m.DiskFreeBytes = free
 	}
