@@ -24,7 +24,7 @@ type testLog struct {
 
 func openTestLog(t testing.TB, fsys vfs.FS, dir string, change func(*LogOptions)) *testLog {
 	t.Helper()
-	if err := vfs.MkdirSync(fsys, dir); err != nil {
+	if err := fsys.MkdirAll(dir); err != nil {
 		t.Fatal(err)
 	}
 	tl := &testLog{arena: tail.NewArena(), clock: clock.NewSystem()}

@@ -115,24 +115,6 @@ func Exists(fsys FS, name string) (bool, error) {
 	return err == nil, err
 }
 
-// MkdirSync creates a directory with the parents it lacks, each of them durable on return. An existing directory is
-// left alone: whoever created it had to sync it.
-func MkdirSync(fsys FS, dir string) error {
-	if ok, err := Exists(fsys, dir); ok || err != nil {
-		return err
-	}
-	parent := path.Dir(dir)
-	if parent != dir {
-		if err := MkdirSync(fsys, parent); err != nil {
-			return err
-		}
-	}
-	if err := fsys.MkdirAll(dir); err != nil {
-		return err
-	}
-	return fsys.SyncDir(parent)
-}
-
 // WriteFileSync gives the file name the content data in one step that a crash cannot split, durable on return:
 //
 //  1. write and sync a temporary file, name + ".tmp"; one that a crash left there is replaced,

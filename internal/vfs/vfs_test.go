@@ -289,8 +289,8 @@ func TestManyGoroutines(t *testing.T) {
 func TestHelpers(t *testing.T) {
 	eachFS(t, func(t *testing.T, fsys FS, dir string) {
 		sub := path.Join(dir, "a/b/c")
-		must(t, MkdirSync(fsys, sub))
-		must(t, MkdirSync(fsys, sub))
+		must(t, fsys.MkdirAll(sub))
+		must(t, fsys.MkdirAll(sub))
 		name := path.Join(sub, "CURRENT")
 		if ok, err := Exists(fsys, name); ok || err != nil {
 			t.Fatalf("exists: %v, %v", ok, err)
