@@ -35,7 +35,9 @@ var levels = map[string]int{
 
 	"internal/clock": 11, "internal/iter": 11, "internal/tail": 11, "event": 10,
 
-	"internal/coding": 0, "internal/corruption": 0, "internal/vfs": 0, "internal/cache": 0, "internal/invariant": 0,
+	"internal/cache": 1, // of buffers from internal/offheap
+
+	"internal/coding": 0, "internal/corruption": 0, "internal/vfs": 0, "internal/invariant": 0,
 	"internal/epoch": 0, "internal/offheap": 0,
 }
 

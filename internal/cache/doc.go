@@ -1,0 +1,26 @@
+// Package cache keeps blocks of files in memory: the bytes that readers of segments have read and decoded.
+//
+// It promises: a block that Get returned or that its maker has not released stays as it is, whatever the cache does
+// meanwhile; blocks are never freed twice and, once the cache is closed and all references are given back, never kept;
+// the cache's blocks take at most CapacityBytes. It does not promise that a Get finds what was just added: a cache may
+// refuse a block or drop it at any time. The package promises no compatibility.
+//
+// Life of a block: NewBlock (one reference, its maker's) → filled by the maker alone → Add: readable by all, immutable,
+// and the cache takes a reference of its own if it wants the block → Get hands out further references → each is given
+// back by Release, and the last one frees the buffer. Blocks that the cache has dropped while a reader holds them live
+// on until the reader's Release; they count for the reader, not for the cache.
+//
+// # Why a block found is a block that lives
+//
+// The buffer lies outside Go's heap; the header of the block is an ordinary Go object. A reader may load the pointer
+// to a header at the very moment at which the cache drops the block:
+//
+//  1. The header stays valid as long as someone points to it: the collector sees to that.
+//  2. A count that has reached 0 never rises again: Acquire raises it only from above 0, by compare-and-swap.
+//  3. So Acquire either succeeds before the last Release, and then the buffer stays until the reader's own Release; or
+//     it fails, and the reader has a miss.
+//  4. Keys are never used again for other bytes (file numbers are not reused, files are immutable). So even a block
+//     that was dropped and that another reader still holds is the right answer.
+//
+// Concurrency: all methods may be called at any time until Close is called; Release may be called even then.
+package cache
