@@ -31,9 +31,7 @@ func (p Pos) String() string { return fmt.Sprintf("%d+%d", p.chunkNo(), p.offset
 
 // Arena owns the chunks of any number of appenders. Its methods are safe for concurrent use.
 type Arena struct {
-	// dir holds the address of each chunk by its number. The array is replaced when it grows; an entry is set before
-	// the first Pos in its chunk is given out, so whoever has a Pos finds the entry.
-	dir atomic.Pointer[[]unsafe.Pointer]
+	dir atomic.Pointer[directory] // stored under mu
 
 	bytes atomic.Int64  // of all chunks, the spare included
 	want  chan struct{} // capacity 1: a spare chunk is asked for
@@ -42,11 +40,36 @@ type Arena struct {
 	mu struct {
 		sync.Mutex // guards the fields below
 
-		chunks  []*chunk // by number, nil if free
-		freeNos []uint32 // numbers to use again, oldest first
-		spare   []byte   // ready for the next appender, or nil
-		closed  bool
+		chunks []*chunk // as in dir, nil if free
+		count  int      // of chunks
+		lastNo uint32   // number given out last
+		spare  []byte   // ready for the next appender, or nil
+		closed bool
 	}
+}
+
+// directory finds chunks by their number: a number's place is given by its low bits, and while a chunk has a place no
+// other number with the same low bits is given out. The directory is replaced by a larger one when it is half full. A
+// place is set before the first Pos in its chunk is given out, so whoever has a Pos finds it.
+type directory struct {
+	first *place // of a power of two
+	mask  uint64 // places less one
+}
+
+// place is where the chunk with a number is.
+type place struct {
+	mem  unsafe.Pointer
+	held atomic.Uint32 // number of the chunk plus 1; 0 = none, or one that has departed
+}
+
+const firstPlaces = 64
+
+func newDirectory(count int) *directory {
+	return &directory{first: unsafe.SliceData(make([]place, count)), mask: uint64(count) - 1}
+}
+
+func (d *directory) at(no uint32) *place {
+	return (*place)(unsafe.Add(unsafe.Pointer(d.first), uintptr(uint64(no)&d.mask)*unsafe.Sizeof(place{})))
 }
 
 // chunk is a piece of memory that one appender fills.
@@ -61,9 +84,8 @@ type chunk struct {
 // NewArena returns an empty arena and starts its goroutine, which Close ends.
 func NewArena() *Arena {
 	a := &Arena{want: make(chan struct{}, 1), done: make(chan struct{})}
-	dir := make([]unsafe.Pointer, 64)
-	a.dir.Store(&dir)
-	a.mu.chunks = make([]*chunk, 1, len(dir)) // number 0 is never used
+	a.dir.Store(newDirectory(firstPlaces))
+	a.mu.chunks = make([]*chunk, firstPlaces)
 	go a.keepSpare()
 	return a
 }
@@ -95,9 +117,22 @@ func (a *Arena) Bytes() int64 { return a.bytes.Load() }
 
 // Record returns the record at p, which must live: the caller holds a guard, or a lock that keeps it.
 func (a *Arena) Record(p Pos) Record {
-	dir := *a.dir.Load()
-	return Record{(*header)(unsafe.Add(dir[p>>offsetBits], p&(1<<offsetBits-1)<<3))}
+	pl := a.dir.Load().at(p.chunkNo())
+	return Record{(*header)(unsafe.Add(pl.mem, p.offset()))}
 }
+
+// Lookup returns the record at p unless its generation has departed. The caller holds a guard, or what Depart's caller
+// waits for. p may be as old as it likes but for the limit that the package comment gives.
+func (a *Arena) Lookup(p Pos) (Record, bool) {
+	pl := a.dir.Load().at(p.chunkNo())
+	if pl.held.Load() != p.chunkNo()+1 {
+		return Record{}, false
+	}
+	return Record{(*header)(unsafe.Add(pl.mem, p.offset()))}, true
+}
+
+// Has reports whether Lookup finds the record at p. It may be called without a guard.
+func (a *Arena) Has(p Pos) bool { return a.dir.Load().at(p.chunkNo()).held.Load() == p.chunkNo()+1 }
 
 // newChunk takes the spare chunk or makes one, of at least size bytes.
 func (a *Arena) newChunk(size int) *chunk {
@@ -114,28 +149,42 @@ func (a *Arena) newChunk(size int) *chunk {
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if n := len(a.mu.chunks); len(a.mu.freeNos) > 0 && (n >= 4096 || len(a.mu.freeNos) > n/2) {
-		c.no = a.mu.freeNos[0]
-		a.mu.freeNos = a.mu.freeNos[1:]
-		a.mu.chunks[c.no] = c
-	} else {
-		if n > maxChunkNo {
-			panic(fmt.Sprintf("dyngo: bug: tail: %d chunks", n))
-		}
-		c.no = uint32(n)
-		a.mu.chunks = append(a.mu.chunks, c)
+	a.mu.count++
+	d := a.dir.Load()
+	if 2*a.mu.count > len(a.mu.chunks) {
+		d = a.grownLocked(d)
 	}
-	dir := *a.dir.Load()
-	if int(c.no) >= len(dir) {
-		bigger := make([]unsafe.Pointer, 2*len(dir))
-		copy(bigger, dir)
-		dir = bigger
+	// Numbers go up, so that one comes again only after all others. Those whose place is taken are left out.
+	no := (a.mu.lastNo + 1) & maxChunkNo
+	for no == 0 || a.mu.chunks[uint64(no)&d.mask] != nil {
+		no = (no + 1) & maxChunkNo
 	}
-	dir[c.no] = unsafe.Pointer(unsafe.SliceData(c.mem))
-	if len(dir) != len(*a.dir.Load()) {
-		a.dir.Store(&dir)
-	}
+	a.mu.lastNo, c.no = no, no
+	a.mu.chunks[uint64(no)&d.mask] = c
+	pl := d.at(no)
+	pl.mem = unsafe.Pointer(unsafe.SliceData(c.mem))
+	pl.held.Store(no + 1)
+	a.dir.Store(d)
 	return c
+}
+
+// grownLocked returns a directory of twice the size with all that is in d. It is not stored yet.
+func (a *Arena) grownLocked(d *directory) *directory {
+	count := 2 * len(a.mu.chunks)
+	if count > maxChunkNo/2 {
+		panic(fmt.Sprintf("dyngo: bug: tail: %d chunks", a.mu.count))
+	}
+	bigger, chunks := newDirectory(count), make([]*chunk, count)
+	for _, c := range a.mu.chunks {
+		if c != nil {
+			chunks[uint64(c.no)&bigger.mask] = c
+			from, to := d.at(c.no), bigger.at(c.no)
+			to.mem = from.mem
+			to.held.Store(from.held.Load())
+		}
+	}
+	a.mu.chunks = chunks
+	return bigger
 }
 
 func allocChunk(size int) []byte {
@@ -148,13 +197,17 @@ func allocChunk(size int) []byte {
 // release frees a chunk that nobody can reach any more.
 func (a *Arena) release(c *chunk) {
 	a.mu.Lock()
-	if a.mu.chunks[c.no] != c {
+	d := a.dir.Load()
+	if i := uint64(c.no) & d.mask; a.mu.chunks[i] == c {
+		a.mu.chunks[i] = nil
+	} else {
 		a.mu.Unlock()
 		panic(fmt.Sprintf("dyngo: bug: tail: chunk %d is released twice", c.no))
 	}
-	a.mu.chunks[c.no] = nil
-	a.mu.freeNos = append(a.mu.freeNos, c.no)
-	(*a.dir.Load())[c.no] = nil
+	a.mu.count--
+	pl := d.at(c.no)
+	pl.held.Store(0)
+	pl.mem = nil
 	a.mu.Unlock()
 	a.bytes.Add(-int64(cap(c.mem)))
 	offheap.Free(c.mem)
@@ -163,7 +216,7 @@ func (a *Arena) release(c *chunk) {
 func (a *Arena) chunkAt(p Pos) *chunk {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.mu.chunks[p.chunkNo()]
+	return a.mu.chunks[uint64(p.chunkNo())&a.dir.Load().mask]
 }
 
 // askSpare has a chunk made ready. It does not wait.

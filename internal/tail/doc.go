@@ -6,7 +6,7 @@
 //
 // Life of a record: Appender.Reserve → filled by the caller (Fill, Payload) → published by package memtable, from then
 // on immutable but for the atomic fields → its generation is sealed (Appender.Seal) → what still lives is copied
-// elsewhere → Generation.Release, through package epoch.
+// elsewhere, or the generation departs (Generation.Depart) → Generation.Release, through package epoch.
 //
 // # Record
 //
@@ -33,9 +33,13 @@
 //
 // # Position
 //
-// A Pos is chunk number<<18 | offset/8 and fits 48 bits. Chunk numbers start at 1 and are used again, oldest first,
-// after Release: a Pos means something only while the caller holds a guard of the epoch domain through which the
-// generation is released, or knows otherwise that the record lives.
+// A Pos is chunk number<<18 | offset/8 and fits 48 bits. Chunk numbers go up from 1 and begin again after 2^30-1. A
+// record may be read only while the caller holds a guard of the epoch domain through which the generation is released,
+// or knows otherwise that the record lives.
+//
+// A generation may depart before it is released: from then on Lookup does not find its records. So a Pos may be kept
+// beyond its record, as long as nobody asks for it after 2^30 more chunks (2 PiB of events): Lookup tells that it means
+// nothing any more, since the number is not that of the chunk which now has its place in the directory.
 //
 // # Chunks
 //

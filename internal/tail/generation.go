@@ -36,22 +36,29 @@ func (g Generation) Has(p Pos) bool {
 // ChunkSet returns the generation's chunks as a set, for many calls of Has.
 func (g Generation) ChunkSet() ChunkSet {
 	var s ChunkSet
-	for _, c := range g.chunks {
-		for int(c.no>>6) >= len(s.bits) {
-			s.bits = append(s.bits, make([]uint64, 1+int(c.no>>6)-len(s.bits))...)
+	for i, c := range g.chunks {
+		if i == 0 {
+			s.first = c.no
 		}
-		s.bits[c.no>>6] |= 1 << (c.no & 63)
+		n := (c.no - s.first) & maxChunkNo
+		for int(n>>6) >= len(s.bits) {
+			s.bits = append(s.bits, make([]uint64, 1+int(n>>6)-len(s.bits))...)
+		}
+		s.bits[n>>6] |= 1 << (n & 63)
 	}
 	return s
 }
 
 // ChunkSet is a set of chunks.
-type ChunkSet struct{ bits []uint64 }
+type ChunkSet struct {
+	first uint32   // number of the first bit
+	bits  []uint64 // by number
+}
 
 // Has reports whether p lies in one of the chunks.
 func (s ChunkSet) Has(p Pos) bool {
-	i := p >> (offsetBits + 6)
-	return i < Pos(len(s.bits)) && s.bits[i]>>(p>>offsetBits&63)&1 != 0
+	n := (p.chunkNo() - s.first) & maxChunkNo
+	return int(n>>6) < len(s.bits) && s.bits[n>>6]>>(n&63)&1 != 0
 }
 
 // Records yields the records in the order of Reserve, with their places.
@@ -62,6 +69,21 @@ func (g Generation) Records() iter.Seq2[Pos, Record] {
 				return
 			}
 		}
+	}
+}
+
+// Depart has Lookup pass over the generation's records from now on: chunk by chunk in the order of Reserve, so that what
+// has departed at any moment is the records up to some LSN, if generations depart in their order. Whoever found a record
+// before may go on with it until Release.
+func (g Generation) Depart() {
+	if g.IsEmpty() {
+		return
+	}
+	g.a.mu.Lock()
+	defer g.a.mu.Unlock()
+	d := g.a.dir.Load()
+	for _, c := range g.chunks {
+		d.at(c.no).held.Store(0)
 	}
 }
 
