@@ -291,36 +291,42 @@ func (t *Table) drainAllPending() {
 // sortedRun makes a run of the keys of the records at ps. It begins with the assumption that all keys begin with hint,
 // and takes what they share of it. The records get the links of mark.
 func (t *Table) sortedRun(ps *posList, hint string, mark tail.Link) *run {
-	r := newRun(ps.n)
+	r := t.unsortedRun(ps, hint, mark)
 	tmp := newRun(ps.n)
 	defer tmp.free()
+	r.es = sortEntries(t.arena, r.es, tmp.es)
+	return r
+}
+
+// unsortedRun is sortedRun before sorting: it has an entry for each word of ps. Bits above the Pos go with it.
+func (t *Table) unsortedRun(ps *posList, hint string, mark tail.Link) *run {
+	r := newRun(ps.n)
 	if ps.n > 0 && hint == "" {
 		hint = t.sharedPrefix(ps)
 	}
 	r.common = hint
 	for i := 0; i < ps.n; i++ {
-		p := tail.Pos(ps.at(i))
-		rec := t.arena.Record(p)
+		w := ps.at(i)
+		rec := t.arena.Record(tail.Pos(w & posMask))
 		key := rec.Key()
 		if n := commonLen(key, r.common); n < len(r.common) {
 			r.common = r.common[:n]
 			i = -1 // rare: begin again with less in common
 			continue
 		}
-		r.es[i] = entry{prefixAt(key, len(r.common)), uint64(p)}
+		r.es[i] = entry{prefixAt(key, len(r.common)), w}
 		if mark != 0 {
 			rec.AddLinks(mark)
 		}
 	}
-	r.es = sortEntries(t.arena, r.es, tmp.es)
 	return r
 }
 
 // sharedPrefix guesses what the keys of the records have in common, from some of them.
 func (t *Table) sharedPrefix(ps *posList) string {
-	common := t.arena.Record(tail.Pos(ps.at(0))).Key()
+	common := t.arena.Record(tail.Pos(ps.at(0) & posMask)).Key()
 	for i := 1; i < ps.n; i += 1 + ps.n/64 {
-		common = common[:commonLen(common, t.arena.Record(tail.Pos(ps.at(i))).Key())]
+		common = common[:commonLen(common, t.arena.Record(tail.Pos(ps.at(i)&posMask)).Key())]
 	}
 	return string(common)
 }
@@ -387,17 +393,14 @@ func (od *ordered) gather(shard int, ps *posList) (sink uint64) {
 		for i := range s.mask + 1 {
 			if i%touchAhead == 0 { // so that the misses overlap: marking a record waits for all loads before it
 				for j := i; j < min(i+touchAhead, s.mask+1); j++ {
-					if w := atomic.LoadUint64(s.at(j)); w != 0 {
-						sink += uint64(t.arena.Record(tail.Pos(w & posMask)).LSN())
+					if r, ok := t.arena.Lookup(tail.Pos(atomic.LoadUint64(s.at(j)) & posMask)); ok {
+						sink += uint64(r.LSN())
 					}
 				}
 			}
-			w := atomic.LoadUint64(s.at(i))
-			if w == 0 {
-				continue
-			}
-			if p := tail.Pos(w & posMask); t.arena.Record(p).Dataset() == od.ds {
-				t.arena.Record(p).AddLinks(tail.LinkAnchor)
+			p := tail.Pos(atomic.LoadUint64(s.at(i)) & posMask)
+			if r, ok := t.arena.Lookup(p); ok && r.Dataset() == od.ds {
+				r.AddLinks(tail.LinkAnchor)
 				ps.add(uint64(p))
 			}
 		}

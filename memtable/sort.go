@@ -2,6 +2,7 @@ package memtable
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 
 	"github.com/dyngodb/dyngo/internal/tail"
@@ -13,27 +14,23 @@ const radixFrom = 192
 // sortEntries sorts es by key, drops second entries of a key and returns what is left of es. tmp is scratch of the same
 // length. Nobody else sees the entries yet.
 func sortEntries(a *tail.Arena, es, tmp []entry) []entry {
-	if len(es) >= radixFrom {
-		radixSort(es, tmp)
-	} else {
-		slices.SortFunc(es, func(x, y entry) int {
-			switch {
-			case x.prefix < y.prefix:
-				return -1
-			case x.prefix > y.prefix:
-				return 1
-			}
-			return 0
-		})
-	}
-	ties := false
-	for i := 1; i < len(es) && !ties; i++ {
-		ties = es[i].prefix == es[i-1].prefix
-	}
-	if !ties {
+	if !sortPrefixes(es, tmp) {
 		return es
 	}
 	return sortTies(a, es)
+}
+
+// sortPrefixes sorts es by prefix and reports whether some prefix comes twice.
+func sortPrefixes(es, tmp []entry) (ties bool) {
+	if len(es) >= radixFrom {
+		radixSort(es, tmp)
+	} else {
+		slices.SortFunc(es, func(x, y entry) int { return cmp.Compare(x.prefix, y.prefix) })
+	}
+	for i := 1; i < len(es) && !ties; i++ {
+		ties = es[i].prefix == es[i-1].prefix
+	}
+	return ties
 }
 
 // radixSort sorts by prefix, byte by byte from the last one; bytes that are the same in all prefixes cost nothing.
