@@ -23,4 +23,19 @@
 //     that was dropped and that another reader still holds is the right answer.
 //
 // Concurrency: all methods may be called at any time until Close is called; Release may be called even then.
+//
+// # Trace
+//
+// A Recorder writes down what passes through a cache, so that caches can be compared on what readers really ask for. A
+// trace is a header of 8 bytes, "dyngobt" and the format version 1, and a record for each call, in their order. Numbers
+// are minimal varints; a difference is taken modulo 2^64 and zigzag encoded (0, -1, 1, -2, …).
+//
+//	field    content
+//	call     what + 4·size, what: 0 Get that hit, 1 Get that missed, 2 Add; size of the buffer / 256, 0 in a miss
+//	file     difference to the file number of the record before, to 0 in the first
+//	offset   difference to the offset of the record before, to 0 in the first
+//
+// A miss of the block of file 7 at 4096, the Add that follows with a buffer of 16 KiB, and a hit are
+//
+//	64 79 6e 67 6f 62 74 01  01 0e 80 40  82 02 00 00  80 02 00 00
 package cache
