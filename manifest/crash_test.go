@@ -1,0 +1,242 @@
+package manifest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/dyngodb/dyngo/internal/vfs"
+)
+
+// small is a set that rotates every few edits.
+func small() Options {
+	o := testOptions()
+	o.RotateBytes = 1
+	return o
+}
+
+// life is a script that starts a set, applies edits, rotates, closes and starts again. It calls acked whenever an edit
+// is durable, with the set's history.
+func life(fsys vfs.FS, seed uint64, acked func(*history)) (*history, error) {
+	var h *history
+	for range 2 {
+		s, err := Open(fsys, testDir, small())
+		if err != nil {
+			return h, err
+		}
+		if h == nil {
+			h = newHistory(s, seed)
+		}
+		h.set = s
+		if err := s.Start(testLog); err != nil {
+			return h, err
+		}
+		for range 20 {
+			if err := h.apply(h.next()); err != nil {
+				return h, err
+			}
+			acked(h)
+		}
+		if err := s.Close(); err != nil {
+			return h, err
+		}
+	}
+	return h, nil
+}
+
+// reopened checks what is found after a crash: a version of the history, at least the acked'th, or later by one edit at
+// most; nothing is called damaged, and the set can go on.
+func reopened(t *testing.T, fsys vfs.FS, want []string, acked int, why string) {
+	t.Helper()
+	ro, err := Open(fsys, testDir, Options{ReadOnly: true})
+	if err != nil {
+		t.Fatalf("%s: %v", why, err)
+	}
+	v := ro.Current()
+	if v.Edits < uint64(acked) || v.Edits >= uint64(len(want)) || v.Edits > uint64(acked)+1 {
+		t.Fatalf("%s: found %d edits, %d of %d were acknowledged", why, v.Edits, acked, len(want)-1)
+	}
+	if describe(v) != want[v.Edits] {
+		t.Fatalf("%s: found\n%s, which is not version %d", why, v, v.Edits)
+	}
+	s := mustStart(t, fsys, small())
+	if describe(s.Current()) != want[v.Edits] {
+		t.Fatalf("%s: for a writer it is\n%s, for a reader\n%s", why, s.Current(), v)
+	}
+	num := addOne(t, s, "after")
+	must(t, s.Close())
+	s = mustOpen(t, fsys, small())
+	if again := s.Current(); again.Segment(num) == nil || again.Edits != v.Edits+1 || !s.Tail().Marked ||
+		s.Tail().CutBytes != 0 {
+		t.Fatalf("%s: after going on\n%s, %+v", why, again, s.Tail())
+	}
+	if s.LogID() != testLog {
+		t.Fatalf("%s: log id %x", why, s.LogID())
+	}
+}
+
+// TestPowerLoss cuts the power before each call of a life, in several ways each.
+func TestPowerLoss(t *testing.T) {
+	for seed := range uint64(3) {
+		crash := vfs.NewCrash(seed)
+		fault := vfs.NewFault(newFS(t, crash))
+		var h *history
+		acked, cuts, rotations := 0, 0, 0
+		// want has all versions: a dry run on the same seed tells them.
+		dry, err := life(newFS(t, vfs.NewMem()), seed, func(*history) {})
+		must(t, err)
+		fault.OnCall(func(c vfs.Call) error {
+			if c.Op == vfs.OpRename {
+				rotations++
+			}
+			if c.Op&vfs.OpChanges == 0 {
+				return nil
+			}
+			for i := range uint64(8) {
+				o := vfs.CrashOptions{Seed: i, Garbage: i%2 == 1}
+				if i < 2 {
+					o.Keep = []vfs.Keep{vfs.KeepNone, vfs.KeepAll}[i]
+				}
+				why := fmt.Sprintf("seed %d, power cut %d before %s", seed, i, c)
+				reopened(t, crash.PowerLoss(o), dry.want, acked, why)
+				cuts++
+			}
+			reopened(t, crash.KillProcess(), dry.want, acked, "killed before "+c.String())
+			return nil
+		})
+		h, err = life(fault, seed, func(h *history) { acked = len(h.want) - 1 })
+		must(t, err)
+		if !slices.Equal(h.want, dry.want) || rotations < 4 || cuts < 500 {
+			t.Fatalf("seed %d: %d versions, want %d; %d rotations, %d power cuts", seed, len(h.want), len(dry.want),
+				rotations, cuts)
+		}
+	}
+}
+
+// TestEachCallFailsOnce lets each call of a life fail in each way. What was acknowledged stays. A full disk is not final
+// unless a sync found it: edits go through when there is space. After any other failure of a write or sync no edit is
+// taken, and versions are still read.
+func TestEachCallFailsOnce(t *testing.T) {
+	for _, kind := range []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailNoSpace, vfs.FailSync} {
+		for k := int64(1); ; k++ {
+			crash := vfs.NewCrash(uint64(k))
+			fault := vfs.NewFault(newFS(t, crash))
+			fault.Inject(vfs.Plan{K: k, Kind: kind})
+			acked := 0
+			why := func() string {
+				lines := strings.Split(strings.TrimSpace(fault.Trace()), "\n")
+				return fmt.Sprintf("kind %d, call %d:\n%s\n", kind, k, strings.Join(lines[max(0, len(lines)-6):], "\n"))
+			}
+			h, err := life(fault, 1, func(h *history) { acked = len(h.want) - 1 })
+			if fault.Fired() == 0 {
+				if k < 30 {
+					t.Fatalf("kind %d: only %d calls", kind, k)
+				}
+				must(t, err)
+				break
+			}
+			if h == nil { // Open failed and touched nothing
+				continue
+			}
+			s := h.set
+			if err != nil && !errors.Is(err, ErrFailed) && !s.mu.closed {
+				if vfs.IsNoSpace(err) != (kind == vfs.FailNoSpace) || s.Err() != nil {
+					t.Fatalf("%s%v", why(), err)
+				}
+				// Nothing has happened: the set goes on.
+				must(t, s.Start(testLog))
+				if describe(s.Current()) != h.want[acked] {
+					t.Fatalf("%sthe version is\n%s", why(), s.Current())
+				}
+				e := h.again()
+				if err := s.Apply(e); err != nil {
+					t.Fatalf("%sagain: %v", why(), err)
+				}
+				acked = int(s.Current().Edits)
+				h.want = append(h.want[:acked], describe(s.Current()))
+			}
+			if errors.Is(err, ErrFailed) {
+				if vfs.IsNoSpace(err) || s.Err() == nil {
+					t.Fatalf("%sfinal, but %v", why(), err)
+				}
+				if err := s.Apply(&Edit{}); !errors.Is(err, ErrFailed) || vfs.IsNoSpace(err) {
+					t.Fatalf("%sthe next edit: %v", why(), err)
+				}
+				v := s.Acquire()
+				if describe(v) != h.want[acked] {
+					t.Fatalf("%sthe version is\n%s", why(), v)
+				}
+				v.Release()
+			}
+			_ = s.Close() // may fail as planned
+			if n := len(h.want) - 1; n == acked {
+				h.want = append(h.want, "") // so that an edit more is within bounds; nothing matches it
+			}
+			for i := range uint64(4) {
+				o := vfs.CrashOptions{Seed: i}
+				if i < 2 {
+					o.Keep = []vfs.Keep{vfs.KeepNone, vfs.KeepAll}[i]
+				}
+				reopened(t, crash.PowerLoss(o), h.want, acked, why())
+			}
+		}
+	}
+}
+
+// again makes an edit for a try after one that had no space.
+func (h *history) again() *Edit {
+	e := &Edit{Reason: "again"}
+	h.last = h.set.Current().FlushedLSN
+	h.flush(e)
+	return e
+}
+
+// TestFullDisk has a disk that stays full for a while: edits that fit into the room that is left go through, the others
+// change nothing, and when there is space all goes on.
+func TestFullDisk(t *testing.T) {
+	fault := vfs.NewFault(newFS(t, vfs.NewMem()))
+	o := testOptions()
+	o.RotateBytes = 4096
+	s := mustStart(t, fault, o)
+	fault.SetQuota(fault.Used())
+	added, full := 0, 0
+	for range 50 {
+		lsn := s.Current().FlushedLSN + 1
+		err := s.Apply(flushed(seg(s.NewFileNum(), s.NewRunID(), "k", "k", lsn, lsn)))
+		switch {
+		case err == nil && full == 0:
+			added++
+		case !vfs.IsNoSpace(err) || errors.Is(err, ErrFailed) || s.Err() != nil:
+			t.Fatalf("after %d edits, %d times full: %v", added, full, err)
+		default:
+			full++
+		}
+	}
+	if added < 10 || full < 10 {
+		t.Fatalf("%d edits, then %d times full", added, full)
+	}
+	fault.SetQuota(-1)
+	addOne(t, s, "k")
+	must(t, s.Close())
+	s = mustOpen(t, fault, o)
+	if v := s.Current(); v.SegmentCount() != added+1 || s.Tail().CutBytes != 0 {
+		t.Fatalf("%d segments, want %d, %+v", v.SegmentCount(), added+1, s.Tail())
+	}
+}
+
+// A failed sync that says the disk is full is final like any other, and must not look like one that can be waited out.
+func TestSyncWithoutSpaceIsFinal(t *testing.T) {
+	fault := vfs.NewFault(newFS(t, vfs.NewMem()))
+	s := mustStart(t, fault, testOptions())
+	defer s.Close()
+	fault.Inject(vfs.Plan{Ops: vfs.OpSyncData, Err: syscall.ENOSPC})
+	e := flushed(seg(s.NewFileNum(), s.NewRunID(), "k", "k", 1, 1))
+	for range 2 {
+		if err := s.Apply(e); !errors.Is(err, ErrFailed) || vfs.IsNoSpace(err) {
+			t.Fatal(err)
+		}
+	}
+}
