@@ -38,7 +38,7 @@ var levels = map[string]int{
 	"internal/cache": 1, // of buffers from internal/offheap
 
 	"internal/coding": 0, "internal/corruption": 0, "internal/vfs": 0, "internal/invariant": 0,
-	"internal/epoch": 0, "internal/offheap": 0,
+	"internal/epoch": 0, "internal/offheap": 0, "internal/pacer": 0,
 }
 
 // notBelow lists imports that the numbers allow and the table does not.
