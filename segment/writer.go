@@ -1,0 +1,480 @@
+package segment
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"slices"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/vfs"
+)
+
+// Compression says how blocks are compressed.
+type Compression uint8
+
+// The compressions.
+const (
+	S2            Compression = iota // fast: for what will soon be merged again
+	Zstd                             // small: for what will stay
+	NoCompression                    // a block is its bytes
+)
+
+func (c Compression) codec() event.Codec {
+	switch c {
+	case S2:
+		return event.CodecS2
+	case Zstd:
+		return event.CodecZstd
+	}
+	return event.CodecNone
+}
+
+// WriterOptions say how a segment is written. The zero value works.
+type WriterOptions struct {
+	// What the segment is: kept in its properties. See Properties.
+	Num        uint64
+	Run        uint64
+	CreatedAt  int64
+	FlushedLSN event.LSN
+	Replaces   []uint64 // in any order
+
+	Compression Compression // default S2
+
+	// BlockBytes is the most that a block has before compression, unless one entry is longer: 1 KiB to 32 KiB, default
+	// 16 KiB. Larger blocks compress better and cost a point read more.
+	BlockBytes int
+
+	// FilterBits are the bits of the filters for each key, 1 to 32, default 10 (1 of 100 missing keys costs a block
+	// read), negative for no filters.
+	FilterBits int
+
+	// HashSeed seeds the hashes in the filters: one for the whole database, see Hash.
+	HashSeed uint64
+
+	// Salt goes into the CRC of each block. All zero: random, which only tests that want the same bytes again change.
+	Salt [16]byte
+
+	dueBytes int // memory for sorting the due index; tests make it small
+}
+
+const (
+	minBlockBytes     = 1 << 10
+	defaultBlockBytes = 16 << 10
+	maxBlockOption    = 32 << 10
+	defaultFilterBits = 10
+	defaultDueBytes   = 4 << 20
+
+	// indexBytes is the most that an index block has, unless it has fewer than indexLeast entries: a key of 64 KiB in the
+	// index must not make an index block of each data block.
+	indexBytes = 16 << 10
+	indexLeast = 8
+
+	// writeBytes is how much is gathered before it is written.
+	writeBytes = 256 << 10
+)
+
+func (o WriterOptions) withDefaults() (WriterOptions, error) {
+	if o.BlockBytes == 0 {
+		o.BlockBytes = defaultBlockBytes
+	}
+	if o.FilterBits == 0 {
+		o.FilterBits = defaultFilterBits
+	}
+	if o.dueBytes == 0 {
+		o.dueBytes = defaultDueBytes
+	}
+	switch {
+	case o.BlockBytes < minBlockBytes || o.BlockBytes > maxBlockOption:
+		return o, fmt.Errorf("segment: WriterOptions.BlockBytes is %d, allowed are %d to %d", o.BlockBytes, minBlockBytes,
+			maxBlockOption)
+	case o.FilterBits > maxBitsPerKey:
+		return o, fmt.Errorf("segment: WriterOptions.FilterBits is %d, at most %d are allowed", o.FilterBits, maxBitsPerKey)
+	case o.Compression > NoCompression:
+		return o, fmt.Errorf("segment: WriterOptions.Compression is %d", o.Compression)
+	}
+	o.FilterBits = max(o.FilterBits, 0)
+	o.Replaces = slices.Compact(slices.Sorted(slices.Values(o.Replaces)))
+	if o.Salt == [saltBytes]byte{} {
+		if _, err := rand.Read(o.Salt[:]); err != nil {
+			return o, fmt.Errorf("segment: %w", err)
+		}
+	}
+	return o, nil
+}
+
+// Writer writes one segment. Memory in use does not grow with the file but for the top index (about 40 bytes for 13,000
+// keys) and the range deletes. One goroutine at a time; it starts none.
+//
+// After the first error every call returns it; the owner then calls Abort.
+type Writer struct {
+	fs    vfs.FS
+	name  string
+	file  vfs.File // nil after Finish and Abort
+	opts  WriterOptions
+	place placer
+	err   error
+	props Properties
+
+	out []byte // bytes of the file from pos on
+	pos int64
+	sha hash.Hash
+
+	raw, packed []byte // scratch: a block before and after compression
+	block       []byte // the data block after compression, while its partition is closed
+
+	data, index, top *builder
+	dataFence        []byte // where the data block begins
+	dataFenceLSN     event.LSN
+	indexFence       []byte // last key of the index block
+	partFence        []byte // where the index block begins
+	partFenceLSN     event.LSN
+	topFence         []byte // last key of the top index
+
+	last, cur []byte // keys, behind their dataset: of the entry before and the present one
+	lastLSN   event.LSN
+
+	hashes     []uint64 // of the keys of the partition
+	blockStart int      // first of them that belongs to the data block
+	maxHashes  int
+
+	dues         dueSorter
+	rangeDeletes []RangeDelete
+}
+
+// Create begins a segment in a new file; it fails with fs.ErrExist if the name is taken. While a due index is sorted
+// that does not fit into memory, there is a file name.due beside it; after a crash it may be removed.
+func Create(fsys vfs.FS, name string, o WriterOptions) (*Writer, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	file, err := fsys.Create(name)
+	if err != nil {
+		return nil, fmt.Errorf("create segment: %w", err)
+	}
+	w := &Writer{
+		fs: fsys, name: name, file: file, opts: o, place: placer{salt: o.Salt}, sha: sha256.New(),
+		data:  newBuilder(kindData, o.BlockBytes, 1),
+		index: newBuilder(kindIndex, indexBytes, indexLeast),
+		top:   newBuilder(kindTop, maxBlockBytes/2, 1),
+		dues:  dueSorter{fs: fsys, name: name + ".due", limit: o.dueBytes},
+		props: Properties{Num: o.Num, Run: o.Run, CreatedAt: o.CreatedAt, FlushedLSN: o.FlushedLSN, Replaces: o.Replaces,
+			FilterBits: o.FilterBits, HashSeed: o.HashSeed},
+	}
+	if o.FilterBits > 0 {
+		w.maxHashes = filterKeys(o.FilterBits)
+	} else {
+		w.props.HashSeed = 0
+	}
+	h := header{salt: o.Salt, num: o.Num, run: o.Run, created: o.CreatedAt}
+	w.out = h.append(make([]byte, 0, writeBytes+writeBytes/4))
+	return w, nil
+}
+
+// Add adds an entry, which must lie after the one before: dataset and key ascending, LSNs of one key descending.
+// Nothing of e is kept. An entry out of order or of a form that no segment holds is a bug of the caller.
+func (w *Writer) Add(e *Entry) error {
+	if w.err != nil {
+		return w.err
+	}
+	w.cur = append(binary.BigEndian.AppendUint32(w.cur[:0], uint32(e.Dataset)), e.Key...)
+	shared := sharedLen(w.last, w.cur)
+	sameKey := shared == len(w.cur) && shared == len(w.last)
+	if e.Dataset == 0 || len(e.Key) == 0 || len(e.Key) > event.MaxKeyBytes || !storable(e.Op) || e.LSN == 0 ||
+		e.LSN > event.MaxLSN || e.Flags&^knownFlags != 0 || len(e.Value)+len(e.Parts) > maxPackedRaw/2 {
+		panic(fmt.Sprintf("dyngo: bug: segment: %s %s of dataset %d, LSN %d, key of %d bytes, value of %d", e.Op, e.Flags, e.Dataset,
+			e.LSN, len(e.Key), len(e.Value)))
+	}
+	if sameKey && e.LSN >= w.lastLSN || !sameKey && shared < len(w.last) &&
+		(shared == len(w.cur) || w.cur[shared] < w.last[shared]) {
+		panic(fmt.Sprintf("dyngo: bug: segment: dataset %d, key %q, LSN %d after key %q, LSN %d", e.Dataset, e.Key, e.LSN, w.last,
+			w.lastLSN))
+	}
+	v := numbers{colLSN: uint64(e.LSN), colTime: uint64(e.Time) ^ signBit, colOp: uint64(e.Op), colFlags: uint64(e.Flags),
+		colSession: uint64(e.Session), colParts: uint64(len(e.Parts))}
+	if w.data.n > 0 && (w.maxHashes > 0 && len(w.hashes) >= w.maxHashes || !w.data.add(w.cur, shared, &v, e.Value, e.Parts)) {
+		w.flushBlock()
+	}
+	first := w.data.n == 0
+	if first {
+		w.begin(shared, sameKey)
+		w.data.add(w.cur, 0, &v, e.Value, e.Parts)
+	}
+	if w.maxHashes > 0 && (first || !sameKey) { // all keys of a block are in the filter of its partition
+		w.hashes = append(w.hashes, Hash(w.opts.HashSeed, e.Dataset, e.Key))
+	}
+	w.fail(w.props.count(e, !sameKey))
+	if len(e.Parts) > 0 {
+		if due, ok := event.Expiry(e.Parts); ok {
+			w.fail(w.dues.add(due, w.cur, e.LSN))
+		}
+	}
+	w.last, w.cur, w.lastLSN = w.cur, w.last, e.LSN
+	return w.err
+}
+
+// begin notes where a data block begins, whose first entry is the present one.
+func (w *Writer) begin(shared int, sameKey bool) {
+	if w.props.Entries == 0 {
+		w.dataFence, w.dataFenceLSN = append(w.dataFence[:0], w.cur...), event.MaxLSN
+		return
+	}
+	f, lsn := fence(w.cur, shared, w.lastLSN, sameKey)
+	w.dataFence, w.dataFenceLSN = append(w.dataFence[:0], f...), lsn
+}
+
+// fail keeps the first error.
+func (w *Writer) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+// AddRangeDelete adds a range delete. They may come in any order, each LSN once, before, between and after entries.
+// From and To are kept.
+func (w *Writer) AddRangeDelete(r RangeDelete) {
+	if r.Dataset == 0 || r.LSN == 0 || r.LSN > event.MaxLSN || len(r.From) > event.MaxKeyBytes || len(r.To) > event.MaxKeyBytes {
+		panic(fmt.Sprintf("dyngo: bug: segment: range delete of dataset %d, LSN %d, %d to %d bytes", r.Dataset, r.LSN, len(r.From),
+			len(r.To)))
+	}
+	w.rangeDeletes = append(w.rangeDeletes, r)
+}
+
+// SizeEstimate returns about how long the file would be if it ended here; too much rather than too little.
+func (w *Writer) SizeEstimate() int64 {
+	n := w.pos + int64(len(w.out)+w.data.size()+w.index.size()+w.top.size()+len(w.hashes)*w.opts.FilterBits/8)
+	n += w.dues.bytes
+	for i := range w.rangeDeletes {
+		n += int64(len(w.rangeDeletes[i].From) + len(w.rangeDeletes[i].To) + 20)
+	}
+	return n + footerBytes
+}
+
+// Finish completes the file and makes its content durable; its directory entry is the caller's to make durable. After
+// an error the owner calls Abort.
+func (w *Writer) Finish() (*Properties, error) {
+	if w.err == nil {
+		w.fail(w.finish())
+	}
+	if w.err != nil {
+		return nil, w.err
+	}
+	w.err = errFinished
+	p := w.props
+	return &p, nil
+}
+
+var errFinished = errors.New("segment: writer used after Finish or Abort")
+
+func (w *Writer) finish() error {
+	foot := footer{salt: w.opts.Salt}
+	if w.data.n > 0 {
+		w.flushBlock()
+		if w.index.n > 0 {
+			w.closePartition(len(w.hashes))
+		}
+		w.props.Largest = Key{Dataset: event.DatasetID(binary.BigEndian.Uint32(w.last)), Key: bytes.Clone(w.last[datasetLen:])}
+	}
+	if w.err == nil && w.props.Dues > 0 {
+		foot.dueIndex = w.writeDues()
+	}
+	foot.rangeDeletes = w.writeRangeDeletes()
+	w.raw = appendProperties(w.raw[:0], &w.props)
+	foot.properties = w.emit(kindProperties, w.raw, NoCompression.codec())
+	if w.top.n > 0 {
+		// Not compressed, because a reader would have to trust its length.
+		w.raw = w.top.finish(w.raw[:0])
+		foot.top = w.emit(kindTop, w.raw, event.CodecNone)
+	}
+	w.write()
+	foot.size = uint64(w.pos + footerBytes)
+	w.sha.Sum(foot.sha256[:0])
+	w.out = foot.append(w.out[:0])
+	w.write()
+	if w.err != nil {
+		return w.err
+	}
+	w.props.SizeBytes, w.props.SHA256 = w.pos, foot.sha256
+	if err := w.file.Sync(); err != nil {
+		return fmt.Errorf("sync segment: %w", err)
+	}
+	file := w.file
+	w.file = nil
+	if err := file.Close(); err != nil {
+		return fmt.Errorf("close segment: %w", err)
+	}
+	return nil
+}
+
+// Abort closes and removes the file. After a successful Finish it does nothing.
+func (w *Writer) Abort() {
+	if w.err == errFinished {
+		return
+	}
+	w.err = errFinished
+	w.dues.close()
+	if w.file != nil {
+		_ = w.file.Close() // what is in it does not matter
+		w.file = nil
+	}
+	_ = w.fs.Remove(w.name) // best effort: the file is in no manifest, so the next open removes it
+}
+
+// flushBlock writes the data block, behind the end of its partition if the index block has no room for it.
+func (w *Writer) flushBlock() {
+	w.raw = w.data.finish(w.raw[:0])
+	raw, codec := len(w.raw), event.CodecNone
+	w.block, codec = pack(w.block[:0], w.opts.Compression.codec(), w.raw)
+	length := uint64(blockHead + len(w.block))
+	if !w.addToIndex(length) {
+		w.closePartition(w.blockStart)
+		w.addToIndex(length)
+	}
+	w.emitPacked(kindData, w.block, codec, raw)
+	keys := len(w.hashes) - w.blockStart
+	w.blockStart = len(w.hashes)
+	if w.maxHashes > 0 && len(w.hashes)+keys > w.maxHashes { // the next block would not fit
+		w.closePartition(len(w.hashes))
+	}
+}
+
+// addToIndex enters the data block that comes next in the file. It reports false if the index block has no room.
+func (w *Writer) addToIndex(length uint64) bool {
+	first := w.index.n == 0
+	shared := 0
+	if !first {
+		shared = sharedLen(w.indexFence, w.dataFence)
+	}
+	v := numbers{colLSN: uint64(w.dataFenceLSN), colOffset: uint64(w.pos) + uint64(len(w.out)), colLength: length}
+	if !w.index.add(w.dataFence, shared, &v, nil, nil) {
+		return false
+	}
+	w.indexFence = append(w.indexFence[:0], w.dataFence...)
+	if first {
+		w.partFence, w.partFenceLSN = append(w.partFence[:0], w.dataFence...), w.dataFenceLSN
+	}
+	return true
+}
+
+// closePartition writes the index block and the filter page of its keys, which are the first n hashes, and enters both
+// in the top index.
+func (w *Writer) closePartition(n int) {
+	w.raw = w.index.finish(w.raw[:0])
+	h := w.emit(kindIndex, w.raw, w.opts.Compression.codec())
+	v := numbers{colLSN: uint64(w.partFenceLSN), colOffset: h.offset, colLength: h.length}
+	if n > 0 {
+		w.raw = appendFilter(w.raw[:0], w.hashes[:n], w.opts.FilterBits)
+		v[colFilter] = w.emit(kindFilter, w.raw, event.CodecNone).length
+		w.hashes = w.hashes[:copy(w.hashes, w.hashes[n:])]
+		w.blockStart -= n
+	}
+	shared := 0
+	if w.top.n > 0 {
+		shared = sharedLen(w.topFence, w.partFence)
+	}
+	if !w.top.add(w.partFence, shared, &v, nil, nil) {
+		w.fail(errors.New("segment: the index is too large"))
+	}
+	w.topFence = append(w.topFence[:0], w.partFence...)
+}
+
+func (w *Writer) writeRangeDeletes() (all handle) {
+	slices.SortFunc(w.rangeDeletes, func(a, b RangeDelete) int { return cmp.Compare(a.LSN, b.LSN) })
+	for i := range w.rangeDeletes {
+		r := &w.rangeDeletes[i]
+		if i > 0 && w.rangeDeletes[i-1].LSN == r.LSN {
+			panic(fmt.Sprintf("dyngo: bug: segment: two range deletes of LSN %d", r.LSN))
+		}
+		w.props.span(r.LSN, r.Time)
+	}
+	w.props.RangeDeletes = int64(len(w.rangeDeletes))
+	for rest := w.rangeDeletes; len(rest) > 0; {
+		w.raw, rest = appendRangeDeletes(w.raw[:0], rest)
+		h := w.emit(kindRangeDeletes, w.raw, w.opts.Compression.codec())
+		if all.length == 0 {
+			all.offset = h.offset
+		}
+		all.length += h.length
+	}
+	return all
+}
+
+// writeDues writes the due index.
+func (w *Writer) writeDues() handle {
+	block := newBuilder(kindDue, w.opts.BlockBytes, 1)
+	index := newBuilder(kindDueIndex, maxBlockBytes/2, 1)
+	var last, from, indexed []byte
+	var lastLSN, fromLSN event.LSN
+	flush := func() {
+		w.raw = block.finish(w.raw[:0])
+		h := w.emit(kindDue, w.raw, w.opts.Compression.codec())
+		shared := sharedLen(indexed, from)
+		index.add(from, shared, &numbers{colLSN: uint64(fromLSN), colOffset: h.offset, colLength: h.length}, nil, nil)
+		indexed = append(indexed[:0], from...)
+	}
+	w.fail(w.dues.each(func(key []byte, lsn event.LSN) error {
+		shared := sharedLen(last, key)
+		v := numbers{colLSN: uint64(lsn)}
+		if block.n > 0 && !block.add(key, shared, &v, nil, nil) {
+			flush()
+		}
+		if block.n == 0 {
+			fromLSN = event.MaxLSN
+			f := key
+			if index.n > 0 {
+				f, fromLSN = fence(key, shared, lastLSN, shared == len(key) && shared == len(last))
+			}
+			from = append(from[:0], f...)
+			block.add(key, 0, &v, nil, nil)
+		}
+		last, lastLSN = append(last[:0], key...), lsn
+		return w.err
+	}))
+	w.dues.close()
+	if w.err != nil {
+		return handle{}
+	}
+	flush()
+	w.raw = index.finish(w.raw[:0])
+	return w.emit(kindDueIndex, w.raw, event.CodecNone)
+}
+
+// emit appends a block to the file.
+func (w *Writer) emit(kind byte, raw []byte, codec event.Codec) handle {
+	w.packed, codec = pack(w.packed[:0], codec, raw)
+	return w.emitPacked(kind, w.packed, codec, len(raw))
+}
+
+func (w *Writer) emitPacked(kind byte, packed []byte, codec event.Codec, raw int) handle {
+	at := len(w.out)
+	h := handle{offset: uint64(w.pos) + uint64(at), length: uint64(blockHead + len(packed))}
+	w.out = append(append(w.out, make([]byte, blockHead)...), packed...)
+	w.place.seal(w.out[at:], kind, codec, raw, h.offset)
+	if h.length > maxBlockBytes {
+		w.fail(fmt.Errorf("segment: %s block of %d bytes", kindNames[kind], h.length))
+	}
+	if len(w.out) >= writeBytes {
+		w.write()
+	}
+	return h
+}
+
+// write writes what was gathered.
+func (w *Writer) write() {
+	if w.err != nil {
+		w.out = w.out[:0]
+		return
+	}
+	w.sha.Write(w.out)
+	if _, err := w.file.WriteAt(w.out, w.pos); err != nil {
+		w.fail(fmt.Errorf("write segment: %w", err))
+	}
+	w.pos += int64(len(w.out))
+	w.out = w.out[:0]
+}
