@@ -30,7 +30,8 @@
 //     and the oldest log file never fall.
 //  2. The segments of a run have disjoint key ranges. Runs are ordered by id.
 //  3. floor LSN ≤ flushed LSN, and no segment holds an LSN above the flushed one.
-//  4. What an edit removes or sets aside is there.
+//  4. What an edit removes or sets aside is there. A number that it removes and adds is a move: the run is an older one,
+//     all else is as it was, and the file stays.
 //  5. What the metadata of a file say can be: at least one entry or range delete, no more keys than entries, and so on.
 //
 // For each key, LSNs fall from run to run. That cannot be checked here: a merge puts its output into the oldest of
@@ -91,7 +92,7 @@
 // alone with e. The tag of all but the last is odd.
 //
 //	 1 *   segment added                 a segment
-//	 2 *e  segment removed               number varint; it may have been set aside before
+//	 2 *e  segment removed               number varint; it may have been set aside before, or be moved
 //	 3 *e  segment set aside             number varint · reason str
 //	 4 *s  segment that was set aside    reason str · a segment
 //	 5 *   value file added              number varint · first log file varint · last log file varint · size varint ·

@@ -13,7 +13,7 @@ import (
 // Edit is the difference between two versions. It is applied whole or not at all.
 type Edit struct {
 	Add      []*Segment // with a run that exists or a new one
-	Remove   []FileNum  // segments, in a run or set aside
+	Remove   []FileNum  // segments, in a run or set aside; one that Add has too, in an older run and else as it was, is moved
 	SetAside []SetAside // segments that leave their run
 
 	AddValues    []*ValueFile
@@ -86,11 +86,14 @@ func (b *builder) apply(e *Edit) (removed []removal, err error) {
 	if err := b.numbers(e); err != nil {
 		return nil, err
 	}
+	moved := b.moves(e)
 	for _, num := range e.Remove {
 		if err := b.remove(num); err != nil {
 			return nil, err
 		}
-		removed = append(removed, removal{num: num})
+		if !moved[num] {
+			removed = append(removed, removal{num: num})
+		}
 	}
 	for _, a := range e.SetAside {
 		s, ok := b.segments[a.Num]
@@ -113,6 +116,17 @@ func (b *builder) apply(e *Edit) (removed []removal, err error) {
 	}
 	b.next.Edits++
 	return removed, nil
+}
+
+// moves returns the segments that an edit takes out of a run and puts into an older one as they are.
+func (b *builder) moves(e *Edit) map[FileNum]bool {
+	moved := map[FileNum]bool{}
+	for _, s := range e.Add {
+		if old, ok := b.segments[s.Num]; ok && slices.Contains(e.Remove, s.Num) && s.isMoved(old.Segment) {
+			moved[s.Num] = true
+		}
+	}
+	return moved
 }
 
 // numbers applies what is not a file.

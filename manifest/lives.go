@@ -40,7 +40,9 @@ func (l *lives) install(v *Version, e *Edit, removed []removal) {
 		delete(l.mu.born, r.num)
 	}
 	for _, s := range e.Add {
-		l.addLocked(s.Num, v)
+		if !slices.Contains(e.Remove, s.Num) { // it is moved
+			l.addLocked(s.Num, v)
+		}
 	}
 	for _, f := range e.AddValues {
 		l.addLocked(f.Num, v)

@@ -51,6 +51,37 @@ func addOne(t testing.TB, s *Set, key string) FileNum {
 	return num
 }
 
+// TestMovedFilesStay: nobody is told of a segment that only changes its run, and it goes as late as if it had not.
+func TestMovedFilesStay(t *testing.T) {
+	var o told
+	fsys := newFS(t, vfs.NewMem())
+	s := mustStart(t, fsys, o.options())
+	addOne(t, s, "a")
+	b := addOne(t, s, "b")
+	before := s.Acquire()
+	moved := *s.Current().Segment(b)
+	moved.Run = 1
+	must(t, s.Apply(&Edit{Remove: []FileNum{b}, Add: []*Segment{&moved}}))
+	must(t, s.Apply(&Edit{Remove: []FileNum{b}}))
+	if got := o.take(); got != "[]" {
+		t.Fatalf("told of %s while a version of before is held", got)
+	}
+	before.Release()
+	if got := o.take(); got != fmt.Sprintf("[%d]", uint64(b)) {
+		t.Fatalf("told of %s, want segment %d", got, uint64(b))
+	}
+	c := addOne(t, s, "c")
+	moved = *s.Current().Segment(c)
+	moved.Run = 1
+	must(t, s.Apply(&Edit{Remove: []FileNum{c}, Add: []*Segment{&moved}}))
+	must(t, s.Close())
+	again := mustOpen(t, fsys, o.options())
+	if seg := again.Current().Segment(c); seg == nil || seg.Run != 1 || o.take() != "[]" {
+		t.Fatalf("after opening: %s", again.Current())
+	}
+	must(t, again.Close())
+}
+
 func TestFilesGoWithTheLastVersionThatHasThem(t *testing.T) {
 	var o told
 	s := mustStart(t, newFS(t, vfs.NewMem()), o.options())

@@ -108,6 +108,16 @@ func (s *Segment) Overlaps(o *Segment) bool {
 	return s.Entries > 0 && o.Entries > 0 && s.Smallest.Compare(o.Largest) <= 0 && o.Smallest.Compare(s.Largest) <= 0
 }
 
+// isMoved reports whether s is old, a segment, in an older run.
+func (s *Segment) isMoved(old *Segment) bool {
+	if s.Run >= old.Run {
+		return false
+	}
+	same := *old
+	same.Run = s.Run
+	return bytes.Equal(appendSegment(nil, s), appendSegment(nil, &same))
+}
+
 // check returns what is impossible about the segment alone.
 func (s *Segment) check() error {
 	for _, n := range [...]int64{s.SizeBytes, s.RawBytes, s.RefBytes, s.Entries, s.Keys, s.Tombstones, s.RangeDeletes,

@@ -55,6 +55,40 @@ func TestApplyMakesTheNextVersion(t *testing.T) {
 	}
 }
 
+// TestApplyMoves: a segment may go to an older run, also to one that is empty by now, and else stays what it is.
+func TestApplyMoves(t *testing.T) {
+	v := mustApply(t, &Version{}, flushed(seg(1, 1, "a", "c", 1, 10)), flushed(seg(2, 2, "b", "c", 11, 15)),
+		flushed(seg(3, 3, "e", "f", 16, 20)))
+	in := func(v *Version, n FileNum, run RunID) *Segment {
+		s := *v.Segment(n)
+		s.Run = run
+		return &s
+	}
+	for _, run := range []RunID{1, 2} {
+		next := mustApply(t, v, &Edit{Remove: []FileNum{3}, Add: []*Segment{in(v, 3, run)}})
+		if s := next.Segment(3); s == nil || s.Run != run || len(next.Runs) != 2 || next.SizeBytes() != v.SizeBytes() {
+			t.Fatalf("moved to run %d: %s", run, next)
+		}
+	}
+	emptied := mustApply(t, v, &Edit{Remove: []FileNum{2}})
+	if next := mustApply(t, emptied, &Edit{Remove: []FileNum{3}, Add: []*Segment{in(v, 3, 2)}}); next.Runs[0].ID != 2 {
+		t.Fatalf("moved to a run that was emptied: %s", next)
+	}
+	other := in(v, 3, 1)
+	other.SizeBytes++
+	for name, e := range map[string]*Edit{
+		"to a newer run":      {Remove: []FileNum{2}, Add: []*Segment{in(v, 2, 3)}},
+		"to its own run":      {Remove: []FileNum{3}, Add: []*Segment{in(v, 3, 3)}},
+		"as something else":   {Remove: []FileNum{3}, Add: []*Segment{other}},
+		"without leaving":     {Add: []*Segment{in(v, 3, 1)}},
+		"over another's keys": {Remove: []FileNum{2}, Add: []*Segment{in(v, 2, 1)}},
+	} {
+		if next, err := v.Apply(e); err == nil {
+			t.Errorf("moved %s: %s", name, next)
+		}
+	}
+}
+
 func TestApplyHoldsTheRules(t *testing.T) {
 	long := strings.Repeat("k", event.MaxKeyBytes+1)
 	odd := func(change func(*Segment)) *Edit {
