@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"math/bits"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/coding"
@@ -74,6 +75,7 @@ type column struct {
 type sorted struct {
 	b        []byte
 	n        int // entries
+	used     int // where the columns end
 	prefixes int // where their array begins
 	common   []byte
 	heap     []byte
@@ -94,21 +96,29 @@ func (s *sorted) parse(b []byte, kind byte) bool {
 	}
 	s.b, s.n = b, int(n)
 	widths := b[sortedHead+8*k : at]
+	if common > uint64(len(b)-at) {
+		return false
+	}
+	s.common = b[at : at+int(common)]
+	at += int(common)
 	for i := range k {
 		w := int(widths[i])
 		if w > 8 || at > len(b) {
 			return false
 		}
-		s.cols[i] = column{base: binary.LittleEndian.Uint64(b[sortedHead+8*i:]), mask: widthMask[w], at: at, width: w}
-		at += s.n * w
+		col := &s.cols[i]
+		*col = column{base: binary.LittleEndian.Uint64(b[sortedHead+8*i:])} // without width, col reads from a line in use
+		if w > 0 {
+			col.mask, col.at, col.width = widthMask[w], at, w
+			at += s.n * w
+		}
 	}
-	s.prefixes = (at + 7) &^ 7
+	s.used, s.prefixes = at, (at+7)&^7
 	at = s.prefixes + prefixLen*s.n
-	if at > len(b) || common > uint64(len(b)-at) {
+	if at > len(b) {
 		return false
 	}
-	s.common = b[at : at+int(common)]
-	s.heap = b[at+int(common):]
+	s.heap = b[at:]
 	return true
 }
 
@@ -153,37 +163,67 @@ func (s *sorted) appendKey(dst []byte, i int) []byte {
 	return append(append(dst, p[:min(n, prefixLen)]...), rest...)
 }
 
-// lower returns the first entry at or after a position, n if there is none.
-func (s *sorted) lower(k *searchKey) int {
+// searchStride is how far apart the prefixes are that a search looks at first: one in each cache line.
+const searchStride = 64 / prefixLen
+
+// lower returns the first entry at or after a position, n if there is none, and whether it has the position's key.
+func (s *sorted) lower(k *searchKey) (i int, same bool) {
 	switch c := k.against(s.common); {
 	case c < 0:
-		return 0
+		return 0, false
 	case c > 0:
-		return s.n
+		return s.n, false
 	}
 	p := k.prefix(len(s.common))
-	// Without branches that depend on the data: the compiler turns the assignment into a conditional move.
+	i = s.lowerPrefix(p)
+	if i == s.n || s.prefix(i) != p {
+		return i, false
+	}
+	c := s.compare(i, k)
+	if c < 0 {
+		if i++; i == s.n || s.prefix(i) != p {
+			return i, false
+		}
+		if c = s.compare(i, k); c < 0 {
+			if i = s.lowerOfEqual(k, p, i+1); i == s.n || s.prefix(i) != p {
+				return i, false
+			}
+			c = s.compare(i, k)
+		}
+	}
+	return i, c <= sameKey
+}
+
+// lowerPrefix returns the first entry whose prefix is not less than p.
+//
+// In a block that is not in the processor's caches each step of a binary search waits for memory. So the search stops
+// halving early and counts, in one pass over a prefix of each cache line, those that are less: these loads don't wait for
+// each other. Neither part has a branch that depends on the data.
+func (s *sorted) lowerPrefix(p uint64) int {
+	at := s.b[s.prefixes:]
 	lo, n := 0, s.n
-	for n > 1 {
+	for n > 32*searchStride {
 		half := n >> 1
-		if s.prefix(lo+half-1) < p {
+		if binary.LittleEndian.Uint64(at[prefixLen*(lo+half-1):]) < p {
 			lo += half
 		}
 		n -= half
 	}
-	if s.prefix(lo) < p {
-		lo++
+	lines := at[prefixLen*lo : prefixLen*(lo+n)]
+	less := uint64(0)
+	for i := prefixLen * (searchStride - 1); i+prefixLen <= len(lines); i += prefixLen * searchStride {
+		_, borrow := bits.Sub64(binary.LittleEndian.Uint64(lines[i:]), p, 0)
+		less += borrow
 	}
-	if lo == s.n || s.prefix(lo) != p {
-		return lo
+	lo += int(less) * searchStride
+	line := lines[prefixLen*searchStride*less:]
+	less = 0
+	for i := 0; i < searchStride && len(line) >= prefixLen; i++ {
+		_, borrow := bits.Sub64(binary.LittleEndian.Uint64(line), p, 0)
+		less += borrow
+		line = line[prefixLen:]
 	}
-	if lo+1 == s.n || s.prefix(lo+1) != p {
-		if s.before(lo, k) {
-			lo++
-		}
-		return lo
-	}
-	return s.lowerOfEqual(k, p, lo)
+	return lo + int(less)
 }
 
 // lowerOfEqual ends the search among entries from lo on whose prefix is p.
@@ -195,7 +235,7 @@ func (s *sorted) lowerOfEqual(k *searchKey, p uint64, lo int) int {
 	hi := min(lo+step, s.n) // entries from hi on are not before k, or their prefix is larger
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
-		if s.prefix(mid) == p && s.before(mid, k) {
+		if s.prefix(mid) == p && s.compare(mid, k) < 0 {
 			lo = mid + 1
 		} else {
 			hi = mid
@@ -204,35 +244,45 @@ func (s *sorted) lowerOfEqual(k *searchKey, p uint64, lo int) int {
 	return lo
 }
 
-// before reports whether entry i, which has the same prefix as k, lies before k.
-func (s *sorted) before(i int, k *searchKey) bool {
+// What compare says besides a negative number: the entry lies before the position.
+const (
+	samePosition = 0
+	sameKey      = 1 // after the position, but the key is the same
+	otherKey     = 2 // after the position
+)
+
+// compare says where entry i, which has the same prefix as k, lies relative to k.
+func (s *sorted) compare(i int, k *searchKey) int {
 	c := len(s.common)
 	rest, n := s.rest(i)
 	m := k.len() - c
 	if n < prefixLen || m < prefixLen {
 		if n != m { // what is shorter is a prefix of the other
-			return n < m
+			return sign(n < m)
 		}
 	} else if c := bytes.Compare(rest, k.rest(c+prefixLen)); c != 0 {
-		return c < 0
+		return sign(c < 0)
 	}
-	return s.lsn(i) > k.lsn
+	switch lsn := s.lsn(i); {
+	case lsn > k.lsn:
+		return -1
+	case lsn == k.lsn:
+		return samePosition
+	}
+	return sameKey
 }
 
-// hasKey reports whether entry i, found by lower, has the key of k.
-func (s *sorted) hasKey(i int, k *searchKey) bool {
-	c := len(s.common)
-	if k.against(s.common) != 0 || s.prefix(i) != k.prefix(c) {
-		return false
+func sign(before bool) int {
+	if before {
+		return -1
 	}
-	rest, n := s.rest(i)
-	return n == k.len()-c && (n <= prefixLen || string(rest) == string(k.rest(c+prefixLen)))
+	return otherKey
 }
 
 // floor returns the last entry at or before a position, -1 if there is none.
 func (s *sorted) floor(k *searchKey) int {
-	i := s.lower(k)
-	if i < s.n && s.lsn(i) == k.lsn && s.hasKey(i, k) {
+	i, same := s.lower(k)
+	if same && s.lsn(i) == k.lsn {
 		return i
 	}
 	return i - 1
@@ -264,13 +314,8 @@ func (s *sorted) check(kind byte) error {
 		return corruption.New(0, "%s block: %s of entry %d of %d", kindNames[kind], what, i, s.n)
 	}
 	k := columnsOf[kind]
-	used := s.prefixes
-	if k > 0 {
-		last := &s.cols[k-1]
-		used = last.at + s.n*last.width
-	}
 	if s.b[2]|s.b[3] != 0 || binary.LittleEndian.Uint32(s.b[12:]) != 0 || !coding.AllZero(s.b[sortedHead+9*k:headLen(k)]) ||
-		!coding.AllZero(s.b[used:s.prefixes]) {
+		!coding.AllZero(s.b[s.used:s.prefixes]) {
 		return corruption.New(0, "%s block: reserved bytes are not zero", kindNames[kind])
 	}
 	at := uint64(0)

@@ -111,7 +111,7 @@ func widthOf(v uint64) int { return (bits.Len64(v) + 7) / 8 }
 
 // sortedSize returns the length of a block of n entries without its heap, given the sum of its columns' widths.
 func sortedSize(k, n, width, shared int) int {
-	return (headLen(k)+n*width+7)&^7 + n*prefixLen + shared
+	return (headLen(k)+shared+n*width+7)&^7 + n*prefixLen
 }
 
 // size returns about how long the block is, a little too much.
@@ -146,6 +146,7 @@ func (b *builder) finish(dst []byte) []byte {
 	le.PutUint32(p[4:], uint32(n))
 	le.PutUint32(p[8:], uint32(shared))
 	at := headLen(k)
+	at += copy(p[at:], b.arena[b.entries[0].at:][:shared])
 	for c := range k {
 		w := widthOf(b.max[c] - b.min[c])
 		le.PutUint64(p[sortedHead+8*c:], b.min[c])
@@ -154,9 +155,7 @@ func (b *builder) finish(dst []byte) []byte {
 	}
 	prefixes := (at + 7) &^ 7
 	clear(p[at:prefixes])
-	keys := prefixes + n*prefixLen
-	copy(p[keys:], b.arena[b.entries[0].at:][:shared])
-	out := p[keys+shared:]
+	out := p[prefixes+n*prefixLen:]
 	for i := range b.entries {
 		e := &b.entries[i]
 		key := b.arena[e.at+shared : e.at+e.keyLen]

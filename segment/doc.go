@@ -101,10 +101,10 @@
 //	    12     4  zero
 //	    16    8k  bases       u64 for each column
 //	          k  widths      u8 for each column, 0 to 8; then zeros to a multiple of 8
+//	          s  shared      the bytes
 //	              columns     each n numbers of its width; then zeros to a multiple of 8
 //	          8n  prefixes    u64 for each entry: the 8 bytes of the key behind the shared ones as a big-endian number, zeros
 //	                          where it has fewer
-//	           s  shared      the bytes
 //	              heap        for each entry: the rest of the key behind the prefix, then in data blocks value and parts
 //
 // A column is an array of numbers less its base, which is the least of them, in as few bytes as the greatest takes: a
@@ -170,9 +170,9 @@
 // A data block at offset 64 of a file whose salt is the bytes 00 to 0f, not compressed. It holds two versions of
 // "apple" in dataset 1: a put of "red" by session 3, LSN 9, and a delete, LSN 8:
 //
-//	e1 52 89 92               crc
-//	7c 00 00 00               124 bytes
-//	7c 00 00 00               as many before compression
+//	67 7a 07 a3               crc
+//	83 00 00 00               131 bytes
+//	83 00 00 00               as many before compression
 //	01 00 00 00               data, not compressed
 //	01 08 00 00               data, 8 columns
 //	02 00 00 00               2 entries
@@ -187,12 +187,13 @@
 //	03 00 00 00 00 00 00 00   session 3
 //	00 00 00 00 00 00 00 00   no parts
 //	00 00 01 02 01 00 00 00   widths
+//	00 00 00 01 61 70 70 6c 65   dataset 1, "apple"
 //	01 00                     LSN 9, 8
 //	2c 01 00 00               300 ns later, and the base
 //	00 01                     put, delete
+//	00 00 00 00 00 00 00      filled up
 //	00 00 00 00 00 00 00 00   prefixes
 //	00 00 00 00 00 00 00 00
-//	00 00 00 01 61 70 70 6c 65   dataset 1, "apple"
 //	72 65 64                  "red"
 //
 // # Downsides

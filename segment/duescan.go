@@ -38,7 +38,7 @@ func (r *Reader) Due(from int64) *DueIter {
 	}
 	k := searchKey{tail: binary.BigEndian.AppendUint64(nil, uint64(from)^signBit), lsn: event.MaxLSN}
 	if it.load(0, &it.index, kindDueIndex, r.foot.dueIndex) && it.loadBlock(max(it.index.floor(&k), 0)) {
-		it.pos = it.block.lower(&k)
+		it.pos, _ = it.block.lower(&k)
 	}
 	return it
 }

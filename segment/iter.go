@@ -152,7 +152,7 @@ func (it *Iter) SeekGE(ds event.DatasetID, key []byte) bool {
 	if !it.seek(&k) {
 		return false
 	}
-	i := it.data.lower(&k)
+	i, _ := it.data.lower(&k)
 	if i == it.data.n {
 		it.pos = i - 1
 		return it.Next()
@@ -167,7 +167,7 @@ func (it *Iter) SeekLT(ds event.DatasetID, key []byte) bool {
 	if !it.seek(&k) {
 		return false
 	}
-	it.pos = it.data.lower(&k)
+	it.pos, _ = it.data.lower(&k)
 	return it.Prev()
 }
 

@@ -192,7 +192,8 @@ func (r *Reader) Get(ds event.DatasetID, key []byte, hash uint64, max event.LSN,
 		b.Release()
 		return nil, false, r.wrongKind(kindData, h)
 	}
-	if i = data.lower(&k); i == data.n || !data.hasKey(i, &k) {
+	i, ok = data.lower(&k)
+	if !ok {
 		b.Release()
 		return nil, false, nil
 	}
