@@ -116,9 +116,9 @@ func TestPowerLoss(t *testing.T) {
 	}
 }
 
-// TestEachCallFailsOnce lets each call of a life fail in each way. What was acknowledged stays. A full disk is not final
-// unless a sync found it: edits go through when there is space. After any other failure of a write or sync no edit is
-// taken, and versions are still read.
+// TestEachCallFailsOnce lets each call of a life fail in each way. What was acknowledged stays. A full disk is not
+// final unless a sync found it: edits go through when there is space. After any other failure of a write or sync no edit
+// is taken, and versions are still read.
 func TestEachCallFailsOnce(t *testing.T) {
 	for _, kind := range []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailNoSpace, vfs.FailSync} {
 		for k := int64(1); ; k++ {
@@ -146,7 +146,16 @@ func TestEachCallFailsOnce(t *testing.T) {
 				if vfs.IsNoSpace(err) != (kind == vfs.FailNoSpace) || s.Err() != nil {
 					t.Fatalf("%s%v", why(), err)
 				}
-				// Nothing has happened: the set goes on.
+				// Nothing has happened, so the caller may remove the files of the edit, and the set goes on.
+				cuts := []*vfs.Crash{crash.KillProcess()}
+				for i := range uint64(20) {
+					cuts = append(cuts, crash.PowerLoss(vfs.CrashOptions{Seed: i}))
+				}
+				for _, after := range cuts {
+					if n := mustOpen(t, after, Options{}).Current().Edits; n != uint64(acked) {
+						t.Fatalf("%s%v, but after a crash there are %d edits, %d were acknowledged", why(), err, n, acked)
+					}
+				}
 				must(t, s.Start(testLog))
 				if describe(s.Current()) != h.want[acked] {
 					t.Fatalf("%sthe version is\n%s", why(), s.Current())
@@ -198,9 +207,7 @@ func (h *history) again() *Edit {
 // change nothing, and when there is space all goes on.
 func TestFullDisk(t *testing.T) {
 	fault := vfs.NewFault(newFS(t, vfs.NewMem()))
-	o := testOptions()
-	o.RotateBytes = 4096
-	s := mustStart(t, fault, o)
+	s := mustStart(t, fault, small()) // which wants to rotate soon, and has no room for it
 	fault.SetQuota(fault.Used())
 	added, full := 0, 0
 	for range 50 {
@@ -215,13 +222,13 @@ func TestFullDisk(t *testing.T) {
 			full++
 		}
 	}
-	if added < 10 || full < 10 {
+	if added < 20 || full < 10 {
 		t.Fatalf("%d edits, then %d times full", added, full)
 	}
 	fault.SetQuota(-1)
 	addOne(t, s, "k")
 	must(t, s.Close())
-	s = mustOpen(t, fault, o)
+	s = mustOpen(t, fault, small())
 	if v := s.Current(); v.SegmentCount() != added+1 || s.Tail().CutBytes != 0 {
 		t.Fatalf("%d segments, want %d, %+v", v.SegmentCount(), added+1, s.Tail())
 	}
@@ -237,6 +244,67 @@ func TestSyncWithoutSpaceIsFinal(t *testing.T) {
 	for range 2 {
 		if err := s.Apply(e); !errors.Is(err, ErrFailed) || vfs.IsNoSpace(err) {
 			t.Fatal(err)
+		}
+	}
+}
+
+// What a write without space leaves is cut off, also when only shorter edits follow, and none.
+func TestWriteWithoutSpaceIsCutOff(t *testing.T) {
+	for _, follow := range []bool{false, true} {
+		crash := vfs.NewCrash(1)
+		fault := vfs.NewFault(newFS(t, crash))
+		s := mustStart(t, fault, testOptions())
+		addOne(t, s, "a")
+		fault.Inject(vfs.Plan{Kind: vfs.FailNoSpace, Ops: vfs.OpWrite})
+		if err := s.Apply(&Edit{Reason: strings.Repeat("long ", 500)}); !vfs.IsNoSpace(err) {
+			t.Fatal(err)
+		}
+		if follow {
+			must(t, s.Apply(&Edit{Reason: "short"}))
+		}
+		must(t, s.Close())
+		tail := mustOpen(t, crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepAll}), testOptions()).Tail()
+		if tail.CutBytes != 0 || !tail.Marked {
+			t.Errorf("followed by another edit %t: %+v", follow, tail)
+		}
+	}
+}
+
+// After Close the last edit can't be taken for a torn tail any more.
+func TestCloseMakesTheMarkDurable(t *testing.T) {
+	crash := vfs.NewCrash(1)
+	s := mustStart(t, newFS(t, crash), testOptions())
+	addOne(t, s, "a")
+	marked := func() bool {
+		return mustOpen(t, crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone}), testOptions()).Tail().Marked
+	}
+	if marked() {
+		t.Fatal("the mark was waited for")
+	}
+	must(t, s.Close())
+	if !marked() {
+		t.Fatal("the mark is lost")
+	}
+}
+
+// A mark that cannot be written costs nothing but itself.
+func TestMarkThatFails(t *testing.T) {
+	for _, kind := range []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailNoSpace} {
+		crash := vfs.NewCrash(1)
+		fault := vfs.NewFault(newFS(t, crash))
+		s := mustStart(t, fault, testOptions())
+		addOne(t, s, "a")
+		fault.Inject(vfs.Plan{K: 2, Kind: kind, Ops: vfs.OpWrite})
+		b := addOne(t, s, "b")
+		after := mustOpen(t, crash.KillProcess(), testOptions())
+		if fault.Fired() != 1 || after.Current().Segment(b) == nil {
+			t.Fatalf("kind %d: %s", kind, after.Current())
+		}
+		c := addOne(t, s, "c")
+		must(t, s.Close())
+		after = mustOpen(t, crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone}), testOptions())
+		if after.Current().Segment(c) == nil || after.Tail().CutBytes != 0 || !after.Tail().Marked {
+			t.Fatalf("kind %d: %+v\n%s", kind, after.Tail(), after.Current())
 		}
 	}
 }

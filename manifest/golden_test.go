@@ -115,8 +115,8 @@ func listEdit(out *strings.Builder, e *Edit) {
 }
 
 func listSegment(out *strings.Builder, what string, s *Segment) {
-	fmt.Fprintf(out, "  %s %s\n    raw %d, refers to %d, %d record times, %d expiries from %d to %d, ", what, s, s.RawBytes,
-		s.RefBytes, s.RecordTimes, s.Dues, s.MinDue, s.MaxDue)
+	fmt.Fprintf(out, "  %s %s\n    raw %d, refers to %d, %d record times, %d expiries from %d to %d, ", what, s,
+		s.RawBytes, s.RefBytes, s.RecordTimes, s.Dues, s.MinDue, s.MaxDue)
 	fmt.Fprintf(out, "time %d to %d, created %d\n    SHA-256 %x, parts %x\n", s.MinTime, s.MaxTime, s.CreatedAt, s.SHA256,
 		s.extra)
 }

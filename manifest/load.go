@@ -30,13 +30,17 @@ type file struct {
 	snapshotBytes int64 // header and snapshot
 }
 
+// maxAttempts bounds how often a reader looks again for a file, far above what a writer at work can bring about.
+const maxAttempts = 1000
+
 // load reads the newest manifest file in dir, nil if there is none, and lists the numbers of all, ascending.
 //
 // With retry, a writer may be at work: a file that goes away is looked for again, and what looks damaged is read again
 // before it is believed.
 func load(fsys vfs.FS, dir string, retry bool) (*file, []uint64, error) {
 	var before []byte
-	for {
+	for attempts := 0; ; attempts++ {
+		again := retry && attempts < maxAttempts
 		nums, err := listFiles(fsys, dir)
 		if err != nil || len(nums) == 0 {
 			return nil, nil, err
@@ -46,7 +50,7 @@ func load(fsys vfs.FS, dir string, retry bool) (*file, []uint64, error) {
 		rel := path.Join(path.Base(dir), fileName(num))
 		b, err := fsys.ReadFile(name, maxFileBytes)
 		switch {
-		case retry && errors.Is(err, fs.ErrNotExist):
+		case again && errors.Is(err, fs.ErrNotExist):
 			continue // a newer one has taken its place
 		case errors.Is(err, vfs.ErrTooLarge):
 			return nil, nil, corruption.At(rel, maxFileBytes, "manifest of more than %d bytes", maxFileBytes)
@@ -54,7 +58,7 @@ func load(fsys vfs.FS, dir string, retry bool) (*file, []uint64, error) {
 			return nil, nil, fmt.Errorf("read the manifest: %w", err)
 		}
 		f, err := parseFile(b, rel, num)
-		if err != nil && retry && !bytes.Equal(b, before) {
+		if err != nil && again && !bytes.Equal(b, before) {
 			before = b
 			continue
 		}

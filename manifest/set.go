@@ -77,6 +77,7 @@ type Set struct {
 	current  atomic.Pointer[Version] // stored under mu, loaded freely
 	nextFile atomic.Uint64
 	nextRun  atomic.Uint64
+	begun    atomic.Bool // Start has returned nil
 	numbered atomic.Bool // a file number was given out
 
 	mu struct {
@@ -168,15 +169,9 @@ func (s *Set) NewRunID() RunID {
 }
 
 func (s *Set) mustBeStarted(call string) {
-	if !s.started() {
+	if !s.begun.Load() {
 		panic("dyngo: bug: manifest: " + call + " before Start")
 	}
-}
-
-func (s *Set) started() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.mu.file != nil || s.mu.closed
 }
 
 // Start makes the set writable: it begins a new file with a snapshot of what was found, which makes that durable too.
@@ -186,7 +181,7 @@ func (s *Set) started() bool {
 func (s *Set) Start(logID [16]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.usableLocked(); err != nil || s.mu.file != nil {
+	if err := s.usableLocked(); err != nil || s.begun.Load() {
 		return err
 	}
 	h := &s.mu.head
@@ -203,7 +198,9 @@ func (s *Set) Start(logID [16]byte) error {
 	if err := s.fs.SyncDir(path.Dir(s.dir)); err != nil {
 		return s.failLocked(fmt.Errorf("make the directory of the manifest durable: %w", err))
 	}
-	return s.startFileLocked(logID, s.current.Load())
+	err := s.startFileLocked(logID, s.current.Load())
+	s.begun.Store(err == nil)
+	return err
 }
 
 func (s *Set) usableLocked() error {
@@ -256,9 +253,7 @@ func (s *Set) apply(e *Edit) (before *Version, err error) {
 	if err := s.usableLocked(); err != nil {
 		return nil, err
 	}
-	if s.mu.file == nil {
-		panic("dyngo: bug: manifest: Apply before Start")
-	}
+	s.mustBeStarted("Apply")
 	edit := *e
 	edit.NextFile = max(edit.NextFile, FileNum(s.nextFile.Load()))
 	edit.NextRun = max(edit.NextRun, RunID(s.nextRun.Load()))
