@@ -20,6 +20,7 @@ import (
 const usage = `usage:
   bench run [flags]      measure, then write the report
   bench render FOLDER    write report and charts again from results.json
+  bench cache [flags]    compare block caches, then write the report
 Flags of run:`
 
 func main() {
@@ -38,6 +39,10 @@ func dispatch(args []string) int {
 	switch args[0] {
 	case "worker":
 		err = worker(os.Stdin)
+	case "cache-worker":
+		err = cacheWorker(os.Stdin)
+	case "cache":
+		err = compareCaches(args[1:])
 	case "render":
 		if len(args) != 2 {
 			err = usageError("render takes one folder")

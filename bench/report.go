@@ -32,6 +32,9 @@ func finish(dir string, r *benchRun) error {
 }
 
 func rerender(dir string) error {
+	if c, err := loadCacheRun(dir); err == nil && len(c.Traces) > 0 {
+		return c.writeReport(dir)
+	}
 	r, err := loadRun(dir)
 	if err != nil {
 		return err

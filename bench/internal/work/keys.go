@@ -97,12 +97,12 @@ func newPicker(d Dist, n int, seed uint64) *picker {
 		return p
 	}
 	r := rand.New(rand.NewPCG(seed, 1))
-	z := newZipf(n, 0.99)
+	z := NewRanks(n, 0.99)
 	step := coprime(uint64(n))
 	p.table = make([]uint32, zipfTableSize)
 	for i := range p.table {
 		// The rank is spread, so that popular keys are not those that were written first.
-		p.table[i] = uint32(z.draw(r) * step % uint64(n))
+		p.table[i] = uint32(z.Draw(r) * step % uint64(n))
 	}
 	return p
 }
@@ -147,15 +147,16 @@ func (p *picker) pick(r *rng, pos *uint32) uint64 {
 	}
 }
 
-// zipf draws ranks with P(rank) ~ 1/(rank+1)^theta, theta < 1, which math/rand does not offer: the
+// Ranks draws ranks with P(rank) ~ 1/(rank+1)^theta, theta < 1, which math/rand does not offer: the
 // method of Gray et al., "Quickly Generating Billion-Record Synthetic Databases", as in YCSB.
-type zipf struct {
+type Ranks struct {
 	n                       float64
 	theta, alpha, zeta, eta float64
 }
 
-func newZipf(n int, theta float64) *zipf {
-	z := &zipf{n: float64(n), theta: theta, alpha: 1 / (1 - theta)}
+// NewRanks returns a source of ranks in [0, n). It adds up n terms.
+func NewRanks(n int, theta float64) *Ranks {
+	z := &Ranks{n: float64(n), theta: theta, alpha: 1 / (1 - theta)}
 	for i := 1; i <= n; i++ {
 		z.zeta += 1 / math.Pow(float64(i), theta)
 	}
@@ -164,7 +165,8 @@ func newZipf(n int, theta float64) *zipf {
 	return z
 }
 
-func (z *zipf) draw(r *rand.Rand) uint64 {
+// Draw returns a rank; each goroutine draws through its own r.
+func (z *Ranks) Draw(r *rand.Rand) uint64 {
 	u := r.Float64()
 	uz := u * z.zeta
 	switch {

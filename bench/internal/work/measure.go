@@ -34,7 +34,7 @@ func startMeter(dir string) *meter {
 	runtime.ReadMemStats(&m.mem)
 	m.device, m.disk = deviceBytes(), DiskBytes(dir)
 	m.profile = startProfile()
-	m.cpu, m.began = cpuTime(), time.Now()
+	m.cpu, m.began = CPUTime(), time.Now()
 	return m
 }
 
@@ -60,7 +60,7 @@ func startProfile() *os.File {
 // stop fills in what the measurement cost. ops and the latencies are the caller's.
 func (m *meter) stop(r *Result) {
 	r.Seconds = time.Since(m.began).Seconds()
-	cpu := cpuTime() - m.cpu
+	cpu := CPUTime() - m.cpu
 	if m.profile != nil {
 		pprof.StopCPUProfile()
 		_ = m.profile.Close() // a profile is a help, not a result

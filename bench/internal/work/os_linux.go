@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// cpuTime is the processor time of this process, user and system, of all its threads.
-func cpuTime() time.Duration {
+// CPUTime is the processor time of this process, user and system, of all its threads.
+func CPUTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0
