@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"path"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/dyngodb/dyngo/event"
@@ -144,6 +145,7 @@ type history struct {
 	rnd  *rand.Rand
 	want []string // versions by edits, as described; want[0] is that before the first edit
 	last event.LSN
+	long int // some edits are longer, by up to so many words
 }
 
 func newHistory(s *Set, seed uint64) *history {
@@ -151,8 +153,8 @@ func newHistory(s *Set, seed uint64) *history {
 	return &history{set: s, rnd: rand.New(rand.NewPCG(seed, 1)), want: []string{describe(v)}, last: v.FlushedLSN}
 }
 
-// next makes an edit that keeps the rules: mostly a flush, sometimes a merge of the two oldest runs, something set
-// aside or removed, value files that come and go, or a floor.
+// next makes an edit that keeps the rules: mostly a flush, sometimes a move or a merge into the oldest run,
+// something set aside or removed, value files that come and go, or a floor.
 func (h *history) next() *Edit {
 	v := h.set.Current()
 	e := &Edit{}
@@ -160,7 +162,9 @@ func (h *history) next() *Edit {
 	case n < 5 || len(v.Runs) < 2:
 		h.flush(e)
 	case n < 7:
-		h.merge(e, v)
+		if !h.move(e, v) {
+			h.merge(e, v)
+		}
 	case n < 8:
 		e.FloorLSN = lsn(v.FloorLSN + event.LSN(h.rnd.Uint64N(uint64(v.FlushedLSN-v.FloorLSN)+1)))
 		e.OldestLog = max(v.OldestLog, 1) + h.rnd.Uint64N(3)
@@ -171,6 +175,7 @@ func (h *history) next() *Edit {
 	case len(v.Damaged) > 0:
 		e.Remove = []FileNum{v.Damaged[0].Segment.Num}
 	default:
+		e.Reason = strings.Repeat("because ", h.rnd.IntN(h.long+1))
 		r := v.Runs[h.rnd.IntN(len(v.Runs))]
 		e.SetAside = []SetAside{{r.Segments[h.rnd.IntN(len(r.Segments))].Num, "block at 4096: crc"}}
 	}
@@ -190,6 +195,20 @@ func (h *history) flush(e *Edit) {
 		e.Add = append(e.Add, seg(h.set.NewFileNum(), run, "", "", low, h.last))
 	}
 	e.FlushedLSN = lsn(h.last)
+	e.Reason = strings.Repeat("because ", h.rnd.IntN(h.long+1))
+}
+
+// move takes a segment into the oldest run if its keys are free there.
+func (h *history) move(e *Edit, v *Version) bool {
+	oldest := &v.Runs[len(v.Runs)-1]
+	from := v.Runs[h.rnd.IntN(len(v.Runs)-1)]
+	s := *from.Segments[h.rnd.IntN(len(from.Segments))]
+	if s.Entries > 0 && len(oldest.Overlapping(s.Smallest, s.Largest)) > 0 {
+		return false
+	}
+	s.Run = oldest.ID
+	e.Remove, e.Add = []FileNum{s.Num}, []*Segment{&s}
+	return true
 }
 
 func (h *history) merge(e *Edit, v *Version) {

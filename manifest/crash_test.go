@@ -19,16 +19,22 @@ func small() Options {
 }
 
 // life is a script that starts a set, applies edits, rotates, closes and starts again. It calls acked whenever an edit
-// is durable, with the set's history.
+// is durable, with the set's history. With an odd seed edits are longer and files rotated later, so that both go over
+// many blocks of the disk.
 func life(fsys vfs.FS, seed uint64, acked func(*history)) (*history, error) {
 	var h *history
+	o, long := small(), 0
+	if seed%2 == 1 {
+		o.RotateBytes, long = 9000, 200
+	}
 	for range 2 {
-		s, err := Open(fsys, testDir, small())
+		s, err := Open(fsys, testDir, o)
 		if err != nil {
 			return h, err
 		}
 		if h == nil {
 			h = newHistory(s, seed)
+			h.long = long
 		}
 		h.set = s
 		if err := s.Start(testLog); err != nil {
@@ -80,7 +86,7 @@ func reopened(t *testing.T, fsys vfs.FS, want []string, acked int, why string) {
 
 // TestPowerLoss cuts the power before each call of a life, in several ways each.
 func TestPowerLoss(t *testing.T) {
-	for seed := range uint64(3) {
+	for seed := range uint64(6) {
 		crash := vfs.NewCrash(seed)
 		fault := vfs.NewFault(newFS(t, crash))
 		var h *history
@@ -109,90 +115,99 @@ func TestPowerLoss(t *testing.T) {
 		})
 		h, err = life(fault, seed, func(h *history) { acked = len(h.want) - 1 })
 		must(t, err)
-		if !slices.Equal(h.want, dry.want) || rotations < 4 || cuts < 500 {
+		if !slices.Equal(h.want, dry.want) || rotations < 3 || cuts < 800 {
 			t.Fatalf("seed %d: %d versions, want %d; %d rotations, %d power cuts", seed, len(h.want), len(dry.want),
 				rotations, cuts)
 		}
 	}
 }
 
-// TestEachCallFailsOnce lets each call of a life fail in each way. What was acknowledged stays. A full disk is not
-// final unless a sync found it: edits go through when there is space. After any other failure of a write or sync no edit
-// is taken, and versions are still read.
+// TestEachCallFailsOnce lets each call of a life fail in each way. What was acknowledged stays. A full disk is not final
+// unless a sync found it: edits go through when there is space. After any other failure of a write or sync, no edit is
+// taken, and versions are still read.
 func TestEachCallFailsOnce(t *testing.T) {
-	for _, kind := range []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailNoSpace, vfs.FailSync} {
-		for k := int64(1); ; k++ {
-			crash := vfs.NewCrash(uint64(k))
-			fault := vfs.NewFault(newFS(t, crash))
-			fault.Inject(vfs.Plan{K: k, Kind: kind})
-			acked := 0
-			why := func() string {
-				lines := strings.Split(strings.TrimSpace(fault.Trace()), "\n")
-				return fmt.Sprintf("kind %d, call %d:\n%s\n", kind, k, strings.Join(lines[max(0, len(lines)-6):], "\n"))
-			}
-			h, err := life(fault, 1, func(h *history) { acked = len(h.want) - 1 })
-			if fault.Fired() == 0 {
-				if k < 30 {
-					t.Fatalf("kind %d: only %d calls", kind, k)
-				}
-				must(t, err)
-				break
-			}
-			if h == nil { // Open failed and touched nothing
-				continue
-			}
-			s := h.set
-			if err != nil && !errors.Is(err, ErrFailed) && !s.mu.closed {
-				if vfs.IsNoSpace(err) != (kind == vfs.FailNoSpace) || s.Err() != nil {
-					t.Fatalf("%s%v", why(), err)
-				}
-				// Nothing has happened, so the caller may remove the files of the edit, and the set goes on.
-				cuts := []*vfs.Crash{crash.KillProcess()}
-				for i := range uint64(20) {
-					cuts = append(cuts, crash.PowerLoss(vfs.CrashOptions{Seed: i}))
-				}
-				for _, after := range cuts {
-					if n := mustOpen(t, after, Options{}).Current().Edits; n != uint64(acked) {
-						t.Fatalf("%s%v, but after a crash there are %d edits, %d were acknowledged", why(), err, n, acked)
-					}
-				}
-				must(t, s.Start(testLog))
-				if describe(s.Current()) != h.want[acked] {
-					t.Fatalf("%sthe version is\n%s", why(), s.Current())
-				}
-				e := h.again()
-				if err := s.Apply(e); err != nil {
-					t.Fatalf("%sagain: %v", why(), err)
-				}
-				acked = int(s.Current().Edits)
-				h.want = append(h.want[:acked], describe(s.Current()))
-			}
-			if errors.Is(err, ErrFailed) {
-				if vfs.IsNoSpace(err) || s.Err() == nil {
-					t.Fatalf("%sfinal, but %v", why(), err)
-				}
-				if err := s.Apply(&Edit{}); !errors.Is(err, ErrFailed) || vfs.IsNoSpace(err) {
-					t.Fatalf("%sthe next edit: %v", why(), err)
-				}
-				v := s.Acquire()
-				if describe(v) != h.want[acked] {
-					t.Fatalf("%sthe version is\n%s", why(), v)
-				}
-				v.Release()
-			}
-			_ = s.Close() // may fail as planned
-			if n := len(h.want) - 1; n == acked {
-				h.want = append(h.want, "") // so that an edit more is within bounds; nothing matches it
-			}
-			for i := range uint64(4) {
-				o := vfs.CrashOptions{Seed: i}
-				if i < 2 {
-					o.Keep = []vfs.Keep{vfs.KeepNone, vfs.KeepAll}[i]
-				}
-				reopened(t, crash.PowerLoss(o), h.want, acked, why())
+	for _, seed := range []uint64{1, 2} {
+		for _, kind := range []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailNoSpace, vfs.FailSync} {
+			for k := int64(1); failOnce(t, seed, kind, k); k++ {
 			}
 		}
 	}
+}
+
+// failOnce lets the k-th call of a life fail. It returns false if there is no such call.
+func failOnce(t *testing.T, seed uint64, kind vfs.Kind, k int64) bool {
+	t.Helper()
+	crash := vfs.NewCrash(uint64(k))
+	fault := vfs.NewFault(newFS(t, crash))
+	fault.Inject(vfs.Plan{K: k, Kind: kind})
+	acked := 0
+	why := func() string {
+		lines := strings.Split(strings.TrimSpace(fault.Trace()), "\n")
+		last := strings.Join(lines[max(0, len(lines)-6):], "\n")
+		return fmt.Sprintf("seed %d, kind %d, call %d:\n%s\n", seed, kind, k, last)
+	}
+	h, err := life(fault, seed, func(h *history) { acked = len(h.want) - 1 })
+	if fault.Fired() == 0 {
+		if k < 30 {
+			t.Fatalf("seed %d, kind %d: only %d calls", seed, kind, k)
+		}
+		must(t, err)
+		return false
+	}
+	if h == nil { // Open failed and touched nothing
+		return true
+	}
+	s := h.set
+	if err != nil && !errors.Is(err, ErrFailed) && !s.mu.closed {
+		if vfs.IsNoSpace(err) != (kind == vfs.FailNoSpace) || s.Err() != nil {
+			t.Fatalf("%s%v", why(), err)
+		}
+		// Nothing has happened, so the caller may remove the files of the edit, and the set goes on.
+		cuts := []*vfs.Crash{crash.KillProcess()}
+		for i := range uint64(20) {
+			cuts = append(cuts, crash.PowerLoss(vfs.CrashOptions{Seed: i}))
+		}
+		for _, after := range cuts {
+			if n := mustOpen(t, after, Options{}).Current().Edits; n != uint64(acked) {
+				t.Fatalf("%s%v, but after a crash there are %d edits, %d were acknowledged", why(), err, n, acked)
+			}
+		}
+		must(t, s.Start(testLog))
+		if describe(s.Current()) != h.want[acked] {
+			t.Fatalf("%sthe version is\n%s", why(), s.Current())
+		}
+		e := h.again()
+		if err := s.Apply(e); err != nil {
+			t.Fatalf("%sagain: %v", why(), err)
+		}
+		acked = int(s.Current().Edits)
+		h.want = append(h.want[:acked], describe(s.Current()))
+	}
+	if errors.Is(err, ErrFailed) {
+		if vfs.IsNoSpace(err) || s.Err() == nil {
+			t.Fatalf("%sfinal, but %v", why(), err)
+		}
+		if err := s.Apply(&Edit{}); !errors.Is(err, ErrFailed) || vfs.IsNoSpace(err) {
+			t.Fatalf("%sthe next edit: %v", why(), err)
+		}
+		v := s.Acquire()
+		if describe(v) != h.want[acked] {
+			t.Fatalf("%sthe version is\n%s", why(), v)
+		}
+		v.Release()
+	}
+	_ = s.Close() // may fail as planned
+	if n := len(h.want) - 1; n == acked {
+		h.want = append(h.want, "") // so that an edit more is within bounds; nothing matches it
+	}
+	for i := range uint64(4) {
+		o := vfs.CrashOptions{Seed: i}
+		if i < 2 {
+			o.Keep = []vfs.Keep{vfs.KeepNone, vfs.KeepAll}[i]
+		}
+		reopened(t, crash.PowerLoss(o), h.want, acked, why())
+	}
+	return true
 }
 
 // again makes an edit for a try after one that had no space.

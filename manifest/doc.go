@@ -30,8 +30,8 @@
 //     and the oldest log file never fall.
 //  2. The segments of a run have disjoint key ranges. Runs are ordered by id.
 //  3. floor LSN ≤ flushed LSN, and no segment holds an LSN above the flushed one.
-//  4. What an edit removes or sets aside is there. A number that it removes and adds is a move: the run is an older one,
-//     all else is as it was, and the file stays.
+//  4. What an edit removes or sets aside is there. A number that it removes and adds is a move: the run is an older
+//     one, all else is as it was, and the file stays.
 //  5. What the metadata of a file say can be: at least one entry or range delete, no more keys than entries, and so on.
 //
 // For each key, LSNs fall from run to run. That cannot be checked here: a merge puts its output into the oldest of
@@ -62,7 +62,7 @@
 //	    96    16  hash seed   random, the same in all files of the database: for hashes on disk
 //	   112     8  created     wall time, i64, Unix nanoseconds; 0 = not noted
 //	   120     8  zero
-//	   128        records, the first a snapshot, the only one of the file
+//	   128        records: a snapshot, any number of edits, a mark or none
 //
 // Checked in this order: length, magic, crc, version (another is unsupported), incompat (unknown bits are
 // unsupported), the rest.
@@ -122,16 +122,18 @@
 // # How a manifest ends
 //
 // An edit is written and synced before the next one is begun. Then a mark is written behind it, which reaches the
-// disk with the next sync, on Close or when the system pleases. So whatever lies behind a place was written when
-// everything before it was durable. Let X be where the first record is missing or unsound.
+// disk on Close or when the system pleases. The next edit is written over the mark, and not behind it: it could reach
+// the disk before the mark does. So whatever lies behind a place was written when everything before it was durable.
+// Let X be where the first record is missing or unsound, or the end of the mark.
 //
 //  1. X is where the snapshot should be: corruption, for it was durable before the file had its name.
-//  2. Else, if a sound record header lies behind X, the bytes at X were durable and are damaged: corruption.
+//  2. Else, if a sound record header lies behind X (or at X, behind a mark), the bytes at X were durable and are
+//     damaged: corruption.
 //  3. Else, if nothing or only zeros lie at X and behind, the manifest ends at X.
 //  4. Else the last edit or mark was torn by a crash. The manifest ends at X, and that is reported.
 //
 // Nobody appends to a file that he did not begin: the next owner leaves it as it is and starts a new one. In case 4,
-// and in case 3 if the zeros are damage, the edit at X may have been durable if it has no mark behind it. That cannot
+// and in case 3 if the zeros are damage, an edit at X may have been durable if it has no mark behind it. That cannot
 // be told apart here, and it is noticed when it matters: see below. A record whose checksums hold is never torn: a
 // wrong kind, number or field in it is corruption. A reader without the lock reads again what looks damaged before it
 // believes it, because a writer may be at work.

@@ -13,7 +13,7 @@ import (
 // Edit is the difference between two versions. It is applied whole or not at all.
 type Edit struct {
 	Add      []*Segment // with a run that exists or a new one
-	Remove   []FileNum  // segments, in a run or set aside; one that Add has too, in an older run and else as it was, is moved
+	Remove   []FileNum  // segments, in a run or set aside; one that Add has too, in an older run, else as it was, is moved
 	SetAside []SetAside // segments that leave their run
 
 	AddValues    []*ValueFile

@@ -23,6 +23,7 @@ const goldenDir = "../testdata/format1/manifest"
 var golden = map[string]func(t *testing.T, fsys vfs.FS){
 	"every":  goldenEvery,
 	"future": goldenFuture,
+	"moved":  goldenMoved,
 	"plain":  goldenPlain,
 	"torn":   goldenTorn,
 }
@@ -130,6 +131,16 @@ func goldenPlain(t *testing.T, fsys vfs.FS) {
 	must(t, s.Apply(&Edit{Add: []*Segment{seg(s.NewFileNum(), run, "a", "m", 1, 20)}, Remove: []FileNum{1, 3},
 		Reason: "merge"}))
 	must(t, s.Close())
+}
+
+// goldenMoved has an edit that moves a segment to an older run.
+func goldenMoved(t *testing.T, fsys vfs.FS) {
+	s := mustStart(t, fsys, testOptions())
+	addOne(t, s, "a")
+	b := addOne(t, s, "b")
+	moved := *s.Current().Segment(b)
+	moved.Run = 1
+	must(t, s.Apply(&Edit{Remove: []FileNum{b}, Add: []*Segment{&moved}}), s.Close())
 }
 
 // goldenEvery is a snapshot with every field of snapshots, and an edit with every field of edits.

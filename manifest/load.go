@@ -124,7 +124,7 @@ func parseFile(b []byte, name string, num uint64) (*file, error) {
 		return nil, &corruption.Error{Offset: at, What: "manifest", Err: err}
 	}
 	f.version = version
-	if last, err := h.judge(b, f.tail.End); err != nil {
+	if last, err := h.judge(b, f.tail.End, f.tail.Marked); err != nil {
 		return nil, err
 	} else if last >= 0 {
 		f.tail.CutBytes = last + 1 - f.tail.End
@@ -134,7 +134,7 @@ func parseFile(b []byte, name string, num uint64) (*file, error) {
 	return f, nil
 }
 
-// eachRecord calls visit with the sound records of a file, in order.
+// eachRecord calls visit with the sound records of a file, in order, up to a mark.
 func (h *header) eachRecord(b []byte, visit func(*record) error) error {
 	edits := uint64(0)
 	for at := int64(headerSize); at < int64(len(b)); {
@@ -148,22 +148,28 @@ func (h *header) eachRecord(b []byte, visit func(*record) error) error {
 		if err := visit(&r); err != nil {
 			return err
 		}
+		if r.kind == kindMark {
+			return nil
+		}
 		edits = r.edits
 		at += r.size
 	}
 	return nil
 }
 
-// judge decides what it means that the sound records of a file end at an offset: see "How a manifest ends" in the
-// package comment. It returns the offset of the last byte that is no part of the manifest and not zero, -1 if there is
-// none.
-func (h *header) judge(b []byte, end int64) (last int64, err error) {
+// judge decides what it means that the sound records of a file end at an offset, with a mark or not: see "How a
+// manifest ends" in the package comment. It returns the offset of the last byte that is no part of the manifest and not
+// zero, -1 if there is none.
+func (h *header) judge(b []byte, end int64, marked bool) (last int64, err error) {
 	if end == headerSize {
 		_, defect := h.readRecord(b, end)
 		return 0, corruption.New(end, "%s; the snapshot was durable before the file had its name", defect)
 	}
 	if coding.AllZero(b[end:]) {
 		return -1, nil
+	}
+	if marked && h.soundHeader(b[end:], end) {
+		return 0, corruption.New(end, "a record behind a mark, which is the last of a file")
 	}
 	for at := end + recordAlign; at+recordHeaderSize <= int64(len(b)); at += recordAlign {
 		if h.soundHeader(b[at:], at) {

@@ -162,6 +162,9 @@ func (m *model) again() {
 func (m *model) edit() {
 	e := m.h.next()
 	files := maps.Clone(m.live)
+	for _, n := range e.Remove {
+		delete(files, SegmentName(n))
+	}
 	for _, s := range e.Add {
 		files[SegmentName(s.Num)] = fmt.Sprintf("run %d", s.Run)
 		m.disk[SegmentName(s.Num)] = true
@@ -172,9 +175,6 @@ func (m *model) edit() {
 	}
 	for _, a := range e.SetAside {
 		files[SegmentName(a.Num)] = "set aside"
-	}
-	for _, n := range e.Remove {
-		delete(files, SegmentName(n))
 	}
 	for _, n := range e.RemoveValues {
 		delete(files, ValueName(n))

@@ -106,7 +106,7 @@ type kind uint8
 const (
 	kindSnapshot kind = 1 // a whole version, first in each file and nowhere else
 	kindEdit     kind = 2
-	kindMark     kind = 3 // nothing: what comes before it in the file was durable when it was written
+	kindMark     kind = 3 // nothing, the last: what comes before it in the file was durable when it was written
 )
 
 func (k kind) String() string {

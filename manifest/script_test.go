@@ -200,8 +200,8 @@ func (s *script) note(apply func()) {
 	from := m.end
 	apply()
 	n := s.set.Current().Edits
-	s.marks[fmt.Sprintf("e%d", n)] = mark{m.head.num, from, m.end - recordHeaderSize}
-	s.marks[fmt.Sprintf("m%d", n)] = mark{m.head.num, m.end - recordHeaderSize, m.end}
+	s.marks[fmt.Sprintf("e%d", n)] = mark{m.head.num, from, m.end}
+	s.marks[fmt.Sprintf("m%d", n)] = mark{m.head.num, m.end, m.end + recordHeaderSize}
 }
 
 func number(s string) int64 {

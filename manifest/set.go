@@ -85,9 +85,9 @@ type Set struct {
 
 		file          vfs.File // nil until Start
 		head          header   // of the file, or of the one that was found
-		end           int64    // where the next record goes
+		end           int64    // where the next edit goes, over the mark of the last
 		snapshotBytes int64    // header and snapshot of the file
-		unsynced      bool     // a mark was written since the last sync
+		unsynced      bool     // a mark was written, or an edit cut off, since the last sync
 		files         []uint64 // numbers of the files that are to be removed once there is a newer one
 		err           error    // final
 		closed        bool
@@ -309,9 +309,12 @@ func (s *Set) writeLocked(e *Edit, next *Version) error {
 	n, err := m.file.WriteAt(rec, m.end)
 	switch {
 	case vfs.IsNoSpace(err) && n < len(rec):
-		// What was written is no record, and is cut off as well as can be: nothing behind it is ever read, and the next
-		// record is written over it.
+		// What was written is no record. It is cut off as well as can be, and the mark that it was written over put back.
 		_ = m.file.Truncate(m.end)
+		m.unsynced = true
+		if m.end > m.snapshotBytes {
+			s.markLocked(next.Edits - 1)
+		}
 		return fmt.Errorf("write edit %d: %w", next.Edits, err)
 	case err != nil:
 		return s.failLocked(fmt.Errorf("write edit %d: %w", next.Edits, err))
@@ -320,20 +323,21 @@ func (s *Set) writeLocked(e *Edit, next *Version) error {
 		return s.failLocked(fmt.Errorf("sync edit %d: %w", next.Edits, err))
 	}
 	m.end += int64(len(rec))
+	m.unsynced = false
 	s.markLocked(next.Edits)
 	return nil
 }
 
 // markLocked writes a mark behind an edit that was synced: once it has reached the disk, the edit can no longer be
-// taken for a torn tail. That it fails costs only this.
+// taken for a torn tail. That it fails costs only this. The next edit is written over the mark: behind it, it could
+// reach the disk without the mark, and look as if what is between had been durable.
 func (s *Set) markLocked(edits uint64) {
 	m := &s.mu
 	mark := m.head.appendRecord(nil, kindMark, edits, nil, m.end)
 	if _, err := m.file.WriteAt(mark, m.end); err != nil {
-		_ = m.file.Truncate(m.end) // the next record is written over what is left
+		_ = m.file.Truncate(m.end) // the next edit is written over what is left
 		return
 	}
-	m.end += int64(len(mark))
 	m.unsynced = true
 }
 

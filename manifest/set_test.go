@@ -210,7 +210,7 @@ func TestReaderLooksAgain(t *testing.T) {
 	addOne(t, s, "b")
 	whole := content(t, fsys, 1)
 	half := slices.Clone(whole)
-	clear(half[400:440]) // in edit 2, whose mark is there
+	clear(half[330:370]) // in edit 2, whose mark is there
 	fault := vfs.NewFault(fsys)
 	reads := 0
 	fault.OnCall(func(c vfs.Call) error {
