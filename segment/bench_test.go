@@ -12,8 +12,8 @@ import (
 
 const benchKeys = 1_000_000
 
-// reportCPU reports processor time per operation since from, of all goroutines: on a shared machine it says more than the
-// clock.
+// reportCPU reports processor time per operation since from, of all goroutines: on a shared machine it says more than
+// the clock.
 func reportCPU(b *testing.B, from int64) {
 	b.ReportMetric(float64(cpuTime()-from)/float64(b.N), "cpu-ns/op")
 }

@@ -23,8 +23,8 @@ const (
 	kindProperties   = 8
 )
 
-var kindNames = [...]string{kindData: "data", kindIndex: "index", kindFilter: "filter", kindTop: "top index", kindDue: "due",
-	kindDueIndex: "due index", kindRangeDeletes: "range deletes", kindProperties: "properties"}
+var kindNames = [...]string{kindData: "data", kindIndex: "index", kindFilter: "filter", kindTop: "top index",
+	kindDue: "due", kindDueIndex: "due index", kindRangeDeletes: "range deletes", kindProperties: "properties"}
 
 // Columns of sorted blocks. Never renumber. The first three are in each of them.
 const (
@@ -314,8 +314,8 @@ func (s *sorted) check(kind byte) error {
 		return corruption.New(0, "%s block: %s of entry %d of %d", kindNames[kind], what, i, s.n)
 	}
 	k := columnsOf[kind]
-	if s.b[2]|s.b[3] != 0 || binary.LittleEndian.Uint32(s.b[12:]) != 0 || !coding.AllZero(s.b[sortedHead+9*k:headLen(k)]) ||
-		!coding.AllZero(s.b[s.used:s.prefixes]) {
+	if s.b[2]|s.b[3] != 0 || binary.LittleEndian.Uint32(s.b[12:]) != 0 ||
+		!coding.AllZero(s.b[sortedHead+9*k:headLen(k)]) || !coding.AllZero(s.b[s.used:s.prefixes]) {
 		return corruption.New(0, "%s block: reserved bytes are not zero", kindNames[kind])
 	}
 	at := uint64(0)

@@ -8,10 +8,14 @@ import (
 	"sync"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/cache"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	testTime = 1700000000_000000000

@@ -103,23 +103,26 @@
 //	          k  widths      u8 for each column, 0 to 8; then zeros to a multiple of 8
 //	          s  shared      the bytes
 //	              columns     each n numbers of its width; then zeros to a multiple of 8
-//	          8n  prefixes    u64 for each entry: the 8 bytes of the key behind the shared ones as a big-endian number, zeros
-//	                          where it has fewer
+//	          8n  prefixes    u64 for each entry: the 8 bytes of the key behind the shared ones as a big-endian number,
+//	                          zeros where it has fewer
 //	              heap        for each entry: the rest of the key behind the prefix, then in data blocks value and parts
 //
 // A column is an array of numbers less its base, which is the least of them, in as few bytes as the greatest takes: a
 // column whose numbers are all the same takes none. So any entry is found by its index, and a key by a binary search
 // over the prefixes that looks at nothing else but for keys which agree in them.
 //
-//	column  data            index, due index          top index                 due
-//	0       end in heap     end in heap               end in heap               end in heap
-//	1       key length      key length                key length                key length        without the shared bytes
-//	2       LSN             LSN                       LSN                       LSN
-//	3       log time        offset of the block       offset of the index block                   times have the top bit flipped
-//	4       op              length with its header    length with its header
+//	column  data             index, due index         top index                             due
+//	0       end in heap      end in heap              end in heap                           end in heap
+//	1       key length       key length               key length                            key length
+//	2       LSN              LSN                      LSN                                   LSN
+//	3       log time         offset of the block      offset of the index block
+//	4       op               length with its header   length with its header
 //	5       flags                                     length of the filter page, 0 without
 //	6       session
 //	7       length of parts
+//
+// The key length is that without the shared bytes. Log times have the top bit flipped, so that their order is that of
+// numbers without sign.
 //
 // The entry of a block in an index is the position at which the block begins: not after its first entry, and after the
 // last entry of the block before. For the first block it is its first key with the largest LSN (2^63-1); else, if the
@@ -147,8 +150,8 @@
 //	     0     1  kind        7
 //	     1     3  zero
 //	     4     4  n           at least 1
-//	     8        n times     dataset varint · LSN varint · log time i64 · from str, empty: from the first key · to str, not
-//	                          deleted itself, empty: to the last key
+//	     8        n times     dataset varint · LSN varint · log time i64 · from str, empty: from the first key · to str,
+//	                          not deleted itself, empty: to the last key
 //
 // LSNs ascend, also from block to block.
 //

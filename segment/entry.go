@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 
 	"github.com/dyngodb/dyngo/event"
 )
@@ -35,6 +36,11 @@ type Key struct {
 // Compare orders keys as segments do: by dataset, then by the bytes of the key.
 func (k Key) Compare(o Key) int {
 	return cmp.Or(cmp.Compare(k.Dataset, o.Dataset), bytes.Compare(k.Key, o.Key))
+}
+
+// splitKey returns a copy of a key that comes behind its dataset.
+func splitKey(b []byte) Key {
+	return Key{Dataset: event.DatasetID(binary.BigEndian.Uint32(b)), Key: bytes.Clone(b[datasetLen:])}
 }
 
 // RangeDelete says that the keys in [From, To) of a dataset have no value as of an LSN.

@@ -31,7 +31,8 @@ var golden = map[string]func(t *testing.T, fsys vfs.FS, name string){
 	"s2":    func(t *testing.T, fsys vfs.FS, name string) { goldenEvery(t, fsys, name, S2) },
 	"zstd":  func(t *testing.T, fsys vfs.FS, name string) { goldenEvery(t, fsys, name, Zstd) },
 	"ranges": func(t *testing.T, fsys vfs.FS, name string) {
-		write(t, fsys, name, goldenOptions(NoCompression), nil, RangeDelete{Dataset: 3, From: []byte("a"), LSN: 5, Time: testTime})
+		write(t, fsys, name, goldenOptions(NoCompression), nil,
+			RangeDelete{Dataset: 3, From: []byte("a"), LSN: 5, Time: testTime})
 	},
 	"future": goldenFuture,
 }
@@ -185,7 +186,8 @@ func listing(t *testing.T, fsys vfs.FS, name string) string {
 		p.SizeBytes, p.SHA256 = 0, [32]byte{}
 	}
 	fmt.Fprintf(&out, "salt %x, features %x %x\n", r.foot.salt, r.foot.compat, r.foot.incompat)
-	fmt.Fprintf(&out, "segment %d of run %d, created %d, flushed %d, replaces %d\n", p.Num, p.Run, p.CreatedAt, p.FlushedLSN, p.Replaces)
+	fmt.Fprintf(&out, "segment %d of run %d, created %d, flushed %d, replaces %d\n", p.Num, p.Run, p.CreatedAt, p.FlushedLSN,
+		p.Replaces)
 	fmt.Fprintf(&out, "%d bytes, %d raw, %d referred, sha256 %x\n", p.SizeBytes, p.RawBytes, p.RefBytes, p.SHA256)
 	fmt.Fprintf(&out, "%d entries, %d keys, %d tombstones, %d range deletes, %d record times, %d dues\n", p.Entries, p.Keys,
 		p.Tombstones, p.RangeDeletes, p.RecordTimes, p.Dues)
@@ -221,4 +223,6 @@ func listing(t *testing.T, fsys vfs.FS, name string) string {
 }
 
 // sealFooter gives a footer the right CRC.
-func sealFooter(b []byte) { le.PutUint32(b[footerBytes-12:], coding.CRC(b[:footerBytes-12])) }
+func sealFooter(b []byte) { le.PutUint32(b[footerBytes-12:], crcOf(b[:footerBytes-12])) }
+
+func crcOf(b []byte) uint32 { return coding.CRC(b) }

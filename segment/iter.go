@@ -272,8 +272,8 @@ func (it *Iter) loadData(at int) bool {
 func (it *Iter) readAhead(h handle) (*cache.Block, error) {
 	if h.offset < it.aheadAt || h.end() > it.aheadAt+uint64(len(it.ahead)) {
 		if h.length <= blockHead || h.offset < headerBytes || h.end() > it.end {
-			return nil, corruption.At(it.r.name, int64(min(h.offset, it.end)), "data block of %d bytes at %d, the last index ends at %d",
-				h.length, h.offset, it.end)
+			return nil, corruption.At(it.r.name, int64(min(h.offset, it.end)),
+				"data block of %d bytes at %d, the last index ends at %d", h.length, h.offset, it.end)
 		}
 		from, to := h.offset, min(max(h.end(), h.offset+readAhead), it.end)
 		if it.back {

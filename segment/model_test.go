@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -96,10 +97,10 @@ func (m *model) properties() {
 	if p.Entries != int64(len(m.es)) || p.Keys != int64(keys) || p.Tombstones != int64(tombstones) || p.Dues != int64(dues) ||
 		p.RangeDeletes != int64(len(m.rs)) || p.Smallest.Compare(Key{first.Dataset, first.Key}) != 0 ||
 		p.Largest.Compare(Key{last.Dataset, last.Key}) != 0 || !slices.Equal(p.Replaces, []uint64{3, 5}) || p.Run != 9 {
-		m.t.Fatalf("%+v, want %d entries, %d keys, %d tombstones, %d dues, %d range deletes", *p, len(m.es), keys, tombstones, dues,
-			len(m.rs))
+		m.t.Fatalf("%s, want %d entries, %d keys, %d tombstones, %d dues, %d range deletes", p, len(m.es), keys,
+			tombstones, dues, len(m.rs))
 	}
-	if fmt.Sprint(*p) != fmt.Sprint(*m.p) {
+	if !reflect.DeepEqual(p, m.p) {
 		m.t.Fatalf("%+v as written, %+v as read", *m.p, *p)
 	}
 	slices.SortFunc(m.rs, func(a, b RangeDelete) int { return int(a.LSN) - int(b.LSN) })

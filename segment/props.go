@@ -124,7 +124,8 @@ func appendProperties(dst []byte, p *Properties) []byte {
 }
 
 func (p *Properties) counts() [8]*int64 {
-	return [8]*int64{&p.Entries, &p.Keys, &p.Tombstones, &p.RangeDeletes, &p.RecordTimes, &p.Dues, &p.RawBytes, &p.RefBytes}
+	return [8]*int64{&p.Entries, &p.Keys, &p.Tombstones, &p.RangeDeletes, &p.RecordTimes, &p.Dues,
+		&p.RawBytes, &p.RefBytes}
 }
 
 // parseProperties decodes the block of properties, which must be all of b. They hold copies. The error is
@@ -238,16 +239,25 @@ func (p *Properties) check(seen uint64) error {
 	switch {
 	case !has(propOrigin) || !has(propCounts):
 		return corruption.New(0, "properties: origin or counts are missing")
-	case has(propKeys) != (p.Entries > 0) || has(propRange) != (p.Entries+p.RangeDeletes > 0) || has(propDues) != (p.Dues > 0):
-		return corruption.New(0, "properties: %d entries, %d range deletes, %d dues, but tags %#x", p.Entries, p.RangeDeletes,
-			p.Dues, seen)
+	case has(propKeys) != (p.Entries > 0), has(propRange) != (p.Entries+p.RangeDeletes > 0), has(propDues) != (p.Dues > 0):
+		return corruption.New(0, "properties: %d entries, %d range deletes, %d dues, but tags %#x", p.Entries,
+			p.RangeDeletes, p.Dues, seen)
 	case p.Keys > p.Entries || p.Tombstones > p.Entries || p.RecordTimes > p.Entries || p.Dues > p.Entries ||
 		(p.Keys == 0) != (p.Entries == 0):
-		return corruption.New(0, "properties: counts %d, %d, %d, %d, %d", p.Entries, p.Keys, p.Tombstones, p.RecordTimes, p.Dues)
+		return corruption.New(0, "properties: %s", p)
 	case p.Smallest.Compare(p.Largest) > 0:
 		return corruption.New(0, "properties: the smallest key is larger than the largest")
 	}
 	return nil
+}
+
+// String lists what follows from the entries and range deletes.
+func (p *Properties) String() string {
+	return fmt.Sprintf("%d entries, %d keys, %d tombstones, %d range deletes, %d record times, %d dues (%d to %d), "+
+		"%d bytes, %d referred, %d/%.20q to %d/%.20q, LSN %d to %d, time %d to %d",
+		p.Entries, p.Keys, p.Tombstones, p.RangeDeletes, p.RecordTimes, p.Dues, p.MinDue, p.MaxDue,
+		p.RawBytes, p.RefBytes, p.Smallest.Dataset, p.Smallest.Key, p.Largest.Dataset, p.Largest.Key,
+		p.MinLSN, p.MaxLSN, p.MinTime, p.MaxTime)
 }
 
 // count adds an entry; all but the largest key follows from it.

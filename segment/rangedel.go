@@ -56,7 +56,8 @@ func parseRangeDeletes(rs []RangeDelete, b []byte) ([]RangeDelete, error) {
 		}
 		if ds == 0 || ds > math.MaxUint32 || lsn == 0 || lsn > event.MaxLSN || len(from) > event.MaxKeyBytes ||
 			len(to) > event.MaxKeyBytes {
-			return rs, corruption.New(int64(at), "range delete of LSN %d, dataset %d, %d to %d bytes", lsn, ds, len(from), len(to))
+			return rs, corruption.New(int64(at), "range delete of LSN %d, dataset %d, %d to %d bytes", lsn, ds, len(from),
+				len(to))
 		}
 		if k := len(rs); k > 0 && rs[k-1].LSN >= lsn {
 			return rs, corruption.New(int64(at), "range delete of LSN %d after %d", lsn, rs[k-1].LSN)

@@ -166,7 +166,8 @@ func (r *Reader) MemoryBytes() int64 {
 // If there is one, e holds it: its value and parts lie in b, which the caller releases; its key is the caller's.
 // Otherwise b is nil. With the blocks in the cache it allocates nothing; otherwise each of filter page, index block and
 // data block costs one read.
-func (r *Reader) Get(ds event.DatasetID, key []byte, hash uint64, max event.LSN, e *Entry) (b *cache.Block, ok bool, err error) {
+func (r *Reader) Get(ds event.DatasetID, key []byte, hash uint64, max event.LSN, e *Entry) (
+	b *cache.Block, ok bool, err error) {
 	if r.top.n == 0 {
 		return nil, false, nil
 	}

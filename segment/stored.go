@@ -48,7 +48,8 @@ type storedHead struct {
 // The error is event.ErrUnsupported or corruption.
 func parseStored(b []byte) (storedHead, error) {
 	le := binary.LittleEndian
-	h := storedHead{crc: le.Uint32(b), stored: le.Uint32(b[4:]), raw: le.Uint32(b[8:]), kind: b[12], codec: event.Codec(b[13])}
+	h := storedHead{crc: le.Uint32(b), stored: le.Uint32(b[4:]), raw: le.Uint32(b[8:]), kind: b[12],
+		codec: event.Codec(b[13])}
 	switch {
 	case h.stored == 0 || h.stored > maxBlockBytes-blockHead:
 		return h, corruption.New(4, "block of %d bytes", h.stored)
@@ -161,8 +162,8 @@ func pack(dst []byte, codec event.Codec, src []byte) ([]byte, event.Codec) {
 // unpack fills dst, whose length is the raw length that the header states, from a body.
 func unpack(dst []byte, codec event.Codec, body []byte) error {
 	bad := func(err error) error {
-		return &corruption.Error{Offset: blockHead, What: fmt.Sprintf("block of %d bytes, %d raw, codec %s", len(body), len(dst), codec),
-			Err: err}
+		what := fmt.Sprintf("block of %d bytes, %d raw, codec %s", len(body), len(dst), codec)
+		return &corruption.Error{Offset: blockHead, What: what, Err: err}
 	}
 	errSize := errors.New("other length")
 	switch codec {

@@ -215,7 +215,7 @@ func (v *verifier) block(kind byte, h handle) error {
 		v.top = append(v.top, v.partition[0])
 		v.top[len(v.top)-1].h = h
 		err := v.partition.check(&s)
-		v.props.Largest = Key{Dataset: event.DatasetID(binary.BigEndian.Uint32(v.prev)), Key: bytes.Clone(v.prev[datasetLen:])}
+		v.props.Largest = splitKey(v.prev)
 		v.partition = v.partition[:0]
 		if v.r.props.FilterBits == 0 {
 			v.hashes = v.hashes[:0]
@@ -285,7 +285,8 @@ func (v *verifier) data(s *sorted, h handle) error {
 		shared := sharedLen(v.prev, key)
 		same := shared == len(key) && shared == len(v.prev)
 		if c := bytes.Compare(v.prev, key); v.props.Entries > 0 && (c > 0 || c == 0 && v.prevLSN <= e.LSN) || e.Dataset == 0 {
-			return corruption.New(0, "dataset %d, key %.100q, LSN %d after %.100q, LSN %d", e.Dataset, e.Key, e.LSN, v.prev, v.prevLSN)
+			return corruption.New(0, "dataset %d, key %.100q, LSN %d after %.100q, LSN %d", e.Dataset, e.Key, e.LSN, v.prev,
+				v.prevLSN)
 		}
 		if i == 0 {
 			v.partition = append(v.partition, indexed{h: h}.from(key, shared, v.prevLSN, same, v.props.Entries == 0))
@@ -322,9 +323,10 @@ func (l indexList) check(s *sorted) error {
 	for i := range l {
 		x := &l[i]
 		key := s.appendKey(nil, i)
-		if !bytes.Equal(key, x.key) || s.lsn(i) != x.lsn || s.handle(i) != x.h || s.b[0] == kindTop && s.col(colFilter, i) != x.filter {
-			return corruption.New(0, "entry %d of an index: key %.100q, LSN %d, %d bytes at %d, want key %.100q, LSN %d, %d bytes at %d", i,
-				key, s.lsn(i), s.col(colLength, i), s.col(colOffset, i), x.key, x.lsn, x.h.length, x.h.offset)
+		if !bytes.Equal(key, x.key) || s.lsn(i) != x.lsn || s.handle(i) != x.h ||
+			s.b[0] == kindTop && s.col(colFilter, i) != x.filter {
+			return corruption.New(0, "entry %d of an index: key %.100q, LSN %d, %+v, want key %.100q, LSN %d, %+v", i,
+				key, s.lsn(i), s.handle(i), x.key, x.lsn, x.h)
 		}
 	}
 	return nil
@@ -390,11 +392,12 @@ func (v *verifier) properties(h handle) error {
 		p.span(v.ranges[i].LSN, v.ranges[i].Time)
 	}
 	p.RangeDeletes = int64(len(v.ranges))
-	p.Num, p.Run, p.CreatedAt, p.FlushedLSN, p.Replaces = have.Num, have.Run, have.CreatedAt, have.FlushedLSN, have.Replaces
+	p.Num, p.Run, p.CreatedAt = have.Num, have.Run, have.CreatedAt
+	p.FlushedLSN, p.Replaces = have.FlushedLSN, have.Replaces
 	p.FilterBits, p.HashSeed = have.FilterBits, have.HashSeed
 	have.Unknown = nil
 	if !bytes.Equal(appendProperties(nil, have), appendProperties(nil, p)) {
-		return corruption.New(0, "segment: properties %+v, want %+v", *have, *p)
+		return corruption.New(0, "segment: its properties are %s, what it holds is %s", have, p)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package segment
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
@@ -188,17 +187,18 @@ func (w *Writer) Add(e *Entry) error {
 	sameKey := shared == len(w.cur) && shared == len(w.last)
 	if e.Dataset == 0 || len(e.Key) == 0 || len(e.Key) > event.MaxKeyBytes || !storable(e.Op) || e.LSN == 0 ||
 		e.LSN > event.MaxLSN || e.Flags&^knownFlags != 0 || len(e.Value)+len(e.Parts) > maxPackedRaw/2 {
-		panic(fmt.Sprintf("dyngo: bug: segment: %s %s of dataset %d, LSN %d, key of %d bytes, value of %d", e.Op, e.Flags, e.Dataset,
-			e.LSN, len(e.Key), len(e.Value)))
+		panic(fmt.Sprintf("dyngo: bug: segment: %s %s of dataset %d, LSN %d, key of %d bytes, value of %d", e.Op, e.Flags,
+			e.Dataset, e.LSN, len(e.Key), len(e.Value)))
 	}
 	if sameKey && e.LSN >= w.lastLSN || !sameKey && shared < len(w.last) &&
 		(shared == len(w.cur) || w.cur[shared] < w.last[shared]) {
-		panic(fmt.Sprintf("dyngo: bug: segment: dataset %d, key %q, LSN %d after key %q, LSN %d", e.Dataset, e.Key, e.LSN, w.last,
-			w.lastLSN))
+		panic(fmt.Sprintf("dyngo: bug: segment: dataset %d, key %q, LSN %d after key %q, LSN %d", e.Dataset, e.Key, e.LSN,
+			w.last, w.lastLSN))
 	}
 	v := numbers{colLSN: uint64(e.LSN), colTime: uint64(e.Time) ^ signBit, colOp: uint64(e.Op), colFlags: uint64(e.Flags),
 		colSession: uint64(e.Session), colParts: uint64(len(e.Parts))}
-	if w.data.n > 0 && (w.maxHashes > 0 && len(w.hashes) >= w.maxHashes || !w.data.add(w.cur, shared, &v, e.Value, e.Parts)) {
+	full := w.maxHashes > 0 && len(w.hashes) >= w.maxHashes // the filter page
+	if w.data.n > 0 && (full || !w.data.add(w.cur, shared, &v, e.Value, e.Parts)) {
 		w.flushBlock()
 	}
 	first := w.data.n == 0
@@ -239,17 +239,21 @@ func (w *Writer) fail(err error) {
 // AddRangeDelete adds a range delete. They may come in any order, each LSN once, before, between and after entries.
 // From and To are kept.
 func (w *Writer) AddRangeDelete(r RangeDelete) {
-	if r.Dataset == 0 || r.LSN == 0 || r.LSN > event.MaxLSN || len(r.From) > event.MaxKeyBytes || len(r.To) > event.MaxKeyBytes {
-		panic(fmt.Sprintf("dyngo: bug: segment: range delete of dataset %d, LSN %d, %d to %d bytes", r.Dataset, r.LSN, len(r.From),
-			len(r.To)))
+	if r.Dataset == 0 || r.LSN == 0 || r.LSN > event.MaxLSN || len(r.From) > event.MaxKeyBytes ||
+		len(r.To) > event.MaxKeyBytes {
+		panic(fmt.Sprintf("dyngo: bug: segment: range delete of dataset %d, LSN %d, %d to %d bytes", r.Dataset, r.LSN,
+			len(r.From), len(r.To)))
 	}
 	w.rangeDeletes = append(w.rangeDeletes, r)
 }
 
-// SizeEstimate returns about how long the file would be if it ended here; too much rather than too little.
+// SizeEstimate returns about how long the file would be if it ended here. What is not written yet counts as if it were not
+// compressed, but for the due index, which is taken to shrink as the entries did.
 func (w *Writer) SizeEstimate() int64 {
 	n := w.pos + int64(len(w.out)+w.data.size()+w.index.size()+w.top.size()+len(w.hashes)*w.opts.FilterBits/8)
-	n += w.dues.bytes
+	if w.dues.bytes > 0 {
+		n += int64(float64(w.dues.bytes) * min(1, float64(n)/float64(max(w.props.RawBytes, 1))))
+	}
 	for i := range w.rangeDeletes {
 		n += int64(len(w.rangeDeletes[i].From) + len(w.rangeDeletes[i].To) + 20)
 	}
@@ -279,7 +283,7 @@ func (w *Writer) finish() error {
 		if w.index.n > 0 {
 			w.closePartition(len(w.hashes))
 		}
-		w.props.Largest = Key{Dataset: event.DatasetID(binary.BigEndian.Uint32(w.last)), Key: bytes.Clone(w.last[datasetLen:])}
+		w.props.Largest = splitKey(w.last)
 	}
 	if w.err == nil && w.props.Dues > 0 {
 		foot.dueIndex = w.writeDues()
