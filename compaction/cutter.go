@@ -11,16 +11,17 @@ import (
 
 // Cutter says where a sequence of entries in order is cut into the files of a run. One goroutine at a time.
 //
-// Files of the oldest run are cut by size, and where another dataset begins. Those of newer runs are cut where files
-// of the oldest run begin, so that they can be merged with it, and with each other, a part at a time. Which of these
-// places is decided by a hash of the key, so that all runs choose the same ones: each place has a level, half of them
-// 0, a quarter 1 and so on, and a run whose files would be too small at all places is cut at those from some level
-// on.
+// Files of the oldest run are cut by size, and where another dataset begins if they are not small. Those of newer
+// runs are cut where files of the oldest run begin, so that they can be merged with it, and with each other, a part
+// at a time. Which of these places is decided by a hash of the key, so that all runs choose the same ones: each place
+// has a level, half of them 0, a quarter 1 and so on, and a run whose files would be too small at all places is cut
+// at those from some level on.
 type Cutter struct {
 	places []place // where files of the oldest run begin, ascending; none for the oldest run itself
 	next   int     // first place that was not passed
 
 	fileBytes, leastBytes int64
+	datasetBytes          int64 // from which on a file ends with a dataset
 	wideBytes             int64 // of the oldest run: most that a file should reach over
 	level                 int   // from which on places are taken
 
@@ -67,7 +68,8 @@ func withEntries(segs []*manifest.Segment) []*manifest.Segment {
 // newCutter returns a Cutter for output of some size among oldest, the files of the oldest run that it may reach over.
 // With wide it is cut wherever it reaches over much.
 func newCutter(oldest []*manifest.Segment, oldestBytes, bytes int64, wide bool, o *Options) *Cutter {
-	c := &Cutter{fileBytes: o.FileBytes, leastBytes: o.FileBytes / 8, wideBytes: stepBytes(oldestBytes, o)}
+	c := &Cutter{fileBytes: o.FileBytes, leastBytes: o.FileBytes / 8, datasetBytes: o.FileBytes / 4,
+		wideBytes: stepBytes(oldestBytes, o)}
 	if wide {
 		c.leastBytes = 0
 	}
@@ -100,8 +102,8 @@ func (c *Cutter) Cut(ds event.DatasetID, key []byte, size int64) bool {
 	cut := false
 	switch {
 	case !c.started || size == 0:
-	case other:
-		cut = size >= c.leastBytes/2
+	case other && size >= c.datasetBytes:
+		cut = true
 	case len(c.places) == 0:
 		cut = size >= c.fileBytes
 	case passed == 0:
@@ -114,14 +116,14 @@ func (c *Cutter) Cut(ds event.DatasetID, key []byte, size int64) bool {
 	default: // the larger the file, the more places are good enough
 		cut = level >= c.level-int(4*max(0, size-c.fileBytes)/c.fileBytes)
 	}
-	c.started = true
 	c.over += jumped
-	if cut {
+	if cut || !c.started {
 		c.over = 0
 		if passed > 0 {
 			c.over = c.places[c.next-1].bytes
 		}
 	}
+	c.started = true
 	return cut
 }
 
@@ -142,5 +144,9 @@ func (j *Job) cutter(v *manifest.Version, o *Options) *Cutter {
 		}
 		return newCutter(r.Overlapping(j.Lo, j.Hi), r.SizeBytes(), j.WriteBytes, j.wide, o)
 	}
-	return newCutter(nil, 0, j.WriteBytes, false, o)
+	c := newCutter(nil, 0, j.WriteBytes, false, o)
+	if j.Reason == SmallFiles {
+		c.datasetBytes = o.FileBytes // or they would be small again
+	}
+	return c
 }

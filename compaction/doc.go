@@ -1,7 +1,11 @@
-// Package compaction decides which segments are merged.
+// Package compaction decides which segments are merged, and merges them.
 //
 // Pick is the decision: a pure function from a version, what is read, and what is under way, to a Job that explains
-// itself. The package makes no promise of compatibility.
+// itself. Run does the work of a job and returns what the manifest is to be told; it tells nobody itself. The package
+// makes no promise of compatibility.
+//
+// Life of a job: Pick, on the current version → Run, while the caller holds that version → the caller applies
+// Result.Edit. Any number of jobs at once, each picked beside those under way (Input.Running).
 //
 // # What Pick aims at
 //
@@ -37,11 +41,29 @@
 // Without writes, Pick comes to an end: each job but those of Width moves bytes to an older run or makes fewer of
 // them or of the files, and Width only cuts what is too large for any merge.
 //
+// # What stays
+//
+// The versions of a key are read from the newest down. A version stays if a read can find it: one at a pin, or at the
+// durable LSN or later; all as they were when the job began. One that a range delete or the drop of its dataset hides
+// from all these goes. A tombstone goes where nothing older is left: no older run has a segment that could hold the
+// key, and no older version stays for a pin. What a merge operand applies to stays with it. A range delete goes when
+// nothing older that it covers is left, in no segment and not among what the job keeps.
+//
+// A record time is kept as long as its tombstone.
+//
+// # Writing
+//
+// Outputs are cut by a Cutter, between keys. They are synced, and their directory, when Run returns; after a crash
+// before that, or before the edit is durable, they are orphans. On any error Run removes them. Run asks Pace before
+// each step of at most 256 KiB. The oldest run is compressed with zstd once it is large, all else with s2.
+//
+// Moved segments still name in their properties the run that they were written for.
+//
 // # Figures
 //
-// Bytes written to segments (the flush included) for each byte of entries, space as a mean over time, both in the model
-// of TestSimulation; live data 50 times a flush. The last column is a model of a store with levels, each ten times as
-// large as the one before.
+// Bytes written to segments (the flush included) for each byte of entries, space as a mean over time, both in the
+// model of TestSimulation (-ratio 50 -mem 500); live data 50 times a flush. The last column is a model of a store
+// with levels, each ten times as large as the one before.
 //
 //	load                         written  space  levels
 //	uniform overwrites               7.6   1.16     9.5

@@ -25,6 +25,10 @@ type Options struct {
 
 	// MaxSources bounds the runs that hold any one key, so what a read has to look into. Default 8.
 	MaxSources int
+
+	// ZstdBytes is the size of the oldest run from which on it is compressed well but slowly; what is above it always
+	// is compressed fast. Default 256 MiB. Lower: less disk, more processor time for merges.
+	ZstdBytes int64
 }
 
 func (o Options) withDefaults() Options {
@@ -42,6 +46,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxSources == 0 {
 		o.MaxSources = 8
+	}
+	if o.ZstdBytes == 0 {
+		o.ZstdBytes = 256 << 20
 	}
 	return o
 }

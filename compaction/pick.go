@@ -154,8 +154,8 @@ func (p *picker) cutUp(i, k int, need float64) *Job {
 	s := p.runs[i].segs[k]
 	wide := p.closure(i, span{k, k + 1}, last)
 	under := p.runs[last].overlapping(s.Smallest, s.Largest)
-	if wide.bytes <= p.o.MaxJobBytes || under.len() < 3 {
-		return nil
+	if wide.bytes <= p.o.MaxJobBytes || under.len() < 2 || p.runs[last].bytesOf(under) <= p.step() {
+		return nil // no piece would reach over less
 	}
 	c := p.closure(i, span{k, k + 1}, i)
 	if !p.free(&c) {

@@ -27,6 +27,8 @@ type run struct {
 
 func (r *run) bytes() int64 { return r.sums[len(r.segs)] }
 
+func (r *run) bytesOf(s span) int64 { return r.sums[s.to] - r.sums[s.from] }
+
 // area is runs and keys that a job concerns. A job is done beside another if their areas have nothing in common: the
 // one cannot move versions of a key past those of the other then, and the outputs of both cannot overlap in a run.
 type area struct {
@@ -48,7 +50,7 @@ func newPicker(v *manifest.Version, in *Input) *picker {
 		for _, s := range v.Runs[i].Segments {
 			if s.Entries > 0 {
 				r.segs = append(r.segs, s)
-				r.sums = append(r.sums, r.bytesBefore()+s.SizeBytes)
+				r.sums = append(r.sums, r.sums[len(r.sums)-1]+s.SizeBytes)
 			}
 		}
 		if len(r.segs) > 0 {
@@ -71,8 +73,6 @@ func newPicker(v *manifest.Version, in *Input) *picker {
 	}
 	return p
 }
-
-func (r *run) bytesBefore() int64 { return r.sums[len(r.sums)-1] }
 
 // oldest is the index of the oldest run.
 func (p *picker) oldest() int { return len(p.runs) - 1 }
@@ -168,7 +168,7 @@ func (c *candidate) measure(p *picker) {
 			continue
 		}
 		r := &p.runs[c.i+n]
-		bytes := r.sums[s.to] - r.sums[s.from]
+		bytes := r.bytesOf(s)
 		c.bytes += bytes
 		c.files += s.len()
 		c.sources++

@@ -136,6 +136,10 @@ func (p *picker) spare(c *candidate) (h Heat) {
 	return Heat{h.Reads - most.Reads, h.Scans - most.Scans}
 }
 
+// uncertain is by how much the size of an output may be overestimated while it is written: blocks in memory are not
+// compressed yet.
+const uncertain = 64 << 10
+
 // smallFiles makes one of neighbours in the oldest run, which nothing else would merge.
 func (p *picker) smallFiles() *Job {
 	if len(p.runs) == 0 {
@@ -143,9 +147,10 @@ func (p *picker) smallFiles() *Job {
 	}
 	last := p.oldest()
 	r := &p.runs[last]
+	limit := p.o.FileBytes - uncertain
 	for from := 0; from < len(r.segs); {
 		to := from
-		for to < len(r.segs) && r.sums[to+1]-r.sums[from] <= p.o.FileBytes && !p.isBusy(r.segs[to]) &&
+		for to < len(r.segs) && r.sums[to+1]-r.sums[from] <= limit && !p.isBusy(r.segs[to]) &&
 			r.segs[to].SizeBytes <= p.o.FileBytes/manyFiles {
 			to++
 		}
