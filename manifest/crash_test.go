@@ -86,7 +86,11 @@ func reopened(t *testing.T, fsys vfs.FS, want []string, acked int, why string) {
 
 // TestPowerLoss cuts the power before each call of a life, in several ways each.
 func TestPowerLoss(t *testing.T) {
-	for seed := range uint64(6) {
+	seeds := uint64(6)
+	if raceEnabled {
+		seeds = 2
+	}
+	for seed := range seeds {
 		crash := vfs.NewCrash(seed)
 		fault := vfs.NewFault(newFS(t, crash))
 		var h *history
@@ -128,7 +132,11 @@ func TestPowerLoss(t *testing.T) {
 func TestEachCallFailsOnce(t *testing.T) {
 	for _, seed := range []uint64{1, 2} {
 		for _, kind := range []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailNoSpace, vfs.FailSync} {
-			for k := int64(1); failOnce(t, seed, kind, k); k++ {
+			step := int64(1)
+			if raceEnabled {
+				step = 7
+			}
+			for k := int64(1); failOnce(t, seed, kind, k); k += step {
 			}
 		}
 	}
