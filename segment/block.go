@@ -291,7 +291,11 @@ func (s *sorted) floor(k *searchKey) int {
 // fill sets all of e but dataset and key from entry i of a data block.
 func (s *sorted) fill(i int, e *Entry) {
 	from, to := s.span(i)
-	from += restLen(int(s.col(colKeyLen, i)))
+	s.fillFrom(i, from+restLen(int(s.col(colKeyLen, i))), to, e)
+}
+
+// fillFrom is fill for who knows where in the heap the value begins and the entry ends.
+func (s *sorted) fillFrom(i, from, to int, e *Entry) {
 	parts := to - int(s.col(colParts, i))
 	e.LSN = s.lsn(i)
 	e.Time = int64(s.col(colTime, i) ^ signBit)

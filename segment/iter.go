@@ -95,7 +95,9 @@ func (it *Iter) Entry() *Entry {
 func (it *Iter) decode() {
 	s, e := &it.data, &it.entry
 	shared := len(s.common)
-	rest, n := s.rest(it.pos)
+	from, to := s.span(it.pos)
+	n := int(s.col(colKeyLen, it.pos))
+	rest := s.heap[from : from+restLen(n)]
 	if need := shared + prefixLen + len(rest); cap(it.key) < need {
 		it.key = append(make([]byte, 0, 2*need), it.key...)
 	}
@@ -105,7 +107,7 @@ func (it *Iter) decode() {
 	it.key = key
 	e.Dataset = event.DatasetID(binary.BigEndian.Uint32(key))
 	e.Key = key[datasetLen : shared+n : shared+n]
-	s.fill(it.pos, e)
+	s.fillFrom(it.pos, from+len(rest), to, e)
 	if it.opts.KeysOnly {
 		e.Value = nil
 	}

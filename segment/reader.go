@@ -97,16 +97,20 @@ func (r *Reader) open() (err error) {
 	return r.openRangeDeletes(tail)
 }
 
+// at returns n bytes from an offset on, of tail, the end of the file, if they are in it.
+func (r *Reader) at(tail []byte, off uint64, n uint64) ([]byte, error) {
+	if base := uint64(r.size - int64(len(tail))); off >= base {
+		return tail[off-base:][:n], nil
+	}
+	b := make([]byte, n)
+	return b, r.readAt(b, int64(off))
+}
+
 // openBlock reads a block that stays in memory. tail is the end of the file.
 func (r *Reader) openBlock(tail []byte, kind byte, h handle) ([]byte, error) {
-	b, base := tail, uint64(r.size-int64(len(tail)))
-	if h.offset >= base {
-		b = tail[h.offset-base:][:h.length]
-	} else {
-		b = make([]byte, h.length)
-		if err := r.readAt(b, int64(h.offset)); err != nil {
-			return nil, err
-		}
+	b, err := r.at(tail, h.offset, h.length)
+	if err != nil {
+		return nil, err
 	}
 	return r.decode(b, kind, h, func(n int) []byte { return make([]byte, n) })
 }
@@ -114,14 +118,14 @@ func (r *Reader) openBlock(tail []byte, kind byte, h handle) ([]byte, error) {
 func (r *Reader) openRangeDeletes(tail []byte) error {
 	all := r.foot.rangeDeletes
 	for at := all.offset; at < all.end(); {
-		var head [blockHead]byte
 		if all.end()-at <= blockHead {
 			return corruption.At(r.name, int64(at), "range deletes: %d bytes left for a block", all.end()-at)
 		}
-		if err := r.readAt(head[:], int64(at)); err != nil {
+		head, err := r.at(tail, at, blockHead)
+		if err != nil {
 			return err
 		}
-		h, err := parseStored(head[:])
+		h, err := parseStored(head)
 		if err != nil {
 			return locate(err, r.name, int64(at))
 		}

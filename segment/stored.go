@@ -131,8 +131,9 @@ var zstdCoders = sync.OnceValue(func() (c struct {
 	dec *zstd.Decoder
 }) {
 	// Both are safe for concurrent EncodeAll and DecodeAll and start no goroutines for those. Errors are impossible with
-	// these options.
-	c.enc, _ = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
+	// these options. Blocks are short: a window of the largest that is usual keeps the encoder small.
+	c.enc, _ = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
+		zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true))
 	c.dec, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxPackedRaw),
 		zstd.WithDecodeAllCapLimit(true))
 	return c
