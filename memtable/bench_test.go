@@ -246,6 +246,115 @@ func BenchmarkFirstScan(b *testing.B) {
 	})
 }
 
+// BenchmarkLeave has generations of 100 K records leave while ten are in memory.
+func BenchmarkLeave(b *testing.B) {
+	const records, inMemory = 100_000, 10
+	for _, c := range []struct {
+		name  string
+		order bool
+		keys  uint64 // written again and again
+	}{
+		{"keys=new/order=off", false, 1 << 60},
+		{"keys=new/order=on", true, 1 << 60},
+		{"keys=300K/order=off", false, 300_000},
+		{"keys=300K/order=on", true, 300_000},
+		{"keys=1K/order=off", false, 1000},
+	} {
+		b.Run("records=100K/value=100B/"+c.name, func(b *testing.B) {
+			var cpu cpuMeter
+			value := make([]byte, 100)
+			bt := newBench()
+			defer bt.close()
+			if c.order {
+				bt.t.EnableOrder(1)
+			}
+			var key []byte
+			var gens []tail.Generation
+			n := uint64(0)
+			fill := func() {
+				for range records {
+					key = benchKey(key, n%c.keys)
+					bt.put(1, key, value)
+					n++
+				}
+				gens = append(gens, bt.ap.Seal())
+			}
+			for range inMemory {
+				fill()
+			}
+			for b.Loop() {
+				b.StopTimer()
+				fill()
+				b.StartTimer()
+				cpu.start()
+				bt.t.Leave(gens[0])
+				cpu.stop()
+				gens = gens[1:]
+			}
+			b.ReportMetric(float64(cpu.sum)/float64(b.N)/records, "cpu-ns/record")
+		})
+	}
+}
+
+// BenchmarkSorted sorts a generation of 100 K records; another one has come after it.
+func BenchmarkSorted(b *testing.B) {
+	const records = 100_000
+	for _, c := range []struct {
+		name string
+		keys uint64 // 0 = new ones only
+		pins int
+	}{
+		{"keys=new", 0, 0},
+		{"keys=zipf300K", 300_000, 0},
+		{"keys=zipf300K/pins=3", 300_000, 3},
+	} {
+		b.Run("records=100K/value=100B/"+c.name, func(b *testing.B) {
+			var cpu cpuMeter
+			value := make([]byte, 100)
+			bt := newBench()
+			defer bt.close()
+			var zipf *rand.Zipf
+			if c.keys > 0 {
+				zipf = rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.1, 10, c.keys-1)
+			}
+			var key []byte
+			fill := func() tail.Generation {
+				for range records {
+					k := uint64(bt.lsn)
+					if zipf != nil {
+						k = zipf.Uint64()
+					}
+					key = benchKey(key, k)
+					bt.put(1, key, value)
+				}
+				return bt.ap.Seal()
+			}
+			fill()
+			g := fill()
+			fill()
+			o := SortedOptions{Durable: bt.lsn}
+			for i := range c.pins {
+				o.Pins = append(o.Pins, event.LSN(records+records/c.pins*i))
+			}
+			kept, sum := 0, byte(0)
+			for b.Loop() {
+				cpu.start()
+				s := bt.t.Sorted([]tail.Generation{g}, o)
+				for r := range s.Records() {
+					v := r.Value()
+					sum += r.Key()[0] + v[0] + v[len(v)-1]
+				}
+				cpu.stop()
+				kept = s.Len()
+				s.Free()
+			}
+			_ = sum
+			b.ReportMetric(float64(cpu.sum)/float64(b.N)/records, "cpu-ns/record")
+			b.ReportMetric(float64(kept)/records, "kept/record")
+		})
+	}
+}
+
 func BenchmarkEvict(b *testing.B) {
 	for _, name := range []string{"order=off", "order=on"} {
 		b.Run("records=100K/value=100B/"+name, func(b *testing.B) {

@@ -325,11 +325,11 @@ func (ev *eviction) relinkHeadLocked(h uint64, ds event.DatasetID, key []byte, k
 func (t *Table) switchLocked(h uint64, ds event.DatasetID, key []byte, p tail.Pos) {
 	i := int(h >> (64 - shardBits))
 	s, st := &t.shards[i], t.states[i].Load()
-	at, was := st.cur.locate(t.arena, h, ds, key)
+	at, was := st.cur.locate(t.arena, h, ds, key, false)
 	if was == 0 { // it is in the old table, which is not written
 		if s.used >= st.cur.limit() {
-			st = t.growLocked(i, s)
-			at, was = st.cur.locate(t.arena, h, ds, key)
+			st = t.renewLocked(i, s)
+			at, was = st.cur.locate(t.arena, h, ds, key, false)
 		}
 		if was == 0 {
 			s.used++

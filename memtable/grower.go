@@ -43,7 +43,7 @@ func (g *grower) run() {
 func (g *grower) prepare(i int) {
 	s := &g.t.shards[i]
 	s.mu.Lock()
-	size := nextSize(g.t.states[i].Load().cur)
+	size := nextSize(g.t.states[i].Load().cur, s.keys)
 	wanted := s.asked && s.ready == nil
 	s.mu.Unlock()
 	if !wanted {
@@ -54,7 +54,7 @@ func (g *grower) prepare(i int) {
 		b[k] = 0 // the page fault happens here
 	}
 	s.mu.Lock()
-	if s.ready == nil && size == nextSize(g.t.states[i].Load().cur) {
+	if s.ready == nil && size == nextSize(g.t.states[i].Load().cur, s.keys) {
 		s.ready, b = b, nil
 	}
 	s.mu.Unlock()

@@ -72,24 +72,8 @@ func (m model) scan(ds event.DatasetID, o ScanOptions) []string {
 	return out
 }
 
-// stubOf keeps the values of stubs in a map that stands for the log.
-type valueLog map[uint64]string
-
-func (l valueLog) stub(dst []byte, r tail.Record) bool {
-	l[uint64(r.LSN())] = string(r.Value())
-	tail.Stub{LogPos: uint64(r.LSN()), Len: uint32(len(r.Value()))}.Put(dst)
-	return r.LSN()%7 != 0 // some refuse
-}
-
-func (l valueLog) show(r tail.Record) string {
-	if r.Mem()&tail.MemStub != 0 {
-		return l[tail.ParseStub(r.Value()).LogPos]
-	}
-	return show(r)
-}
-
-// scan reads with batches of random size, a guard each.
-func (f *fixture) scan(rng *rand.Rand, ds event.DatasetID, o ScanOptions, log valueLog, between func()) []string {
+// scan reads memory with batches of random size, a guard each. Between two of them it calls between, unless that is nil.
+func (f *fixture) scan(rng *rand.Rand, ds event.DatasetID, o ScanOptions, show func(tail.Record) string, between func()) []string {
 	var out []string
 	it := f.t.Scan(ds, o)
 	for {
@@ -100,7 +84,7 @@ func (f *fixture) scan(rng *rand.Rand, ds event.DatasetID, o ScanOptions, log va
 			if !bytes.Equal(item.Key, item.Record.Key()) {
 				f.tb.Fatalf("item has key %q, its record %q", item.Key, item.Record.Key())
 			}
-			out = append(out, string(item.Key)+"="+log.show(item.Record))
+			out = append(out, string(item.Key)+"="+show(item.Record))
 		}
 		g.Exit()
 		if n == 0 {
@@ -112,39 +96,7 @@ func (f *fixture) scan(rng *rand.Rand, ds event.DatasetID, o ScanOptions, log va
 	}
 }
 
-// checkGone checks that nothing leads to the records of an evicted generation.
-func (f *fixture) checkGone(g tail.Generation) {
-	f.tb.Helper()
-	set := g.ChunkSet()
-	for i := range f.t.states {
-		st := f.t.states[i].Load()
-		for _, s := range []slots{st.cur, st.old} {
-			for j := uint64(0); s.mask != 0 && j <= s.mask; j++ {
-				for p := tail.Pos(*s.at(j) & posMask); p != 0; p = f.a.Record(p).Prev() {
-					if set.Has(p) {
-						f.tb.Fatalf("shard %d leads to %v of an evicted generation", i, p)
-					}
-				}
-			}
-		}
-	}
-	for ds, od := range f.t.order.all() {
-		for _, r := range od.runs.Load().runs {
-			for i := range r.es {
-				if set.Has(r.es[i].load()) {
-					f.tb.Fatalf("a run of dataset %d leads to %v of an evicted generation", ds, r.es[i].load())
-				}
-			}
-		}
-		for i := range od.fresh.n {
-			if set.Has(tail.Pos(od.fresh.at(i))) {
-				f.tb.Fatalf("dataset %d has a fresh key in an evicted generation", ds)
-			}
-		}
-	}
-}
-
-// checkIndex checks each slot: its tag, its key's only one, its record marked as the newest.
+// checkIndex checks each slot that is not dead: its tag, its key's only one, its record marked as the newest.
 func (f *fixture) checkIndex() {
 	f.tb.Helper()
 	for i := range f.t.states {
@@ -155,52 +107,59 @@ func (f *fixture) checkIndex() {
 			st = f.t.states[i].Load()
 		}
 		seen := make(map[string]bool)
+		used := 0
 		for j := range st.cur.mask + 1 {
 			w := *st.cur.at(j)
-			if w == 0 {
+			if w != 0 {
+				used++
+			}
+			r, ok := f.a.Lookup(tail.Pos(w & posMask))
+			if !ok {
 				continue
 			}
-			r := f.a.Record(tail.Pos(w & posMask))
 			id := fmt.Sprint(r.Dataset(), string(r.Key()))
 			h := f.t.Hash(r.Dataset(), r.Key())
 			if seen[id] || int(h>>56) != i || tagOf(h) != w&tagMask || r.Links()&^tail.LinkAnchor != tail.LinkIndexed {
 				f.tb.Fatalf("slot %d of shard %d is wrong: key %q, seen %v, links %v", j, i, id, seen[id], r.Links())
 			}
 			seen[id] = true
-			for p := r.Prev(); p != 0; {
-				v := f.a.Record(p)
+			for v, ok := f.a.Lookup(r.Prev()); ok; v, ok = f.a.Lookup(r.Prev()) {
 				if v.LSN() >= r.LSN() || v.Links()&(tail.LinkSuperseded|tail.LinkDropped) != tail.LinkSuperseded {
 					f.tb.Fatalf("chain of key %q: LSN %d after %d, links %v", id, v.LSN(), r.LSN(), v.Links())
 				}
-				r, p = v, v.Prev()
+				r = v
 			}
 		}
-		if s.used != len(seen) || s.keys != len(seen) {
-			f.tb.Fatalf("shard %d has %d keys, counts %d slots and %d keys", i, len(seen), s.used, s.keys)
+		if s.used != used || s.keys != len(seen) {
+			f.tb.Fatalf("shard %d has %d slots and %d keys, counts %d and %d", i, used, len(seen), s.used, s.keys)
 		}
 		f.t.Unlock(uint64(i) << 56)
 	}
 }
 
-// TestModel does random things and compares all that can be read with the model: at the newest LSN and at held ones.
+// keyShapes are ways to make keys, for the model tests.
+var keyShapes = []struct {
+	name string
+	key  func(rng *rand.Rand) string
+}{
+	{"few keys", func(rng *rand.Rand) string { return fmt.Sprint("k", rng.IntN(50)) }},
+	{"numbered keys", func(rng *rand.Rand) string { return fmt.Sprintf("user:%09d:name", rng.IntN(3000)) }},
+	{"nasty keys", func(rng *rand.Rand) string {
+		b := make([]byte, 1+rng.IntN(12))
+		for i := range b {
+			b[i] = []byte{0, 0, 1, 0xff}[rng.IntN(4)]
+		}
+		return string(b)
+	}},
+	{"long shared parts", func(rng *rand.Rand) string {
+		return fmt.Sprintf("%0*d", 8+rng.IntN(3)*8, rng.IntN(500))
+	}},
+}
+
+// TestModel does random things and compares all that can be read with the model: at the newest LSN and at held ones, from
+// memory and from what stands for the segments.
 func TestModel(t *testing.T) {
-	for _, shape := range []struct {
-		name string
-		key  func(rng *rand.Rand) string
-	}{
-		{"few keys", func(rng *rand.Rand) string { return fmt.Sprint("k", rng.IntN(50)) }},
-		{"numbered keys", func(rng *rand.Rand) string { return fmt.Sprintf("user:%09d:name", rng.IntN(3000)) }},
-		{"nasty keys", func(rng *rand.Rand) string {
-			b := make([]byte, 1+rng.IntN(12))
-			for i := range b {
-				b[i] = []byte{0, 0, 1, 0xff}[rng.IntN(4)]
-			}
-			return string(b)
-		}},
-		{"long shared parts", func(rng *rand.Rand) string {
-			return fmt.Sprintf("%0*d", 8+rng.IntN(3)*8, rng.IntN(500))
-		}},
-	} {
+	for _, shape := range keyShapes {
 		t.Run(shape.name, func(t *testing.T) { testModel(t, newSeed(t), shape.key) })
 	}
 }
@@ -213,11 +172,12 @@ func testModel(t *testing.T, seed uint64, newKey func(*rand.Rand) string) {
 		f.t.order.limits = limits{freshBatch: 16, tinyRun: 2, inlineMerge: 100}
 	}
 	recovering := rng.IntN(2000) // steps in which records are handed over instead of inserted
+	leaveOften := 1 + rng.IntN(8)
 	m := model{}
-	log := valueLog{}
-	var gens []tail.Generation
+	var store segments
+	var sealed, flushed []tail.Generation // oldest first, sealed are younger
 	var held []event.LSN
-	floor := event.LSN(0) // what evictions were told to be durable: reads are at later LSNs, or held ones
+	floor := event.LSN(0) // durable when last flushed: reads are at later LSNs, or held ones
 	datasets := []event.DatasetID{1, 2, 900}
 	keyOf := func(ds event.DatasetID) string {
 		if len(m[ds]) > 0 && rng.IntN(3) > 0 {
@@ -240,7 +200,7 @@ func testModel(t *testing.T, seed uint64, newKey func(*rand.Rand) string) {
 			m.add(ds, key, version{f.insert(ds, event.OpDelete, []byte(key), nil), "-"})
 			return
 		}
-		value := fmt.Sprint("value ", f.lsn, string(bytes.Repeat([]byte("v"), rng.IntN(60))))
+		value := fmt.Sprint("value ", f.lsn)
 		m.add(ds, key, version{f.put(ds, key, value), value})
 	}
 	lsnToRead := func() event.LSN {
@@ -249,26 +209,51 @@ func testModel(t *testing.T, seed uint64, newKey func(*rand.Rand) string) {
 		}
 		return floor + event.LSN(rng.Uint64N(uint64(f.lsn-floor)+1))
 	}
-	evict := func() {
-		if g := f.t.SealCold(); !g.IsEmpty() {
-			gens = append(gens, g)
-		}
+	seal := func() {
 		if g := f.ap.Seal(); !g.IsEmpty() {
-			gens = append(gens, g)
+			sealed = append(sealed, g)
 		}
-		if len(gens) == 0 {
+	}
+	flush := func() {
+		if len(sealed) == 0 {
 			return
 		}
-		i := rng.IntN(len(gens))
-		floor += event.LSN(rng.Uint64N(uint64(f.lsn-floor) + 1))
-		o := EvictOptions{Durable: floor, Hold: slices.Clone(held), AlwaysStub: rng.IntN(2) == 0}
-		if rng.IntN(3) > 0 {
-			o.Stub = log.stub
+		n := 1 + rng.IntN(len(sealed))
+		for _, r := range sealed[n-1].Records() {
+			floor = max(floor, r.LSN()) // all of it is durable
 		}
-		slices.Sort(o.Hold)
-		f.t.Evict(gens[i], o)
-		f.checkGone(gens[i])
-		gens = slices.Delete(gens, i, i+1)
+		floor += event.LSN(rng.Uint64N(uint64(f.lsn-floor) + 1))
+		pins := slices.Clone(held)
+		slices.Sort(pins)
+		store.flush(f.t.Sorted(sealed[:n], SortedOptions{Pins: pins, Durable: floor}))
+		flushed = append(flushed, sealed[:n]...)
+		sealed = sealed[n:]
+	}
+	leave := func() {
+		if len(flushed) == 0 {
+			return
+		}
+		n := 1 + rng.IntN(len(flushed))
+		res := f.t.Leave(flushed[:n]...)
+		f.checkLeft(flushed[:n], res)
+		flushed = flushed[n:]
+	}
+	change := func() {
+		switch n := rng.IntN(20); {
+		case n < 12:
+			write()
+		case n < 14:
+			seal()
+		case n < 16:
+			flush()
+		case n < 16+leaveOften:
+			leave()
+		}
+	}
+	check := func(ds event.DatasetID, key string, max event.LSN) {
+		if got, want := f.find(store.runs.Load, ds, key, max), m.get(ds, key, max); got != want {
+			t.Fatalf("key %q of %d as of %d: got %q, want %q", key, ds, max, got, want)
+		}
 	}
 	scan := func() {
 		ds := datasets[rng.IntN(len(datasets))]
@@ -281,12 +266,9 @@ func testModel(t *testing.T, seed uint64, newKey func(*rand.Rand) string) {
 		}
 		want := m.scan(ds, o)
 		held = append(held, o.Max) // the scan's own
-		got := f.scan(rng, ds, o, log, func() {
-			switch rng.IntN(20) {
-			case 0:
-				evict()
-			case 1, 2, 3:
-				write()
+		got := f.scanAll(rng, store.runs.Load, ds, o, func() {
+			for range rng.IntN(4) {
+				change()
 			}
 		})
 		held = held[:len(held)-1]
@@ -295,33 +277,21 @@ func testModel(t *testing.T, seed uint64, newKey func(*rand.Rand) string) {
 				ds, o.From, o.To, o.Reverse, o.Max, got, want)
 		}
 	}
-	get := func() {
-		ds := datasets[rng.IntN(len(datasets))]
-		key, max := keyOf(ds), lsnToRead()
-		g := f.d.Enter()
-		got := ""
-		if r, ok := f.t.Get(f.t.Hash(ds, []byte(key)), ds, []byte(key), max); ok {
-			got = log.show(r)
-		}
-		g.Exit()
-		if want := m.get(ds, key, max); got != want {
-			t.Fatalf("key %q of %d as of %d: got %q, want %q", key, ds, max, got, want)
-		}
-	}
 	orderFrom := *stepsFlag * rng.IntN(4) / 8
 	for step := range *stepsFlag {
 		switch n := rng.IntN(100); {
 		case n < 60:
 			write()
-		case n < 85:
-			get()
-		case n < 90 && step >= orderFrom:
+		case n < 65:
+			change()
+		case n < 88:
+			ds := datasets[rng.IntN(len(datasets))]
+			check(ds, keyOf(ds), lsnToRead())
+		case n < 93 && step >= orderFrom:
 			scan()
-		case n < 92:
-			evict()
-		case n < 94:
+		case n < 95:
 			held = append(held, lsnToRead())
-		case n < 97 && len(held) > 0:
+		case n < 98 && len(held) > 0:
 			i := rng.IntN(len(held))
 			held = slices.Delete(held, i, i+1)
 		}
@@ -329,21 +299,10 @@ func testModel(t *testing.T, seed uint64, newKey func(*rand.Rand) string) {
 	for _, ds := range datasets {
 		for key := range m[ds] {
 			for _, max := range append(held, f.lsn) {
-				g := f.d.Enter()
-				r, ok := f.t.Get(f.t.Hash(ds, []byte(key)), ds, []byte(key), max)
-				if got, want := "", m.get(ds, key, max); !ok && want != "" || ok && log.show(r) != want {
-					t.Errorf("at the end: key %q of %d as of %d: got %q, want %q", key, ds, max, got, want)
-				}
-				g.Exit()
+				check(ds, key, max)
 			}
 		}
 	}
 	f.checkIndex()
-	keys := 0
-	for _, ds := range datasets {
-		keys += len(m[ds])
-	}
-	if mt := f.t.Metrics(); mt.Keys != int64(keys) {
-		t.Errorf("Metrics.Keys %d, want %d", mt.Keys, keys)
-	}
+	t.Logf("%+v", f.t.Metrics())
 }

@@ -128,11 +128,11 @@ func TestOrderIsOffUntilAsked(t *testing.T) {
 	}
 	f.put(1, "a", "3")
 	rng := rand.New(rand.NewPCG(1, 1))
-	got := f.scan(rng, 1, ScanOptions{Max: f.lsn}, nil, nil)
+	got := f.scan(rng, 1, ScanOptions{Max: f.lsn}, show, nil)
 	if want := []string{"a=3", "b=1"}; !slices.Equal(got, want) {
 		t.Fatalf("got %q, want %q", got, want)
 	}
-	if got := f.scan(rng, 3, ScanOptions{Max: f.lsn}, nil, nil); len(got) != 0 {
+	if got := f.scan(rng, 3, ScanOptions{Max: f.lsn}, show, nil); len(got) != 0 {
 		t.Fatalf("scan of an empty dataset: %q", got)
 	}
 }
@@ -164,7 +164,7 @@ func TestFrozenRunsAreNotMerged(t *testing.T) {
 	od.freeze()
 	for i := range 5 {
 		f.put(1, fmt.Sprint(i), "")
-		if got := f.scan(rng, 1, ScanOptions{Max: f.lsn}, nil, nil); len(got) != i+1 {
+		if got := f.scan(rng, 1, ScanOptions{Max: f.lsn}, show, nil); len(got) != i+1 {
 			t.Fatalf("scan sees %d keys, want %d", len(got), i+1)
 		}
 	}
@@ -173,7 +173,7 @@ func TestFrozenRunsAreNotMerged(t *testing.T) {
 	}
 	od.thaw()
 	f.put(1, "5", "")
-	f.scan(rng, 1, ScanOptions{Max: f.lsn}, nil, nil)
+	f.scan(rng, 1, ScanOptions{Max: f.lsn}, show, nil)
 	if n := f.t.Metrics().Runs; n != 1 {
 		t.Fatalf("%d runs after thawing, want 1", n)
 	}
@@ -186,9 +186,9 @@ func TestScanRefreshesEntries(t *testing.T) {
 	f.t.EnableOrder(1)
 	rng := rand.New(rand.NewPCG(1, 1))
 	f.put(1, "a", "1")
-	f.scan(rng, 1, ScanOptions{Max: f.lsn}, nil, nil)
+	f.scan(rng, 1, ScanOptions{Max: f.lsn}, show, nil)
 	f.put(1, "a", "2")
-	if got := f.scan(rng, 1, ScanOptions{Max: f.lsn}, nil, nil); !slices.Equal(got, []string{"a=2"}) {
+	if got := f.scan(rng, 1, ScanOptions{Max: f.lsn}, show, nil); !slices.Equal(got, []string{"a=2"}) {
 		t.Fatalf("got %q", got)
 	}
 	r := f.t.order.all()[1].runs.Load().runs[0]

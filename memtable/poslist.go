@@ -30,6 +30,9 @@ func (l *posList) add(w uint64) {
 
 func (l *posList) at(i int) uint64 { return words(l.blocks[i/listBlockWords])[i%listBlockWords] }
 
+// bytes returns the list's memory.
+func (l *posList) bytes() int64 { return int64(len(l.blocks)) * listBlockBytes }
+
 // free gives the memory back and empties the list.
 func (l *posList) free() {
 	for _, b := range l.blocks {

@@ -41,6 +41,7 @@ type Iterator struct {
 	last    []byte // key visited last, when started
 	started bool
 	ahead   [touchAhead]tail.Record // only during Next
+	left    uint                    // bit by index in ahead: the record has departed
 	sink    byte                    // keeps the touching loads alive
 
 	lastBuf [64]byte // first memory of last and m.cur
@@ -112,7 +113,7 @@ func (it *Iterator) nextOfOne(dst []Item) int {
 		k := it.touch(c, len(dst)-n)
 		for j := range k {
 			r, v, ok := it.ahead[j], it.ahead[j], true
-			if r.Links()&tail.LinkSuperseded != 0 || r.LSN() > it.opts.Max {
+			if r.Links()&tail.LinkSuperseded != 0 || r.LSN() > it.opts.Max || it.left>>j&1 != 0 {
 				_, v, ok = it.version(&c.r.es[c.i])
 			}
 			if ok {
@@ -170,8 +171,15 @@ func (it *Iterator) visited(r tail.Record) {
 func (it *Iterator) touch(c *cursor, limit int) int {
 	t, step := it.od.t, it.m.step
 	k := min((c.end-c.i)*step, touchAhead, limit)
+	it.left = 0
 	for j := range k {
-		it.ahead[j] = t.arena.Record(c.r.es[c.i+j*step].load())
+		p := c.r.es[c.i+j*step].load()
+		r, ok := t.arena.Lookup(p)
+		if !ok {
+			r = t.arena.Record(p)
+			it.left |= 1 << j
+		}
+		it.ahead[j] = r
 	}
 	superseded := tail.Link(0)
 	for j := range k {
@@ -195,7 +203,9 @@ func (it *Iterator) touch(c *cursor, limit int) int {
 			continue
 		}
 		if w := t.homeSlot(hs[j]); w != 0 && (w^tagOf(hs[j]))>>48 == 0 {
-			it.sink += byte(t.arena.Record(tail.Pos(w & posMask)).LSN())
+			if r, ok := t.arena.Lookup(tail.Pos(w & posMask)); ok {
+				it.sink += byte(r.LSN())
+			}
 		}
 	}
 	return k
@@ -210,28 +220,31 @@ func (t *Table) homeSlot(h uint64) uint64 {
 func (it *Iterator) version(e *entry) (some, seen tail.Record, ok bool) {
 	t := it.od.t
 	p := e.load()
-	r := t.arena.Record(p)
+	r, ok := t.arena.Lookup(p)
+	if !ok { // it can be read still, but the key may have come back without marking it
+		return it.resolve(e, p, t.arena.Record(p))
+	}
 	if r.Links()&tail.LinkSuperseded != 0 {
 		return it.resolve(e, p, r)
 	}
 	if r.LSN() <= it.opts.Max {
 		return r, r, true
 	}
-	seen, ok = t.visible(r.Prev(), it.opts.Max)
+	seen, ok = t.visible(r, it.opts.Max)
 	return r, seen, ok
 }
 
-// resolve finds the newest version through the index, because the entry points to an older one, and has the entry point
-// to it, for the next scan.
+// resolve finds the newest version through the index, because the entry points to an older one or one that has departed,
+// and has the entry point to it, for the next scan. There is none if the key has left.
 func (it *Iterator) resolve(e *entry, p tail.Pos, r tail.Record) (some, seen tail.Record, ok bool) {
 	t := it.od.t
 	key := r.Key()
 	head, newest, ok := t.Head(t.Hash(it.od.ds, key), it.od.ds, key)
 	if !ok {
-		panic("dyngo: bug: memtable: a run holds a key that the index has not")
+		return r, tail.Record{}, false
 	}
 	newest.AddLinks(tail.LinkAnchor) // before the entry points to it
 	atomic.CompareAndSwapUint64(&e.pos, uint64(p), uint64(head))
-	seen, ok = t.visible(head, it.opts.Max)
+	seen, ok = t.visible(newest, it.opts.Max)
 	return r, seen, ok
 }

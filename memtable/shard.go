@@ -12,6 +12,7 @@ import (
 
 const (
 	growFast    = 256 // slots up to which a table grows fourfold, so that few records are read again
+	maxShrink   = 3   // times that a table is halved in one step, so that each insert drains more than it fills
 	drainStep   = 24  // old slots that an insert moves
 	drainBatch  = 128 // old slots that the grower moves under one hold of the lock
 	prepareFrom = 512 // slots from which the next table is made ready in the background
@@ -31,9 +32,9 @@ var noState = state{cur: slots{base: unsafe.Pointer(&noSlots), mask: uint64(len(
 type shard struct {
 	mu sync.Mutex // guards the fields below, writes to the slots and to the links of records, and Table.states
 
-	used    int    // slots taken in cur
+	used    int    // slots taken in cur, dead ones included
 	drained uint64 // old slots already looked at
-	keys    int    // distinct keys
+	keys    int    // distinct keys; for a moment also those that have just left
 	asked   bool   // the grower was asked to make the next table ready
 	ready   []byte // the next table, or nil
 	taken   int64  // records inserted since the beginning
@@ -46,7 +47,7 @@ type shard struct {
 }
 
 // Insert makes the record at p, which is filled, the newest version of its key, whose hash is h. Its LSN must be larger
-// than that of the version before. When Insert has returned, Get and Scan with max ≥ its LSN see it. The caller holds
+// than that of the version before, which may have left memory. When Insert has returned, Get and Scan with max ≥ its LSN see it. The caller holds
 // the shard's lock.
 func (t *Table) Insert(h uint64, p tail.Pos) {
 	i := int(h >> (64 - shardBits))
@@ -57,17 +58,19 @@ func (t *Table) insertLocked(i int, s *shard, h uint64, p tail.Pos) {
 	st := t.states[i].Load()
 	r := t.arena.Record(p)
 	ds, key := r.Dataset(), r.Key()
-	at, head := st.cur.locate(t.arena, h, ds, key)
+	at, head := st.cur.locate(t.arena, h, ds, key, s.used > s.keys)
 	isNew := head == 0 // in cur
 	if isNew {
 		if st.old.mask != 0 {
-			head = st.old.find(t.arena, h, ds, key)
+			head, _ = st.old.find(t.arena, h, ds, key)
 		}
-		if s.used >= st.cur.limit() {
-			st = t.growLocked(i, s)
-			at, _ = st.cur.locate(t.arena, h, ds, key)
+		if *at == 0 { // else it is a dead slot
+			if s.used >= st.cur.limit() {
+				st = t.renewLocked(i, s)
+				at, _ = st.cur.locate(t.arena, h, ds, key, false)
+			}
+			s.used++
 		}
-		s.used++
 	}
 	r.Link(head, tail.LinkIndexed)
 	s.taken++
@@ -87,21 +90,22 @@ func (t *Table) insertLocked(i int, s *shard, h uint64, p tail.Pos) {
 	}
 	if st.old.mask != 0 {
 		t.drainLocked(i, s, drainStep)
-	} else if isNew && !s.asked && s.used > st.cur.count()*5/8 && st.cur.count() >= prepareFrom {
+	} else if isNew && !s.asked && s.used > st.cur.limit()-st.cur.count()/32 && st.cur.count() >= prepareFrom {
 		s.asked = true
 		t.grower.ask(i)
 	}
 }
 
-// growLocked replaces cur by an empty table that takes the writes from now on; cur becomes old and drains.
-func (t *Table) growLocked(i int, s *shard) *state {
+// renewLocked replaces cur by an empty table that takes the writes from now on; cur becomes old and drains. The new one
+// is larger if the keys need that, else dead slots took the room: then it has the same size, or is smaller.
+func (t *Table) renewLocked(i int, s *shard) *state {
 	st := t.states[i].Load()
 	if st.old.mask != 0 { // each insert drains more slots than it fills, so old is empty long before cur is full
 		t.drainLocked(i, s, st.old.count())
 		st = t.states[i].Load()
 	}
 	b := s.ready
-	if size := nextSize(st.cur); len(b) != size {
+	if size := nextSize(st.cur, s.keys); len(b) != size {
 		offheap.Free(b)
 		b = offheap.Alloc(size)
 	}
@@ -118,20 +122,31 @@ func (t *Table) growLocked(i int, s *shard) *state {
 	return next
 }
 
-// nextSize returns the bytes of the table that follows s.
-func nextSize(s slots) int {
-	switch n := s.count(); {
+// nextSize returns the bytes of the table that follows s and takes the given number of keys. They fill at most half of it, so
+// that it lasts for a while.
+func nextSize(s slots, keys int) int {
+	n := s.count()
+	switch {
 	case n < minSlots:
-		return minSlots * slotBytes
-	case n <= growFast:
-		return 4 * n * slotBytes
-	default:
-		return 2 * n * slotBytes
+		n = minSlots
+	case 2*keys > n && n <= growFast:
+		n *= 4
+	case 2*keys > n:
+		n *= 2
+	case tooLarge(s, keys):
+		for k := 0; k < maxShrink && n > minSlots && 16*keys <= 3*n; k++ {
+			n /= 2
+		}
 	}
+	return n * slotBytes
 }
 
-// drainLocked moves the next n slots of old into cur: a key that cur has already is passed over, and old is not
-// written. With the last slot the old table is retired.
+// tooLarge reports whether a table is to be replaced by a smaller one. It is far from where tables grow, so that a
+// number of keys that goes up and down does not make a table do the same.
+func tooLarge(s slots, keys int) bool { return s.count() > minSlots && 8*keys < s.count() }
+
+// drainLocked moves the next n slots of old into cur: dead ones and keys that cur has already are passed over, and old is
+// not written. With the last slot the old table is retired.
 func (t *Table) drainLocked(i int, s *shard, n int) {
 	st := t.states[i].Load()
 	end := min(s.drained+uint64(n), uint64(st.old.count()))
@@ -139,18 +154,18 @@ func (t *Table) drainLocked(i int, s *shard, n int) {
 		step := min(s.drained+16, end)
 		// First touch the records, so that the cache misses overlap, then hash their keys.
 		for j := s.drained; j < step; j++ {
-			if w := atomic.LoadUint64(st.old.at(j)); w != 0 {
-				s.sink += uint64(t.arena.Record(tail.Pos(w & posMask)).LSN())
+			if r, ok := t.arena.Lookup(tail.Pos(atomic.LoadUint64(st.old.at(j)) & posMask)); ok {
+				s.sink += uint64(r.LSN())
 			}
 		}
 		for ; s.drained < step; s.drained++ {
 			w := atomic.LoadUint64(st.old.at(s.drained))
-			if w == 0 {
-				continue
+			r, ok := t.arena.Lookup(tail.Pos(w & posMask))
+			if !ok {
+				continue // empty or dead
 			}
-			r := t.arena.Record(tail.Pos(w & posMask))
 			ds, key := r.Dataset(), r.Key()
-			at, p := st.cur.locate(t.arena, t.Hash(ds, key), ds, key)
+			at, p := st.cur.locate(t.arena, t.Hash(ds, key), ds, key, false)
 			if p == 0 {
 				s.used++
 				atomic.StoreUint64(at, w)

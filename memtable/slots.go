@@ -18,7 +18,8 @@ const (
 )
 
 // slots is an open-addressing hash table with linear probing. A slot is 0 (empty), or tag<<48 | Pos of the newest
-// version of a key. A slot never becomes empty again and never changes its key: that is what readers rely on.
+// version of a key. It is dead when that record has departed: probes pass over it. A slot never becomes empty again and
+// never changes its key before that has left: this is what readers rely on.
 //
 // Of the 64 bits of a hash the top 8 choose the shard, the next 16 are the tag, the lower ones the home slot.
 type slots struct {
@@ -50,39 +51,45 @@ func (s slots) limit() int {
 // storeSlot publishes p as the newest version of a key with hash h.
 func storeSlot(at *uint64, h uint64, p tail.Pos) { atomic.StoreUint64(at, tagOf(h)|uint64(p)) }
 
-// find returns the place of the key's newest version, 0 if the table does not have the key.
-func (s slots) find(a *tail.Arena, h uint64, ds event.DatasetID, key []byte) tail.Pos {
+// find returns the key's newest version and its place, 0 if the table does not have the key.
+func (s slots) find(a *tail.Arena, h uint64, ds event.DatasetID, key []byte) (tail.Pos, tail.Record) {
 	tag := tagOf(h)
 	for i := h; ; i++ {
 		w := atomic.LoadUint64(s.at(i))
 		if w == 0 {
-			return 0
+			return 0, tail.Record{}
 		}
 		if (w^tag)>>48 == 0 {
 			p := tail.Pos(w & posMask)
-			r := a.Record(p)
-			if r.Dataset() == ds && string(r.Key()) == string(key) {
-				return p
+			if r, ok := a.Lookup(p); ok && r.Dataset() == ds && string(r.Key()) == string(key) {
+				return p, r
 			}
 		}
 	}
 }
 
-// locate is find for a writer: it returns the key's slot and what is in it, or the empty slot where the key would go.
-func (s slots) locate(a *tail.Arena, h uint64, ds event.DatasetID, key []byte) (*uint64, tail.Pos) {
+// locate is find for a writer: it returns the key's slot and what is in it, or 0 and the slot where the key would go:
+// the first dead one on the way if reuse says that there may be some, else the empty one at the end.
+func (s slots) locate(a *tail.Arena, h uint64, ds event.DatasetID, key []byte, reuse bool) (*uint64, tail.Pos) {
 	tag := tagOf(h)
+	var dead *uint64
 	for i := h; ; i++ {
 		at := s.at(i)
 		w := atomic.LoadUint64(at)
 		if w == 0 {
+			if dead != nil {
+				at = dead
+			}
 			return at, 0
 		}
 		if (w^tag)>>48 == 0 {
 			p := tail.Pos(w & posMask)
-			r := a.Record(p)
-			if r.Dataset() == ds && string(r.Key()) == string(key) {
+			if r, ok := a.Lookup(p); ok && r.Dataset() == ds && string(r.Key()) == string(key) {
 				return at, p
 			}
+		}
+		if reuse && dead == nil && !a.Has(tail.Pos(w&posMask)) {
+			dead = at
 		}
 	}
 }
@@ -99,8 +106,8 @@ func (s slots) findLSN(a *tail.Arena, h uint64, ds event.DatasetID, lsn event.LS
 			continue
 		}
 		for p := tail.Pos(w & posMask); p != 0; {
-			r := a.Record(p)
-			if r.Dataset() != ds || r.LSN() < lsn {
+			r, ok := a.Lookup(p)
+			if !ok || r.Dataset() != ds || r.LSN() < lsn {
 				break
 			}
 			if r.LSN() == lsn {

@@ -29,6 +29,7 @@ type Table struct {
 
 	order  order // datasets kept in key order
 	evict  evictor
+	leave  leaver
 	grower grower // makes tables ready and drains old ones
 
 	pendingCount atomic.Int64 // records handed to AddPending and not yet inserted
@@ -131,38 +132,38 @@ func (t *Table) lockShard(i int) {
 	}
 }
 
-// Head returns the newest version of a key. The caller holds the shard's lock, or a guard.
+// Head returns the newest version of a key; none means that it has none in memory. The caller holds the shard's lock,
+// or a guard.
 func (t *Table) Head(h uint64, ds event.DatasetID, key []byte) (tail.Pos, tail.Record, bool) {
 	st := t.readable(h)
-	p := st.cur.find(t.arena, h, ds, key)
+	p, r := st.cur.find(t.arena, h, ds, key)
 	if p == 0 && st.old.mask != 0 {
-		p = st.old.find(t.arena, h, ds, key)
+		p, r = st.old.find(t.arena, h, ds, key)
 	}
-	if p == 0 {
-		return 0, tail.Record{}, false
-	}
-	return p, t.arena.Record(p), true
+	return p, r, p != 0
 }
 
 // Get returns the newest version of a key with LSN ≤ max. All inserts of events up to max must have returned. The
-// record may be a delete or any other op: its meaning is the caller's. The caller holds a guard.
+// record may be a delete or any other op: its meaning is the caller's. None means that memory has no version ≤ max:
+// what has left is then in the segments that were published before it did. The caller holds a guard.
 func (t *Table) Get(h uint64, ds event.DatasetID, key []byte, max event.LSN) (tail.Record, bool) {
 	st := t.readable(h)
-	p := st.cur.find(t.arena, h, ds, key)
+	p, r := st.cur.find(t.arena, h, ds, key)
 	if p == 0 && st.old.mask != 0 {
-		p = st.old.find(t.arena, h, ds, key)
+		p, r = st.old.find(t.arena, h, ds, key)
 	}
-	return t.visible(p, max)
+	if p == 0 {
+		return tail.Record{}, false
+	}
+	return t.visible(r, max)
 }
 
-// visible goes down the chain from p to the newest version with LSN ≤ max.
-func (t *Table) visible(p tail.Pos, max event.LSN) (tail.Record, bool) {
-	for p != 0 {
-		r := t.arena.Record(p)
+// visible goes down the chain from r to the newest version with LSN ≤ max.
+func (t *Table) visible(r tail.Record, max event.LSN) (tail.Record, bool) {
+	for ok := true; ok; r, ok = t.arena.Lookup(r.Prev()) {
 		if r.LSN() <= max {
 			return r, true
 		}
-		p = r.Prev()
 	}
 	return tail.Record{}, false
 }

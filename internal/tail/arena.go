@@ -49,8 +49,8 @@ type Arena struct {
 }
 
 // directory finds chunks by their number: a number's place is given by its low bits, and while a chunk has a place no
-// other number with the same low bits is given out. The directory is replaced by a larger one when it is half full. A
-// place is set before the first Pos in its chunk is given out, so whoever has a Pos finds it.
+// other number with the same low bits is given out. The directory is replaced by a larger one when it is full. A place is
+// set before the first Pos in its chunk is given out, so whoever has a Pos finds it.
 type directory struct {
 	first *place // of a power of two
 	mask  uint64 // places less one
@@ -151,7 +151,7 @@ func (a *Arena) newChunk(size int) *chunk {
 	defer a.mu.Unlock()
 	a.mu.count++
 	d := a.dir.Load()
-	if 2*a.mu.count > len(a.mu.chunks) {
+	if a.mu.count > len(a.mu.chunks) {
 		d = a.grownLocked(d)
 	}
 	// Numbers go up, so that one comes again only after all others. Those whose place is taken are left out.
