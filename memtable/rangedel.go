@@ -2,6 +2,7 @@ package memtable
 
 import (
 	"bytes"
+	"slices"
 	"sort"
 	"sync/atomic"
 
@@ -40,19 +41,42 @@ func (r *RangeDeletes) Covers(key []byte, after, max event.LSN) bool {
 	if s == nil {
 		return false
 	}
-	set := *s
+	v, ok := find(*s, key)
+	return ok && v.covers(after, max)
+}
+
+// Covering returns the interval [from, to), to nil = open end, around key in which every key is covered by a range delete
+// with an LSN in (after, max]. The slices are shared and must not be changed.
+func (r *RangeDeletes) Covering(key []byte, after, max event.LSN) (from, to []byte, ok bool) {
+	s := r.set.Load()
+	if s == nil {
+		return nil, nil, false
+	}
+	v, ok := find(*s, key)
+	if !ok || !v.covers(after, max) {
+		return nil, nil, false
+	}
+	return v.from, v.to, true
+}
+
+// find returns the interval that key lies in.
+func find(set []interval, key []byte) (interval, bool) {
 	i := sort.Search(len(set), func(i int) bool { return set[i].to == nil || bytes.Compare(key, set[i].to) < 0 })
 	if i == len(set) || bytes.Compare(key, set[i].from) < 0 {
-		return false
+		return interval{}, false
 	}
-	lsns := set[i].lsns
-	j := sort.Search(len(lsns), func(j int) bool { return lsns[j] > after })
-	return j < len(lsns) && lsns[j] <= max
+	return set[i], true
+}
+
+// covers says whether one of the interval's LSNs lies in (after, max].
+func (v interval) covers(after, max event.LSN) bool {
+	j := sort.Search(len(v.lsns), func(j int) bool { return v.lsns[j] > after })
+	return j < len(v.lsns) && v.lsns[j] <= max
 }
 
 // Add adds a range delete of [from, to), to nil or empty = open end, with an LSN above all before. An empty range is
 // nothing. The slices are copied. oldest is the lowest LSN that is still read at: of the range deletes up to it the newest
-// stands for all.
+// stands for all. One goroutine at a time.
 func (r *RangeDeletes) Add(from, to []byte, lsn, oldest event.LSN) {
 	if len(to) == 0 {
 		to = nil
@@ -63,10 +87,22 @@ func (r *RangeDeletes) Add(from, to []byte, lsn, oldest event.LSN) {
 	if to != nil && bytes.Compare(from, to) >= 0 {
 		return
 	}
-	var old, set []interval
-	if s := r.set.Load(); s != nil {
-		old = *s
+	for { // again if Forget came between
+		was := r.set.Load()
+		var old []interval
+		if was != nil {
+			old = *was
+		}
+		set := withRange(old, from, to, lsn, oldest)
+		if r.set.CompareAndSwap(was, &set) {
+			return
+		}
 	}
+}
+
+// withRange returns a copy of old with one range delete more.
+func withRange(old []interval, from, to []byte, lsn, oldest event.LSN) []interval {
+	var set []interval
 	lo := sort.Search(len(old), func(i int) bool { return old[i].to == nil || bytes.Compare(from, old[i].to) < 0 })
 	hi := len(old)
 	if to != nil {
@@ -95,7 +131,38 @@ func (r *RangeDeletes) Add(from, to []byte, lsn, oldest event.LSN) {
 		set = append(set, interval{at, to, []event.LSN{lsn}})
 	}
 	set = append(set, old[hi:]...)
-	r.set.Store(&set)
+	return set
+}
+
+// Snapshot returns the range deletes as they are now; what is added to or forgotten by r later does not change them.
+func (r *RangeDeletes) Snapshot() *RangeDeletes {
+	c := &RangeDeletes{}
+	c.set.Store(r.set.Load())
+	return c
+}
+
+// Forget removes range deletes for which gone is true: the caller knows that nothing is left under them. Safe beside Add.
+func (r *RangeDeletes) Forget(gone func(event.LSN) bool) {
+	for {
+		old := r.set.Load()
+		if old == nil {
+			return
+		}
+		set := make([]interval, 0, len(*old))
+		for _, v := range *old {
+			v.lsns = slices.DeleteFunc(slices.Clone(v.lsns), gone)
+			if len(v.lsns) > 0 {
+				set = append(set, v)
+			}
+		}
+		next := &set
+		if len(set) == 0 {
+			next = nil
+		}
+		if r.set.CompareAndSwap(old, next) {
+			return
+		}
+	}
 }
 
 func appendLSN(lsns []event.LSN, lsn, oldest event.LSN) []event.LSN {
