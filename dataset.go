@@ -150,6 +150,19 @@ func (c *catalog) byID(id event.DatasetID) *Dataset {
 	return nil
 }
 
+// droppedAt returns the LSN at which a dataset was dropped, 0 if it was not. One that was dropped before the store was opened
+// counts from the first LSN: nobody reads at an LSN from before.
+func (c *catalog) droppedAt(id event.DatasetID) LSN {
+	c.dictMu.Lock()
+	defer c.dictMu.Unlock()
+	for i := range c.all {
+		if d := c.all[i].dataset; d != nil && d.ID == id {
+			return c.all[i].dropped
+		}
+	}
+	return 1
+}
+
 // publish installs a changed copy of the map. mu is held, or the catalog is not yet shared.
 func (c *catalog) publish(change func(map[string]*Dataset)) {
 	m := make(map[string]*Dataset)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/epoch"
+	"github.com/dyngodb/dyngo/internal/pacer"
 	"github.com/dyngodb/dyngo/internal/tail"
 	"github.com/dyngodb/dyngo/memtable"
 	"github.com/dyngodb/dyngo/recovery"
@@ -51,7 +52,11 @@ type DB struct {
 
 	catalog catalog
 	ttl     *expirer
-	memory  *evictor
+	flusher *flusher
+	compact *compactor
+	sorted  *sortedFiles
+	pacer   *pacer.Pacer // of the work of flusher and compactor: the foreground comes first
+	id      [16]byte     // of the log, zero until the log is open
 	live    *liveServer
 	views   viewSet
 	floor   atomic.Uint64 // LSN that all reads without a view have reached; see raiseFloor
@@ -194,11 +199,13 @@ func (db *DB) close() error {
 	}
 	if db.log != nil {
 		errs = append(errs, db.log.Close())
+		db.flusher.close()
 	}
 	close(db.notices) // nobody sends any more
 	db.told.Wait()
 	db.reads.Synchronize()
 	db.calls.Close()
+	errs = append(errs, db.sorted.close())
 	db.mem.Close()
 	db.reads.Close()
 	db.arena.Close()
@@ -207,6 +214,14 @@ func (db *DB) close() error {
 		errs = append(errs, db.lock.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// logID is the id of the log that all files of the store name.
+func (db *DB) logID() ([16]byte, error) {
+	if db.id != [16]byte{} {
+		return db.id, nil
+	}
+	return wal.ReadLogID(db.opts.FS, db.walDir())
 }
 
 func (db *DB) walDir() string { return path.Join(db.dir, "wal") }

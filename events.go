@@ -17,6 +17,15 @@ type Listener struct {
 	ClockJumped func(d time.Duration)
 	// FileSealed tells that a log file is full and the next one begins.
 	FileSealed func(file uint64)
+	// Flushed tells that all events up to lsn are in segments now, with the bytes written and the time it took.
+	Flushed func(lsn LSN, bytes int64, took time.Duration)
+	// FlushFailed tells that recent events could not be written as a segment. They are safe in the log; memory fills and
+	// writers slow down until a flush succeeds.
+	FlushFailed func(err error)
+	// Compacted tells that segments were merged: why, the bytes read and written, the time it took.
+	Compacted func(why string, readBytes, writtenBytes int64, took time.Duration)
+	// CompactionFailed tells that segments could not be merged; damage names the file, which is left alone from then on.
+	CompactionFailed func(err error)
 	// Evicted tells that the oldest events left memory and how many bytes that gave back.
 	Evicted func(bytes int64)
 }

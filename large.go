@@ -51,14 +51,14 @@ func (ds *Dataset) PutReaderWith(key []byte, size int64, r io.Reader, wo WriteOp
 // Open returns key's value as a stream; for a large value only a piece is in memory at a time. It stays readable whatever
 // happens to the key, until the store is closed. The reader is not safe for concurrent use.
 func (ds *Dataset) Open(key []byte) (io.ReadSeekCloser, error) {
-	g, r, err := ds.find(key, 0, 0)
-	if err != nil {
+	var f found
+	if err := ds.find(&f, key, 0, 0); err != nil {
 		return nil, err
 	}
-	v := loadValue(r, nil)
+	v := f.value(nil)
 	call := ds.db.calls.Enter() // Close waits until the log was read
 	defer call.Exit()
-	g.Exit()
+	f.release()
 	vr := &valueReader{db: ds.db}
 	if !v.ref {
 		b, err := v.resolve(ds.db, nil)

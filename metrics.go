@@ -10,7 +10,9 @@ import (
 
 // counters are what the engine counts outside of its parts.
 type counters struct {
-	expired, evictions, ranges atomic.Int64
+	expired, evictions, ranges                                                 atomic.Int64
+	flushes, flushedBytes, flushErrors                                         atomic.Int64
+	compactions, compactReadBytes, compactedBytes, compactionErrors, setsAside atomic.Int64
 }
 
 // Metrics is a picture of the store at one moment. Counters count since Open.
@@ -23,13 +25,29 @@ type Metrics struct {
 	// OpenViews hold old versions back, from OldestView on (0 = none). An old one makes memory and disk grow.
 	OpenViews  int
 	OldestView LSN
-	// TTLPending is the number of versions that wait for their expiry, Expired those whose end was logged.
+	// TTLPending is the number of versions in memory that wait for their expiry, Expired those whose end was logged.
 	TTLPending, Expired int64
+	// FlushedLSN is the LSN up to which segments hold every event; the next Open replays what lies above it. A growing
+	// distance to DurableLSN means that flushing does not keep up, or that all fits into memory.
+	FlushedLSN LSN
+	// Flushes counts segments written of recent events, FlushedBytes their size; FlushErrors those that failed.
+	Flushes, FlushedBytes, FlushErrors int64
 	// Evictions counts generations that left memory.
 	Evictions int64
-	// MemoryBudgetBytes is what was asked for, TailBytes what recent events take of it, IndexBytes the hash index and
-	// runs. OffHeapBytes is all memory outside of Go's heap of all stores in this process.
-	MemoryBudgetBytes, TailBytes, IndexBytes, OffHeapBytes int64
+	// Segments are the sorted files, in Runs: a read of one key looks into one segment of each run at most. SegmentBytes is
+	// their size. More than some ten runs for long means that compaction does not keep up.
+	Segments, Runs int
+	SegmentBytes   int64
+	// Compactions counts merges of segments, CompactReadBytes and CompactWrittenBytes what they read and wrote. Errors
+	// counts those that failed, DamagedSegments those that they left alone since.
+	Compactions, CompactReadBytes, CompactWrittenBytes, CompactionErrors int64
+	DamagedSegments                                                      int64
+	// CacheHits and CacheMisses count looks for blocks of segments in memory.
+	CacheHits, CacheMisses int64
+	// MemoryBudgetBytes is what was asked for. Of it, TailBytes are taken by recent events, IndexBytes by the hash index and
+	// runs, CacheBytes by blocks of segments, ReaderBytes by what open segments keep. OffHeapBytes is all memory outside of
+	// Go's heap of all stores in this process.
+	MemoryBudgetBytes, TailBytes, IndexBytes, CacheBytes, ReaderBytes, OffHeapBytes int64
 	// DiskFreeBytes is what the file system still takes, 0 if unknown.
 	DiskFreeBytes int64
 	Log           wal.LogMetrics
@@ -40,7 +58,11 @@ type Metrics struct {
 func (db *DB) Metrics() Metrics {
 	m := Metrics{
 		LSN: db.LSN(), DurableLSN: db.DurableLSN(), Datasets: len(*db.catalog.byName.Load()),
-		Expired: db.count.expired.Load(), Evictions: db.count.evictions.Load(), TTLPending: int64(db.ttl.pending()),
+		Expired: db.count.expired.Load(), Evictions: db.count.evictions.Load(),
+		Flushes: db.count.flushes.Load(), FlushedBytes: db.count.flushedBytes.Load(), FlushErrors: db.count.flushErrors.Load(),
+		Compactions: db.count.compactions.Load(), CompactReadBytes: db.count.compactReadBytes.Load(),
+		CompactWrittenBytes: db.count.compactedBytes.Load(), CompactionErrors: db.count.compactionErrors.Load(),
+		DamagedSegments: db.count.setsAside.Load(), TTLPending: int64(db.ttl.pending()),
 		MemoryBudgetBytes: db.opts.MemoryBudget, OffHeapBytes: offheap.InUse(),
 	}
 	if held := db.views.hold(); len(held) > 0 {
@@ -51,6 +73,7 @@ func (db *DB) Metrics() Metrics {
 	if db.closed.Load() {
 		return m
 	}
+	db.sorted.measure(&m)
 	m.Memtable = db.mem.Metrics()
 	m.TailBytes, m.IndexBytes = db.arena.Bytes(), m.Memtable.IndexBytes+m.Memtable.RunBytes
 	if free, _, err := db.opts.FS.Free(db.dir); err == nil {

@@ -1,6 +1,7 @@
 package dyngo
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -8,15 +9,20 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"runtime"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/epoch"
+	"github.com/dyngodb/dyngo/internal/pacer"
 	"github.com/dyngodb/dyngo/internal/tail"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/memtable"
 	"github.com/dyngodb/dyngo/recovery"
+	"github.com/dyngodb/dyngo/segment"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -76,12 +82,13 @@ func (db *DB) open() error {
 	db.reads, db.calls = epoch.New(), epoch.New()
 	db.mem = memtable.New(db.arena, db.reads)
 	db.files = wal.OpenFiles(fsys, db.walDir())
-	db.ttl, db.memory = newExpirer(db), newEvictor(db)
-	// 4. The log.
-	state, err := recovery.Run(recovery.Options{
-		FS: fsys, Dir: db.walDir(), Arena: db.arena, Table: db.mem, Mono: db.opts.Clock.Mono, ReadOnly: db.opts.ReadOnly,
-		GenerationBytes: generationBytes(db.opts.MemoryBudget), Seal: db.memory.recovered, Due: db.ttl.recovered,
-	})
+	db.ttl, db.flusher, db.compact = newExpirer(db), newFlusher(db), newCompactor(db)
+	db.pacer = pacer.New(db.opts.Clock, pacer.Options{Cores: runtime.GOMAXPROCS(0)})
+	// 4. The segments, then what the log holds above them.
+	if err := db.openSorted(); err != nil {
+		return err
+	}
+	state, err := db.recover()
 	if err != nil {
 		return err
 	}
@@ -113,7 +120,8 @@ func (db *DB) open() error {
 	// 6. What runs beside.
 	db.start(func() { db.mem.DrainPending(db.ctx, 2) })
 	if db.log != nil {
-		db.start(db.memory.run)
+		db.start(db.flusher.run)
+		db.start(db.compact.run)
 		db.start(db.ttl.run)
 	}
 	if db.opts.Live && !db.opts.InMemory && !db.opts.ReadOnly {
@@ -122,6 +130,27 @@ func (db *DB) open() error {
 		}
 	}
 	return nil
+}
+
+// recover reads the log from where the segments end.
+func (db *DB) recover() (*recovery.State, error) {
+	set := db.sorted.set
+	flushed := set.Current().FlushedLSN
+	state, err := recovery.Run(recovery.Options{
+		FS: db.opts.FS, Dir: db.walDir(), Arena: db.arena, Table: db.mem, Mono: db.opts.Clock.Mono, ReadOnly: db.opts.ReadOnly,
+		Flushed: flushed, GenerationBytes: generationBytes(db.opts.MemoryBudget), Seal: db.flusher.recovered, Due: db.ttl.recovered,
+		RecordTime: db.sorted.recordTime,
+		Range: func(ds event.DatasetID, from, to []byte, lsn LSN, time int64) {
+			db.flusher.addRange(segment.RangeDelete{Dataset: ds, From: from, To: to, LSN: lsn, Time: time})
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if last := state.Report.LastLSN; last < flushed && state.Report.Damage == nil {
+		return nil, &corruption.Error{File: "manifest", What: fmt.Sprintf("segments hold events up to LSN %d, the log ends with %d", flushed, last)}
+	}
+	return state, nil
 }
 
 // start runs f until Close waits for it.
@@ -159,15 +188,27 @@ func (db *DB) loadCatalog(state *recovery.State) error {
 				failed = fmt.Errorf("dataset %q, created at LSN %d: %w", info.Name, info.Created, err)
 				return
 			}
-			ds := &Dataset{db: db, id: info.ID, name: info.Name, created: info.Created, opts: decodeOptions(stored), ranges: state.Ranges[info.ID]}
-			if ds.ranges == nil {
-				ds.ranges = &memtable.RangeDeletes{}
-			}
+			ds := &Dataset{db: db, id: info.ID, name: info.Name, created: info.Created, opts: decodeOptions(stored), ranges: &memtable.RangeDeletes{}}
 			m[info.Name] = ds
 			c.addDataset(ds)
 		}
 	})
+	db.loadRanges()
 	return failed
+}
+
+// loadRanges tells each dataset of its range deletes, of segments and of the log above them.
+func (db *DB) loadRanges() {
+	all := db.sorted.current.Load().rangeDeletes()
+	for _, r := range db.flusher.ranges {
+		all = append(all, segment.RangeDelete(r))
+	}
+	slices.SortFunc(all, func(a, b segment.RangeDelete) int { return cmp.Compare(a.LSN, b.LSN) })
+	for _, r := range all {
+		if ds := db.catalog.byID(r.Dataset); ds != nil {
+			ds.ranges.Add(r.From, r.To, r.LSN, r.LSN-1) // nobody reads yet
+		}
+	}
 }
 
 func (db *DB) openLog(state *recovery.State) error {
@@ -179,11 +220,12 @@ func (db *DB) openLog(state *recovery.State) error {
 			}
 		}
 	}
+	db.id = logID
 	l := db.opts.Listener
 	db.log = wal.NewLog(wal.LogOptions{
 		FS: db.opts.FS, Dir: db.walDir(), Clock: db.opts.Clock, Now: db.now, Arena: db.arena, LogID: logID, TimelineID: timelineID,
 		Tail: state.Tail, FileBytes: db.opts.LogFileBytes, MaxPending: db.opts.MemoryBudget / 4, Dictionary: db.catalog.dictionary,
-		Reserve: !db.opts.InMemory, OnDurable: func(LSN) { db.memory.nudge() },
+		Reserve: !db.opts.InMemory, OnDurable: func(LSN) { db.flusher.nudge() },
 		OnRotate: func(file uint64) {
 			if l.FileSealed != nil {
 				db.tell(func() { l.FileSealed(file - 1) })

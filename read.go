@@ -4,9 +4,12 @@ import (
 	"fmt"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/cache"
 	"github.com/dyngodb/dyngo/internal/coding"
 	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/tail"
+	"github.com/dyngodb/dyngo/memtable"
+	"github.com/dyngodb/dyngo/segment"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -21,98 +24,204 @@ func (ds *Dataset) AppendGet(dst, key []byte) ([]byte, error) {
 }
 
 // Has says whether key is present. Values are not read.
-func (ds *Dataset) Has(key []byte) (bool, error) {
-	g, _, err := ds.find(key, 0, 0)
+func (ds *Dataset) Has(key []byte) (bool, error) { return ds.hasAt(key, 0, 0) }
+
+func (ds *Dataset) hasAt(key []byte, max LSN, at int64) (bool, error) {
+	var f found
+	err := ds.find(&f, key, max, at)
+	if err == ErrNotFound {
+		return false, nil
+	}
 	if err != nil {
-		if err == ErrNotFound {
-			return false, nil
-		}
 		return false, err
 	}
-	g.Exit()
+	f.release()
 	return true, nil
 }
 
 // Lookup returns key with its value, LSN, log time and expiry, all copies, or ErrNotFound. The LSN is what PutIf takes.
 func (ds *Dataset) Lookup(key []byte) (KV, error) {
-	g, r, err := ds.find(key, 0, 0)
-	if err != nil {
+	var f found
+	if err := ds.find(&f, key, 0, 0); err != nil {
 		return KV{}, err
 	}
-	kv := KV{Key: append([]byte(nil), key...), LSN: r.LSN(), Time: unixTime(r.Time())}
-	if at, ok := expiryOf(r); ok {
+	kv := KV{Key: append([]byte(nil), key...), LSN: f.lsn(), Time: unixTime(f.time())}
+	if at, ok := event.Expiry(f.parts()); ok {
 		kv.Expires = unixTime(at)
 	}
-	v := loadValue(r, nil)
+	v := f.value(nil)
 	call := ds.db.calls.Enter() // Close waits until the log was read, memory need not
 	defer call.Exit()
-	g.Exit()
+	f.release()
+	var err error
 	kv.Value, err = v.resolve(ds.db, []byte{})
 	return kv, openError(ds.db.dir, err)
 }
 
 // appendAt reads key at max (0 = what is visible now) and time at (0 = now).
 func (ds *Dataset) appendAt(dst, key []byte, max LSN, at int64) ([]byte, error) {
-	g, r, err := ds.find(key, max, at)
-	if err != nil {
+	var f found
+	if err := ds.find(&f, key, max, at); err != nil {
 		return dst, err
 	}
 	// The common case: the value lies in memory as it is.
-	if plain(r) {
-		dst = append(dst, r.Value()...)
-		g.Exit()
+	if f.plain() {
+		dst = append(dst, f.stored()...)
+		f.release()
 		return dst, nil
 	}
-	v := loadValue(r, nil)
+	v := f.value(nil)
 	call := ds.db.calls.Enter() // Close waits until the log was read, memory need not
 	defer call.Exit()
-	g.Exit()
-	dst, err = v.resolve(ds.db, dst)
+	f.release()
+	dst, err := v.resolve(ds.db, dst)
 	return dst, openError(ds.db.dir, err)
 }
 
-// find returns key's live version, pinned until the guard is given back. The guard is given back on error.
-func (ds *Dataset) find(key []byte, max LSN, at int64) (guard, tail.Record, error) {
+// found is a version of a key, in memory or in a segment. It is valid until release.
+type found struct {
+	guard guard
+	rec   tail.Record // zero when the version lies in a segment:
+	entry segment.Entry
+	block *cache.Block // that entry aliases
+}
+
+func (f *found) release() {
+	if f.block != nil {
+		f.block.Release()
+	}
+	f.guard.Exit()
+}
+
+func (f *found) lsn() LSN {
+	if f.block != nil {
+		return f.entry.LSN
+	}
+	return f.rec.LSN()
+}
+
+func (f *found) time() int64 {
+	if f.block != nil {
+		return f.entry.Time
+	}
+	return f.rec.Time()
+}
+
+func (f *found) parts() []byte {
+	if f.block != nil {
+		return f.entry.Parts
+	}
+	return f.rec.Parts()
+}
+
+// plain says that the value is stored as it is.
+func (f *found) plain() bool {
+	if f.block != nil {
+		_, _, packed := event.CodecOf(f.entry.Parts)
+		return !packed && f.entry.Flags&event.FlagValueRef == 0
+	}
+	return plain(f.rec)
+}
+
+// stored is the value as it is stored.
+func (f *found) stored() []byte {
+	if f.block != nil {
+		return f.entry.Value
+	}
+	return f.rec.Value()
+}
+
+// value copies what is needed to read the value after release; buf is reused.
+func (f *found) value(buf []byte) value {
+	if f.block != nil {
+		return loadEntry(&f.entry, buf)
+	}
+	return loadValue(f.rec, buf)
+}
+
+// find looks for key's live version, in memory, then in the segments from the newest run to the oldest. Nothing is held when
+// it returns an error.
+//
+// Why nothing is missed when a generation leaves memory meanwhile: its segment is part of the sources before its first key
+// goes; so who misses the key in memory, and loads the sources after that, finds it there. The range deletes are looked at
+// last: one that was forgotten has nothing under it in what is current, and who looks at older sources is waited for.
+func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 	db := ds.db
 	if err := checkKey(key); err != nil {
-		return guard{}, tail.Record{}, err
+		return err
 	}
-	g := db.reads.Enter()
+	f.guard = db.reads.Enter()
 	if db.closed.Load() {
-		g.Exit()
-		return guard{}, tail.Record{}, ErrClosed
+		f.guard.Exit()
+		return ErrClosed
 	}
 	if max == 0 {
 		max = ds.visible()
 	}
 	if d := ds.dropped.Load(); d != 0 && LSN(d) <= max {
-		g.Exit()
-		return guard{}, tail.Record{}, ds.errDropped()
+		f.guard.Exit()
+		return ds.errDropped()
 	}
 	r, ok := db.mem.Get(db.mem.Hash(ds.id, key), ds.id, key, max)
-	if !ok || !ds.alive(r, max, at) {
-		g.Exit()
-		return guard{}, tail.Record{}, ErrNotFound
+	if ok {
+		if f.rec = r; ds.alive(ds.ranges, r, max, at) {
+			return nil
+		}
+		f.guard.Exit()
+		return ErrNotFound
 	}
-	return g, r, nil
+	s := db.sorted.current.Load()
+	if s.empty() {
+		f.guard.Exit()
+		return ErrNotFound
+	}
+	err := ErrNotFound
+	f.block, ok, err = s.get(ds.id, key, max, &f.entry)
+	if ok && ds.entryAlive(ds.ranges, &f.entry, key, max, at) {
+		return nil
+	}
+	if f.block != nil {
+		f.block.Release()
+		f.block = nil
+	}
+	f.guard.Exit()
+	if err != nil {
+		return openError(db.dir, err)
+	}
+	return ErrNotFound
 }
 
 // alive says whether a version is a value at (max, at): not a delete, not covered by a range delete, not expired. at = 0
 // means now.
-func (ds *Dataset) alive(r tail.Record, max LSN, at int64) bool {
+func (ds *Dataset) alive(ranges *memtable.RangeDeletes, r tail.Record, max LSN, at int64) bool {
 	if r.Op() != event.OpPut {
 		return false
 	}
-	if ds.ranges.Any() && ds.ranges.Covers(r.Key(), r.LSN(), max) {
+	if ranges.Any() && ranges.Covers(r.Key(), r.LSN(), max) {
 		return false
 	}
-	if due, ok := expiryOf(r); ok {
-		if at == 0 {
-			at = ds.db.now()
-		}
-		return at < due
+	due, ok := expiryOf(r)
+	return !ok || ds.before(at, due)
+}
+
+// entryAlive is alive for a version in a segment.
+func (ds *Dataset) entryAlive(ranges *memtable.RangeDeletes, e *segment.Entry, key []byte, max LSN, at int64) bool {
+	if e.Op != event.OpPut {
+		return false
 	}
-	return true
+	if ranges.Any() && ranges.Covers(key, e.LSN, max) {
+		return false
+	}
+	due, ok := event.Expiry(e.Parts)
+	return !ok || ds.before(at, due)
+}
+
+// before says whether a time, 0 = now, is before due.
+func (ds *Dataset) before(at, due int64) bool {
+	if at == 0 {
+		at = ds.db.now()
+	}
+	return at < due
 }
 
 func expiryOf(r tail.Record) (int64, bool) {
@@ -147,6 +256,16 @@ func loadValue(r tail.Record, buf []byte) value {
 		return v
 	}
 	v.inline = append(buf[:0], r.Value()...)
+	return v
+}
+
+// loadEntry is loadValue for a version in a segment.
+func loadEntry(e *segment.Entry, buf []byte) value {
+	v := value{ref: e.Flags&event.FlagValueRef != 0}
+	if codec, raw, ok := event.CodecOf(e.Parts); ok {
+		v.codec, v.raw = codec, raw
+	}
+	v.inline = append(buf[:0], e.Value...)
 	return v
 }
 

@@ -1,6 +1,7 @@
 package dyngo
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"slices"
@@ -9,14 +10,21 @@ import (
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/tail"
+	"github.com/dyngodb/dyngo/manifest"
+	"github.com/dyngodb/dyngo/segment"
 	"github.com/dyngodb/dyngo/wal"
 )
 
 // expirer ends versions whose time to live is over: it logs an expire event for each that is still the key's newest. Reads
-// don't depend on it, they compare times themselves.
+// don't depend on it, they compare times themselves. Versions in memory wait in a heap; those in segments are found through
+// the segments' due-time index.
 type expirer struct {
 	db   *DB
 	wake chan struct{}
+
+	seen    *sources                      // what cursors were made for; only run touches it and cursors
+	cursors map[manifest.FileNum]int64    // of segments with expiries: the first one that was not yet looked at; absent = none
+	known   map[manifest.FileNum]struct{} // segments that cursors were made for
 
 	mu   sync.Mutex // guards the fields below; a leaf
 	due  []dueEntry // binary heap, earliest first
@@ -117,18 +125,21 @@ func (e *expirer) pending() int {
 func (e *expirer) run() {
 	timer := e.db.opts.Clock.NewTimer(time.Hour)
 	defer timer.Stop()
-	for {
-		d, isDue, wait := e.next(e.db.now())
+	for e.db.ctx.Err() == nil {
+		now := e.db.now()
+		d, isDue, wait := e.next(now)
 		if isDue {
-			if err := e.expire(d); errors.Is(err, wal.ErrFailed) || errors.Is(err, ErrClosed) || errors.Is(err, wal.ErrClosed) {
+			if e.ended(e.expire(d)) {
 				return
-			}
-			select {
-			case <-e.db.ctx.Done():
-				return
-			default:
 			}
 			continue
+		}
+		again, err := e.segments(now)
+		if e.ended(err) {
+			return
+		}
+		if again > 0 && (wait == 0 || again < wait) {
+			wait = again
 		}
 		if wait > 0 {
 			timer.Reset(wait)
@@ -142,7 +153,102 @@ func (e *expirer) run() {
 	}
 }
 
-// expire logs the end of one version, unless it was superseded or its dataset dropped.
+// ended says that an error leaves nothing to be done: the log takes no more.
+func (e *expirer) ended(err error) bool {
+	return errors.Is(err, wal.ErrFailed) || errors.Is(err, ErrClosed) || errors.Is(err, wal.ErrClosed)
+}
+
+// nudge has run look at new segments.
+func (e *expirer) nudge() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// segments ends what is due in segments and returns how long to wait for the next, 0 = nothing is pending.
+func (e *expirer) segments(now int64) (time.Duration, error) {
+	s := e.db.sorted.acquire()
+	defer s.release()
+	if s != e.seen {
+		e.seen = s
+		e.look(s)
+	}
+	wait := time.Duration(0)
+	for i := range s.runs {
+		for j, seg := range s.runs[i].Segments {
+			at, ok := e.cursors[seg.Num]
+			if !ok {
+				continue
+			}
+			if at <= now {
+				var err error
+				if at, err = e.dueIn(s.runs[i].readers[j], at, now); err != nil {
+					return dueRetry, err
+				}
+				if at == 0 {
+					delete(e.cursors, seg.Num)
+					continue
+				}
+				e.cursors[seg.Num] = at
+			}
+			if d := max(time.Duration(at-now), time.Microsecond); wait == 0 || d < wait {
+				wait = d
+			}
+		}
+	}
+	return wait, nil
+}
+
+// dueRetry is how long after a segment could not be read, or an event not be logged, it is tried again.
+const dueRetry = time.Second
+
+// look makes cursors for segments that are new, and forgets those that are gone.
+func (e *expirer) look(s *sources) {
+	cursors := map[manifest.FileNum]int64{}
+	for seg := range s.version.All() {
+		if seg.Dues == 0 {
+			continue
+		}
+		if at, ok := e.cursors[seg.Num]; ok {
+			cursors[seg.Num] = at
+		} else if _, before := e.known[seg.Num]; !before {
+			cursors[seg.Num] = seg.MinDue
+		}
+	}
+	e.known = map[manifest.FileNum]struct{}{}
+	for seg := range s.version.All() {
+		e.known[seg.Num] = struct{}{}
+	}
+	e.cursors = cursors
+}
+
+// dueIn ends the versions of one segment that are due from a time on up to now. It returns the next time, 0 = none.
+func (e *expirer) dueIn(r *segment.Reader, from, now int64) (int64, error) {
+	it := r.Due(from)
+	defer it.Close()
+	for it.Next() {
+		d := it.Due()
+		if d.Due > now {
+			return d.Due, nil
+		}
+		if e.db.ctx.Err() != nil {
+			return from, ErrClosed
+		}
+		ds := e.db.catalog.byID(d.Dataset)
+		if ds == nil || ds.ranges.Covers(d.Key, d.LSN, event.MaxLSN) {
+			continue
+		}
+		key := bytes.Clone(d.Key)
+		if err := e.end(ds, key, e.db.mem.Hash(d.Dataset, key), d.LSN, d.Due); err != nil {
+			return from, err
+		}
+	}
+	return 0, it.Err()
+}
+
+// expire logs the end of one version in memory, unless it was superseded or its dataset dropped. One that has left memory is
+// found through its segment.
 func (e *expirer) expire(d dueEntry) error {
 	db := e.db
 	ds := db.catalog.byID(d.ds)
@@ -157,7 +263,12 @@ func (e *expirer) expire(d dueEntry) error {
 	}
 	key := append([]byte(nil), r.Key()...)
 	g.Exit()
+	return e.end(ds, key, d.hash, d.lsn, d.at)
+}
 
+// end logs the end of a version if it is still the key's newest.
+func (e *expirer) end(ds *Dataset, key []byte, hash uint64, lsn LSN, due int64) error {
+	db := e.db
 	call, err := db.enterCall()
 	if err != nil {
 		return err
@@ -165,7 +276,8 @@ func (e *expirer) expire(d dueEntry) error {
 	defer call.Exit()
 	c := db.newCommit()
 	defer db.release(c)
-	c.ops = append(c.ops, op{ds: ds, kind: event.OpExpire, key: key, hash: d.hash, ifLSN: d.lsn, parts: event.AppendPrevLSN(nil, d.lsn)})
+	parts := event.AppendPrevLSN(nil, lsn)
+	c.ops = append(c.ops, op{ds: ds, kind: event.OpExpire, key: key, hash: hash, ifLSN: lsn, base: parts, parts: parts})
 	now := db.now()
 	if err := db.commit(c, wal.Ack{Window: Eventual.window()}, true, now); err != nil {
 		if errors.Is(err, errSuperseded) {
@@ -176,7 +288,7 @@ func (e *expirer) expire(d dueEntry) error {
 	}
 	db.count.expired.Add(1)
 	if f := db.opts.Listener.Expired; f != nil {
-		f(ds.name, key, c.log.First, unixTime(d.at), time.Duration(now-d.at))
+		f(ds.name, key, c.log.First, unixTime(due), time.Duration(now-due))
 	}
 	return nil
 }

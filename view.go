@@ -138,21 +138,11 @@ func (v *View) Has(ds *Dataset, key []byte) (bool, error) {
 	if v.lsn == 0 {
 		return false, checkKey(key)
 	}
-	g, _, err := ds.find(key, v.lsn, v.at)
-	if v.closed.Load() {
-		if err == nil {
-			g.Exit()
-		}
+	ok, err := ds.hasAt(key, v.lsn, v.at)
+	if v.closed.Load() { // meanwhile: what the view saw may have gone
 		return false, fmt.Errorf("%w: the view", ErrClosed)
 	}
-	if err == ErrNotFound {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	g.Exit()
-	return true, nil
+	return ok, err
 }
 
 // Scan yields the pairs of a range in the view; see Dataset.Scan.

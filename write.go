@@ -1,7 +1,9 @@
 package dyngo
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/tail"
 	"github.com/dyngodb/dyngo/memtable"
+	"github.com/dyngodb/dyngo/segment"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -83,6 +86,16 @@ type op struct {
 	// conditional: only if the key's version has ifLSN.
 	conditional bool
 	ifLSN       LSN
+	prior       prior // the key's newest version in segments, if memory has none; see commit.lookUp
+}
+
+// prior is what is to be known of the newest version of a key before a write is decided.
+type prior struct {
+	found   bool
+	op      event.Op
+	lsn     LSN
+	time    recordTime
+	expires int64 // 0 = never
 }
 
 // recordTime is the time that newest-wins compares, of versions that have one.
@@ -104,6 +117,8 @@ type commit struct {
 	scratch []byte // parts
 	value   []byte // compressed value
 	seen    map[string]recordTime
+	// departures is memtable.Table.Departures from before the ops' priors were looked up.
+	departures uint64
 }
 
 func (db *DB) newCommit() *commit { return db.commits.Get().(*commit) }
@@ -270,7 +285,7 @@ func checkKey(key []byte) error {
 
 // commit takes the ops through the log and into the memtable, and waits as ack says.
 //
-//  1. Admit: wait for space and pace, without locks.
+//  1. Admit: wait for space and pace, without locks. Look up what segments know of keys whose newest version decides.
 //  2. Lock the shards of the keys, so that versions of a key are ordered as their LSNs are.
 //  3. Decide what depends on the newest version.
 //  4. Begin: LSNs, log time, places in memory.
@@ -286,7 +301,16 @@ func (db *DB) commit(c *commit, ack wal.Ack, frees bool, now int64) error {
 	if waited {
 		now = db.now() // what is decided below is decided in the present
 	}
-	if err := db.begin(c, ack, now); err != nil {
+	for {
+		if err = c.lookUp(db); err != nil {
+			return err
+		}
+		if err = db.begin(c, ack, now); err != errDeparted {
+			break
+		}
+		c.undecide()
+	}
+	if err != nil {
 		return err
 	}
 	if ack.Durable {
@@ -319,6 +343,7 @@ func (db *DB) begin(c *commit, ack wal.Ack, now int64) error {
 			db.mem.Insert(o.hash, pos)
 		case o.kind == event.OpDeleteRange:
 			o.ds.ranges.Add(o.key, o.value, lsn, db.oldestRead())
+			db.flusher.addRange(segment.RangeDelete{Dataset: o.ds.id, From: bytes.Clone(o.key), To: bytes.Clone(o.value), LSN: lsn, Time: c.log.Time})
 		default:
 			db.catalog.note(o, lsn) // before Applied, so that the dictionary of a file behind this event knows it
 		}
@@ -348,6 +373,68 @@ func (o *op) fill(r tail.Record, lsn LSN, t int64, session event.SessionID) {
 	}
 	r.Fill(lsn, t, id, o.kind, o.flags, mem)
 	event.AppendPayload(r.Payload()[:0], session, o.key, o.value, o.parts)
+}
+
+// errDeparted says that keys left memory between the look into the segments and the lock: the look has to be repeated.
+var errDeparted = errors.New("dyngo: keys have left memory")
+
+// lookUp finds the newest versions of those keys whose newest version decides, in segments where memory has none. No lock is
+// held, so that nobody waits for the device but this commit. If memory has no version of a key when its shard is locked, what
+// was found is the newest, unless a departure has begun in between: a newer version would be in memory.
+func (c *commit) lookUp(db *DB) error {
+	g := db.reads.Enter()
+	defer g.Exit()
+	c.departures = db.mem.Departures()
+	s := db.sorted.current.Load() // after it: a key's segment is there before the key leaves
+	if s.empty() {
+		return nil
+	}
+	for i := range c.ops {
+		o := &c.ops[i]
+		o.prior = prior{}
+		if !o.decides() || o.kind == event.OpDelete && !s.recordTimes {
+			continue
+		}
+		if _, head, ok := db.mem.Head(o.hash, o.ds.id, o.key); ok {
+			o.prior = priorOf(head) // it may leave before the lock is taken
+			continue
+		}
+		var e segment.Entry
+		b, ok, err := s.get(o.ds.id, o.key, event.MaxLSN, &e)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		o.prior = prior{found: true, op: e.Op, lsn: e.LSN}
+		o.prior.time.ns, o.prior.time.has = event.RecordTime(e.Parts)
+		o.prior.expires, _ = event.Expiry(e.Parts)
+		b.Release()
+	}
+	return nil
+}
+
+// decides says that what the op does depends on the newest version of its key.
+func (o *op) decides() bool {
+	return o.keyed() && (o.newest || o.conditional || o.kind != event.OpPut)
+}
+
+// undecide takes back what decide has settled.
+func (c *commit) undecide() {
+	for i := range c.ops {
+		o := &c.ops[i]
+		o.flags &^= event.FlagNotApplied
+		o.parts = o.base
+		if !o.newest {
+			o.time = recordTime{}
+		}
+	}
+	c.log.Sizes, c.hashes, c.seen = c.log.Sizes[:0], c.hashes[:0], nil
+	c.log.Wire = 0
+	if c.log.Spill != nil {
+		c.log.Spill.NotApplied = nil
+	}
 }
 
 // lock takes the shards of the commit's keys and returns how to give them back.
@@ -400,7 +487,7 @@ func (c *commit) decide(db *DB, now int64) error {
 		if o.ds != nil && o.ds.dropped.Load() != 0 {
 			return o.ds.errDropped() // the drop holds all shards, so this is decided before or after it
 		}
-		if o.keyed() && (o.newest || o.conditional || o.kind != event.OpPut) {
+		if o.decides() {
 			if err := c.decideOne(db, i, now, watch); err != nil {
 				return err
 			}
@@ -419,11 +506,11 @@ func (c *commit) decide(db *DB, now int64) error {
 
 func (c *commit) decideOne(db *DB, i int, now int64, watch bool) error {
 	o := &c.ops[i]
-	_, head, found := db.mem.Head(o.hash, o.ds.id, o.key)
-	var last recordTime
-	if found {
-		last.ns, last.has = event.RecordTime(head.Parts())
+	newest, err := c.newest(db, o)
+	if err != nil {
+		return err
 	}
+	last := newest.time
 	if watch { // an earlier event of this batch may be newer than the memtable's
 		if c.seen == nil {
 			c.seen = make(map[string]recordTime)
@@ -439,7 +526,7 @@ func (c *commit) decideOne(db *DB, i int, now int64, watch bool) error {
 	}
 	switch {
 	case o.kind == event.OpExpire:
-		if !found || head.LSN() != o.ifLSN {
+		if !newest.found || newest.lsn != o.ifLSN {
 			return errSuperseded
 		}
 		fallthrough
@@ -448,12 +535,8 @@ func (c *commit) decideOne(db *DB, i int, now int64, watch bool) error {
 			o.parts = event.InsertRecordTime(o.base, last.ns)
 		}
 	case o.conditional:
-		if have := db.currentLSN(o.ds, head, found, now); have != o.ifLSN {
-			conflict := &ConflictError{Want: o.ifLSN, Have: have}
-			if found {
-				conflict.head = head.LSN()
-			}
-			return conflict
+		if have := newest.current(o, now); have != o.ifLSN {
+			return &ConflictError{Want: o.ifLSN, Have: have, head: newest.lsn}
 		}
 	case o.newest && last.has && o.time.ns <= last.ns:
 		o.flags |= event.FlagNotApplied
@@ -490,12 +573,32 @@ func newRecordTime(t time.Time) (recordTime, error) {
 
 func seenKey(o *op) string { return fmt.Sprintf("%d/%s", o.ds.id, o.key) }
 
-// currentLSN is the LSN of the key's version as a reader would see it if everything were visible; 0 = absent.
-func (db *DB) currentLSN(ds *Dataset, head tail.Record, found bool, now int64) LSN {
-	if !found || !ds.alive(head, ^LSN(0), now) {
+// newest is what is known of the key's newest version, durable or not. The shard is locked.
+func (c *commit) newest(db *DB, o *op) (prior, error) {
+	_, head, ok := db.mem.Head(o.hash, o.ds.id, o.key)
+	if !ok {
+		if db.mem.Departures() != c.departures {
+			return prior{}, errDeparted
+		}
+		return o.prior, nil
+	}
+	return priorOf(head), nil
+}
+
+func priorOf(head tail.Record) prior {
+	p := prior{found: true, op: head.Op(), lsn: head.LSN()}
+	p.time.ns, p.time.has = event.RecordTime(head.Parts())
+	p.expires, _ = expiryOf(head)
+	return p
+}
+
+// current is the LSN of the version as a reader would see it if everything were visible; 0 = absent.
+func (p prior) current(o *op, now int64) LSN {
+	if !p.found || p.op != event.OpPut || p.expires != 0 && now >= p.expires ||
+		o.ds.ranges.Any() && o.ds.ranges.Covers(o.key, p.lsn, event.MaxLSN) {
 		return 0
 	}
-	return head.LSN()
+	return p.lsn
 }
 
 // errSuperseded ends the expiry of a version that is no longer the key's newest.

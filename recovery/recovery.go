@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -29,9 +30,18 @@ type Options struct {
 	ReadOnly bool
 	// GenerationBytes is how much of the tail is handed to Seal at a time. Default 64 MiB.
 	GenerationBytes int64
+	// Flushed is the LSN up to which segments hold every key, range deletes included: of events up to it only what they say
+	// of datasets and sessions is taken. 0 reads the whole log.
+	Flushed event.LSN
+	// Oldest is the sequence of the oldest log file that must be there; 0 = the first.
+	Oldest uint64
+	// RecordTime looks for the record time of a key's newest version in segments. May be nil.
+	RecordTime func(ds event.DatasetID, key []byte) (int64, bool, error)
 	// Seal receives the generations in order while the log is read, with the LSN of their last event; their events are in
-	// the memtable or noted there. May be nil.
-	Seal func(g tail.Generation, last event.LSN)
+	// the memtable or noted there. An error ends Run. May be nil.
+	Seal func(g tail.Generation, last event.LSN) error
+	// Range receives the range deletes above Flushed. May be nil.
+	Range func(ds event.DatasetID, from, to []byte, lsn event.LSN, time int64)
 	// Due receives every version with an expiry. May be nil.
 	Due func(at int64, lsn event.LSN, ds event.DatasetID, hash uint64)
 }
@@ -44,7 +54,7 @@ type State struct {
 	Sessions          []Session
 	NextSession       event.SessionID
 	NextDataset       event.DatasetID
-	Ranges            map[event.DatasetID]*memtable.RangeDeletes // of live datasets, where there are any
+	FirstFile         uint64 // the log file that reading began with, 0 = there is none
 	Report            Report
 }
 
@@ -90,10 +100,14 @@ func Run(o Options) (*State, error) {
 	}
 	r := &run{
 		Options: o, hot: o.Arena.NewAppender(), datasets: map[event.DatasetID]event.DatasetInfo{},
-		state: &State{NextSession: 1, NextDataset: 1, Ranges: map[event.DatasetID]*memtable.RangeDeletes{}},
+		state: &State{NextSession: 1, NextDataset: 1},
 	}
 	began := o.Mono()
-	sc, err := wal.NewScanner(o.FS, o.Dir, wal.ScanOptions{ReadOnly: o.ReadOnly})
+	var err error
+	if r.state.FirstFile, err = firstFile(o); err != nil {
+		return nil, err
+	}
+	sc, err := wal.NewScanner(o.FS, o.Dir, wal.ScanOptions{ReadOnly: o.ReadOnly, FromFile: r.state.FirstFile})
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +129,9 @@ func Run(o Options) (*State, error) {
 			return nil, err
 		}
 	}
-	r.seal(true)
+	if err := r.seal(true); err != nil {
+		return nil, err
+	}
 	s := r.state
 	s.Tail = sc.Tail()
 	s.LogID, s.TimelineID = sc.LogID(), sc.TimelineID()
@@ -144,19 +160,69 @@ type run struct {
 }
 
 // seal hands over the open generation when it is full, or in any case at the end.
-func (r *run) seal(end bool) {
+func (r *run) seal(end bool) error {
 	if r.bytes == 0 || !end && r.bytes < r.GenerationBytes {
-		return
+		return nil
 	}
 	g := r.hot.Seal()
 	r.bytes = 0
 	if r.Seal != nil {
-		r.Seal(g, r.last)
+		return r.Seal(g, r.last)
 	}
+	return nil
+}
+
+// firstFile is the log file to begin with: the one that holds the first event above Flushed, or that such an event will go
+// to. The files that are needed must follow each other without a gap. (A gap further on is the scanner's to find.)
+func firstFile(o Options) (uint64, error) {
+	files, err := wal.ListFiles(o.FS, o.Dir)
+	if err != nil || len(files) == 0 {
+		return 0, err
+	}
+	if oldest := max(o.Oldest, 1); files[0].Seq > oldest {
+		return 0, &corruption.Error{File: fmt.Sprintf("wal/%010d-*.log", oldest), What: "the file is missing"}
+	}
+	if f := files[0]; f.FirstLSN > o.Flushed+1 {
+		return 0, &corruption.Error{File: "wal/" + f.Name, What: fmt.Sprintf("the log begins with LSN %d, the segments end with %d", f.FirstLSN, o.Flushed)}
+	}
+	first := files[0].Seq
+	for i, f := range files[1:] {
+		if f.Seq != files[i].Seq+1 {
+			return 0, &corruption.Error{File: fmt.Sprintf("wal/%010d-*.log", files[i].Seq+1), What: "the file is missing"}
+		}
+		if f.FirstLSN <= o.Flushed+1 {
+			first = f.Seq
+		}
+	}
+	return first, nil
+}
+
+// dictionary takes what is live when the first file begins.
+func (r *run) dictionary(f *wal.Frame) error {
+	if f.File != r.state.FirstFile {
+		return nil
+	}
+	d, err := event.ParseDictionary(f.Body)
+	if err != nil {
+		return inFrame(f, 0, err)
+	}
+	for _, info := range d.Datasets {
+		r.datasets[info.ID] = info
+	}
+	for _, s := range d.Sessions {
+		r.state.Sessions = append(r.state.Sessions, Session{Session: s})
+	}
+	r.state.NextSession, r.state.NextDataset = max(r.state.NextSession, d.NextSession), max(r.state.NextDataset, d.NextDataset)
+	r.last = max(r.last, f.BaseLSN-1)
+	return nil
 }
 
 func (r *run) frame(f *wal.Frame) error {
-	if f.Kind != wal.KindCommit {
+	switch f.Kind {
+	case wal.KindCommit:
+	case wal.KindDictionary:
+		return r.dictionary(f)
+	default:
 		return nil
 	}
 	if f.Flags&wal.FrameSpilled != 0 {
@@ -176,8 +242,7 @@ func (r *run) frame(f *wal.Frame) error {
 		b = b[n:]
 	}
 	r.last = f.BaseLSN + event.LSN(f.Count) - 1
-	r.seal(false)
-	return nil
+	return r.seal(false)
 }
 
 // inFrame adds the place to an error about a frame's body.
@@ -219,13 +284,12 @@ func (r *run) spilled(f *wal.Frame) error {
 			}
 			rest = rest[n:]
 		}
-		r.seal(false)
 	}
 	if uint64(lsn-f.BaseLSN) != uint64(f.Count) {
 		return &corruption.Error{File: f.Name, Offset: f.Offset, What: fmt.Sprintf("batch of %d events, header says %d", lsn-f.BaseLSN, f.Count)}
 	}
 	r.last = lsn - 1
-	return nil
+	return r.seal(false)
 }
 
 // event applies one event. at is where its payload lies. inLog says that the value is to stay there.
@@ -233,27 +297,19 @@ func (r *run) event(e *event.Event, payload []byte, at wal.Position, inLog bool)
 	r.state.Report.Events++
 	switch e.Op {
 	case event.OpPut, event.OpDelete, event.OpExpire:
-		if e.Flags&event.FlagNotApplied != 0 {
+		if e.Flags&event.FlagNotApplied != 0 || e.LSN <= r.Flushed {
 			return nil
 		}
-		r.keyed(e, payload, at, inLog)
+		return r.keyed(e, payload, at, inLog)
 	case event.OpDeleteRange:
-		rd := r.state.Ranges[e.Dataset]
-		if rd == nil {
-			rd = &memtable.RangeDeletes{}
-			r.state.Ranges[e.Dataset] = rd
+		if r.Range != nil && e.LSN > r.Flushed {
+			r.Range(e.Dataset, bytes.Clone(e.Key), bytes.Clone(e.Value), e.LSN, e.Time)
 		}
-		var to []byte
-		if len(e.Value) > 0 {
-			to = e.Value
-		}
-		rd.Add(e.Key, to, e.LSN, e.LSN-1) // nobody reads yet
 	case event.OpDatasetCreated:
 		r.datasets[e.Dataset] = event.DatasetInfo{ID: e.Dataset, Created: e.LSN, Name: string(e.Key), Options: append([]byte(nil), e.Value...)}
 		r.state.NextDataset = max(r.state.NextDataset, e.Dataset+1)
 	case event.OpDatasetDropped:
 		delete(r.datasets, e.Dataset)
-		delete(r.state.Ranges, e.Dataset)
 	case event.OpSessionOpened:
 		s, err := event.ParseSession(e.Value)
 		if err != nil {
@@ -269,7 +325,7 @@ func (r *run) event(e *event.Event, payload []byte, at wal.Position, inLog bool)
 }
 
 // keyed copies the event into the tail and notes it for its key's shard.
-func (r *run) keyed(e *event.Event, payload []byte, at wal.Position, inLog bool) {
+func (r *run) keyed(e *event.Event, payload []byte, at wal.Position, inLog bool) error {
 	due, expires := event.Expiry(e.Parts)
 	var mem tail.Mem
 	if expires {
@@ -277,7 +333,10 @@ func (r *run) keyed(e *event.Event, payload []byte, at wal.Position, inLog bool)
 	}
 	hash := r.Table.Hash(e.Dataset, e.Key)
 	if inLog {
-		payload, mem = r.stubbed(e, payload, at, mem, hash)
+		var err error
+		if payload, mem, err = r.stubbed(e, payload, at, mem, hash); err != nil {
+			return err
+		}
 	}
 	p := r.hot.Reserve(len(payload))
 	rec := r.Arena.Record(p)
@@ -289,18 +348,21 @@ func (r *run) keyed(e *event.Event, payload []byte, at wal.Position, inLog bool)
 	if expires && r.Due != nil {
 		r.Due(due, e.LSN, e.Dataset, hash)
 	}
+	return nil
 }
 
 // stubbed is the payload of an event of a spilled batch as it is kept in memory.
-func (r *run) stubbed(e *event.Event, payload []byte, at wal.Position, mem tail.Mem, hash uint64) ([]byte, tail.Mem) {
+func (r *run) stubbed(e *event.Event, payload []byte, at wal.Position, mem tail.Mem, hash uint64) ([]byte, tail.Mem, error) {
 	parts, value := e.Parts, e.Value
 	if e.Op != event.OpPut {
 		// A delete in a spilled batch was written before it was decided, so it lacks the record time that it keeps.
 		if _, ok := event.RecordTime(parts); !ok {
-			if _, head, ok := r.Table.Head(hash, e.Dataset, e.Key); ok {
-				if t, ok := event.RecordTime(head.Parts()); ok {
-					parts = append(event.AppendRecordTime(nil, t), parts...)
-				}
+			t, ok, err := r.recordTime(hash, e)
+			if err != nil {
+				return nil, mem, err
+			}
+			if ok {
+				parts = append(event.AppendRecordTime(nil, t), parts...)
 			}
 		}
 	} else if len(value) > tail.StubBytes && e.Flags&event.FlagValueRef == 0 {
@@ -310,5 +372,17 @@ func (r *run) stubbed(e *event.Event, payload []byte, at wal.Position, mem tail.
 		value, mem = stub, mem|tail.MemStub
 	}
 	r.payload = event.AppendPayload(r.payload[:0], e.Session, e.Key, value, parts)
-	return r.payload, mem
+	return r.payload, mem, nil
+}
+
+// recordTime is the record time of the newest version of the event's key before it.
+func (r *run) recordTime(hash uint64, e *event.Event) (int64, bool, error) {
+	if _, head, ok := r.Table.Head(hash, e.Dataset, e.Key); ok {
+		t, ok := event.RecordTime(head.Parts())
+		return t, ok, nil
+	}
+	if r.RecordTime == nil {
+		return 0, false, nil
+	}
+	return r.RecordTime(e.Dataset, e.Key)
 }

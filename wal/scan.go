@@ -118,6 +118,22 @@ func (s *Scanner) openFirst() error {
 	return s.enter(0, file, head)
 }
 
+// ReadLogID returns the id of the log in dir, which has a file.
+func ReadLogID(fsys vfs.FS, dir string) ([16]byte, error) {
+	files, err := ListFiles(fsys, dir)
+	if err != nil {
+		return [16]byte{}, err
+	}
+	if len(files) == 0 {
+		return [16]byte{}, fmt.Errorf("read the log's id: %w", io.ErrUnexpectedEOF)
+	}
+	file, head, err := openHeader(fsys, dir, files[len(files)-1])
+	if err != nil {
+		return [16]byte{}, err
+	}
+	return head.LogID, file.Close()
+}
+
 // openHeader opens a log file and reads its header, whose sequence and first LSN must be those of its name.
 func openHeader(fsys vfs.FS, dir string, info FileInfo) (vfs.File, Header, error) {
 	file, err := fsys.Open(path.Join(dir, info.Name))

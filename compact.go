@@ -1,0 +1,292 @@
+package dyngo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dyngodb/dyngo/compaction"
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/pacer"
+	"github.com/dyngodb/dyngo/manifest"
+	"github.com/dyngodb/dyngo/memtable"
+	"github.com/dyngodb/dyngo/segment"
+)
+
+// compactor merges segments in the background: package compaction picks what pays and does the work, the compactor gives it
+// what reads may still ask for, and installs the result.
+type compactor struct {
+	db   *DB
+	wake chan struct{}
+
+	one        sync.Mutex // one job at a time; guards the fields up to mu
+	read, over int64      // versions that merges have read, and that turned out to be replaced by newer ones
+
+	mu      sync.Mutex                       // guards the fields below; a leaf
+	damaged map[manifest.FileNum]string      // segments that a job met damage in: they are left alone, reads of what is sound go on
+	heat    map[manifest.FileNum]segmentRate // of segments, as of the last look
+	running string                           // what runs now and why, for people
+}
+
+// segmentRate is a moving average of what looks into a segment, and the counters that it was last computed from.
+type segmentRate struct {
+	compaction.Heat
+	at           int64
+	reads, scans int64
+}
+
+func newCompactor(db *DB) *compactor {
+	return &compactor{db: db, wake: make(chan struct{}, 1), damaged: map[manifest.FileNum]string{}}
+}
+
+// nudge has run look for work. It does not block.
+func (c *compactor) nudge() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+const (
+	// compactEvery is how often work is looked for when no segment was added: reads may have become hot, views closed.
+	compactEvery = 10 * time.Second
+	// compactRetry is how long after a job failed the next one begins.
+	compactRetry = time.Second
+)
+
+// run ends with db.ctx. It begins with waiting: a process that opens the store for a moment merges nothing.
+func (c *compactor) run() {
+	timer := c.db.opts.Clock.NewTimer(compactEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-c.wake:
+		case <-timer.C():
+		case <-c.db.ctx.Done():
+			return
+		}
+		wait := compactEvery
+		for did := true; did; {
+			var err error
+			did, err = c.once(c.db.ctx, compaction.Pick, false)
+			if c.db.ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				c.failed(err)
+				did, wait = false, compactRetry
+			}
+		}
+		c.db.sorted.sweep()
+		timer.Reset(wait)
+	}
+}
+
+func (c *compactor) failed(err error) {
+	c.db.count.compactionErrors.Add(1)
+	c.db.tell(func() {
+		c.db.opts.Logger.Error("dyngo: segments could not be merged; what they hold stays readable as it was", "err", err)
+		if l := c.db.opts.Listener.CompactionFailed; l != nil {
+			l(err)
+		}
+	})
+}
+
+// once picks a job and runs it. It reports whether there was one. pick is compaction.Pick or compaction.Rewrite.
+//
+// A crash before the edit leaves files that nothing names. After it the inputs go with the last read of them.
+func (c *compactor) once(ctx context.Context, pick func(*manifest.Version, compaction.Input) (compaction.Job, bool), full bool) (bool, error) {
+	c.one.Lock()
+	defer c.one.Unlock()
+	db := c.db
+	s := db.sorted.acquire()
+	defer s.release()
+	in := c.input(s, full)
+	job, ok := pick(s.version, in)
+	if !ok {
+		return false, nil
+	}
+	if err := db.sorted.begin(); err != nil {
+		return true, err
+	}
+	c.note(job.Kind.String() + ", " + job.Why)
+	defer c.note("")
+	began := db.opts.Clock.Mono()
+	work := db.pacer.Begin(pacer.Compaction)
+	defer work.End()
+	result, err := compaction.Run(ctx, &job, compaction.RunOptions{
+		Options: in.Options, Version: s.version, FS: db.opts.FS, Dir: db.sorted.dir, Open: s.readerOf, NewFile: db.sorted.set.NewFileNum,
+		HashSeed: s.seed, CreatedAt: db.opts.Clock.Wall(), FlushedLSN: s.version.FlushedLSN, Pace: work.Wait,
+		Live: compaction.Liveness{Durable: in.Durable, Pins: in.Pins, Dropped: in.Dropped, Ranges: db.covering(in.RangeDeletes)},
+	})
+	if err != nil {
+		var input *compaction.InputError
+		if errors.As(err, &input) {
+			c.setAside(input)
+		}
+		return true, err
+	}
+	if err := db.sorted.apply(result.Edit("compaction: " + job.Reason.String())); err != nil {
+		return true, err
+	}
+	c.read, c.over = c.read+result.Read, c.over+result.Overridden
+	db.count.compactions.Add(1)
+	db.count.compactedBytes.Add(result.WriteBytes)
+	db.count.compactReadBytes.Add(result.ReadBytes)
+	if l := db.opts.Listener.Compacted; l != nil {
+		took := time.Duration(db.opts.Clock.Mono() - began)
+		db.tell(func() { l(job.Why, result.ReadBytes, result.WriteBytes, took) })
+	}
+	db.sorted.sweep()
+	db.forgetRanges()
+	db.ttl.nudge()
+	return true, nil
+}
+
+// input is what a job may know of the store: which versions a read can still ask for, what hides them, what is read.
+func (c *compactor) input(s *sources, full bool) compaction.Input {
+	db := c.db
+	durable := db.raiseFloor() // before the views are listed: a view opened later is at durable or above
+	in := compaction.Input{
+		Full: full, Durable: durable, Pins: db.views.hold(), Dropped: db.catalog.droppedAt,
+		Avoid: c.avoid, Heat: c.measure(s), RangeDeletes: s.rangeDeletes(),
+	}
+	for _, r := range db.flusher.rangesUpTo(durable) {
+		in.RangeDeletes = append(in.RangeDeletes, segment.RangeDelete(r))
+	}
+	if c.read > 0 {
+		in.Replaced = float64(c.over) / float64(c.read)
+	}
+	return in
+}
+
+// covering makes lists of range deletes, by dataset.
+func (db *DB) covering(ranges []segment.RangeDelete) func(event.DatasetID) compaction.Covering {
+	slices.SortFunc(ranges, func(a, b segment.RangeDelete) int { return cmp.Compare(a.LSN, b.LSN) })
+	lists := map[event.DatasetID]*memtable.RangeDeletes{}
+	for _, r := range ranges {
+		l := lists[r.Dataset]
+		if l == nil {
+			l = &memtable.RangeDeletes{}
+			lists[r.Dataset] = l
+		}
+		l.Add(r.From, r.To, r.LSN, 0)
+	}
+	return func(ds event.DatasetID) compaction.Covering {
+		if l := lists[ds]; l != nil {
+			return l
+		}
+		return nil
+	}
+}
+
+// setAside leaves a damaged segment alone from now on: reads of what is sound in it go on, repair rebuilds it.
+func (c *compactor) setAside(e *compaction.InputError) {
+	if !errors.Is(e, ErrCorrupt) {
+		return // the device may read it next time
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.damaged[e.Num] == "" {
+		c.damaged[e.Num] = e.Err.Error()
+		c.db.count.setsAside.Add(1)
+	}
+}
+
+func (c *compactor) avoid(n manifest.FileNum) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.damaged[n] != ""
+}
+
+// measure turns the counters of reads into rates.
+func (c *compactor) measure(s *sources) map[manifest.FileNum]compaction.Heat {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.db.opts.Clock.Mono()
+	next := make(map[manifest.FileNum]segmentRate)
+	rates := make(map[manifest.FileNum]compaction.Heat)
+	for i := range s.runs {
+		for j, seg := range s.runs[i].Segments {
+			h := s.runs[i].heat[j]
+			r := segmentRate{at: now, reads: h.reads.Load(), scans: h.scans.Load()}
+			if before, ok := c.heat[seg.Num]; ok && now > before.at {
+				dt := float64(now-before.at) / float64(time.Second)
+				keep := 1 / (1 + dt/heatSeconds)
+				r.Reads = keep*before.Reads + (1-keep)*float64(r.reads-before.reads)*heatSample/dt
+				r.Scans = keep*before.Scans + (1-keep)*float64(r.scans-before.scans)/dt
+			}
+			next[seg.Num], rates[seg.Num] = r, r.Heat
+		}
+	}
+	c.heat = next
+	return rates
+}
+
+// look returns what is known of segments and of the job that runs, for people.
+func (c *compactor) look() (rates map[manifest.FileNum]compaction.Heat, damaged map[manifest.FileNum]string, running string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	rates = make(map[manifest.FileNum]compaction.Heat)
+	for n, r := range c.heat {
+		rates[n] = r.Heat
+	}
+	return rates, maps.Clone(c.damaged), c.running
+}
+
+// heatSeconds is how long a read counts in the average.
+const heatSeconds = 60
+
+func (c *compactor) note(running string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running = running
+}
+
+// Compact merges segments until one run is left and nothing in it can be given up. It takes as long as reading and writing
+// everything; reads and writes go on. The background does what pays by itself; nobody has to call it.
+func (db *DB) Compact(ctx context.Context) error {
+	g, err := db.enterCall()
+	if err != nil {
+		return err
+	}
+	defer g.Exit()
+	if err := db.flusher.flushAll(); err != nil {
+		return openError(db.dir, err)
+	}
+	for did := true; did; {
+		if did, err = db.compact.once(ctx, compaction.Pick, true); err != nil {
+			return openError(db.dir, err)
+		}
+		if db.closed.Load() {
+			return ErrClosed
+		}
+	}
+	_, err = db.compact.once(ctx, compaction.Rewrite, true)
+	return openError(db.dir, err)
+}
+
+// forgetRanges lets range deletes go under which nothing is left, neither in segments nor in memory.
+//
+//  1. Up to left, range deletes are in segments, unless a merge found nothing under them; memory holds nothing as old.
+//  2. The segments are looked at after that, so that what a flush has just written counts.
+//  3. Reads that look at older segments have ended; scans have a list of their own, which they took before the segments.
+func (db *DB) forgetRanges() {
+	left := db.flusher.left.Load()
+	s := db.sorted.acquire()
+	inSegments := map[LSN]bool{}
+	for _, r := range s.rangeDeletes() {
+		inSegments[r.LSN] = true
+	}
+	s.release()
+	db.reads.Synchronize()
+	for _, ds := range *db.catalog.byName.Load() {
+		if ds.ranges.Any() {
+			ds.ranges.Forget(func(lsn event.LSN) bool { return uint64(lsn) <= left && !inSegments[lsn] })
+		}
+	}
+}

@@ -1,0 +1,505 @@
+package dyngo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/coding"
+	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/tail"
+	"github.com/dyngodb/dyngo/manifest"
+	"github.com/dyngodb/dyngo/memtable"
+	"github.com/dyngodb/dyngo/segment"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// flusher bounds the memory of recent events. It seals the newest as generations; when memory fills it writes the oldest
+// generations that are durable as a segment, and lets flushed ones leave memory: from then on their keys are found in
+// segments. Flushing bounds recovery and prepares leaving; a flushed generation goes on serving reads while there is room.
+type flusher struct {
+	db   *DB
+	wake chan struct{}
+
+	one  sync.Mutex   // one flush or departure at a time; guards gens
+	gens []generation // sealed, oldest first
+
+	left atomic.Uint64 // LSN of the last event that has left memory
+
+	mu     sync.Mutex     // guards ranges; a leaf, taken under shard locks
+	ranges []pendingRange // range deletes that no segment holds, LSNs ascending
+}
+
+// generation is sealed events with the LSN of the last one.
+type generation struct {
+	tail.Generation
+	last    LSN
+	flushed bool
+}
+
+// pendingRange is a range delete on its way into a segment.
+type pendingRange segment.RangeDelete
+
+func newFlusher(db *DB) *flusher { return &flusher{db: db, wake: make(chan struct{}, 1)} }
+
+// The budget is shared: three quarters for recent events and their index, a quarter for blocks of segments.
+func memoryLimit(budget int64) int64 { return budget * 3 / 4 }
+func cacheBytes(budget int64) int64  { return budget / 4 }
+
+// generationBytes is how much is sealed at a time.
+func generationBytes(budget int64) int64 { return min(max(budget/8, 2<<20), 64<<20) }
+
+// used is the memory of recent events and of what finds them.
+func (f *flusher) used() int64 {
+	m := f.db.mem.Metrics()
+	return f.db.arena.Bytes() + m.IndexBytes + m.RunBytes
+}
+
+// nudge is called when events became durable. It must not block.
+func (f *flusher) nudge() {
+	if f.db.log.HotBytes() < generationBytes(f.db.opts.MemoryBudget) {
+		return
+	}
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run ends with db.ctx.
+func (f *flusher) run() {
+	retry := f.db.opts.Clock.NewTimer(time.Hour)
+	defer retry.Stop()
+	for {
+		select {
+		case <-f.wake:
+		case <-retry.C():
+		case <-f.db.ctx.Done():
+			return
+		}
+		if err := f.makeRoom(); err != nil && f.db.ctx.Err() == nil {
+			f.failed(err)
+			retry.Reset(flushRetry)
+		}
+	}
+}
+
+// flushRetry is how long after a failed flush it is tried again.
+const flushRetry = time.Second
+
+// failed tells that a flush failed. The log has all events, so nothing is lost: memory fills, and writers are slowed down.
+func (f *flusher) failed(err error) {
+	f.db.count.flushErrors.Add(1)
+	f.db.tell(func() {
+		f.db.opts.Logger.Error("dyngo: recent events can't be written as a segment; memory fills until they can", "err", err)
+		if l := f.db.opts.Listener.FlushFailed; l != nil {
+			l(err)
+		}
+	})
+}
+
+// makeRoom flushes and lets generations leave until memory is within its limit. Flushing begins one generation before the
+// limit, so that leaving need not wait for it.
+func (f *flusher) makeRoom() error {
+	f.one.Lock()
+	defer f.one.Unlock()
+	defer f.db.log.SetPace(0)
+	for {
+		f.sealFull()
+		f.pace()
+		limit := memoryLimit(f.db.opts.MemoryBudget)
+		used := f.used()
+		first := f.unflushed()
+		switch {
+		case used > limit && len(f.gens) > 0 && f.gens[0].flushed:
+			f.leave()
+		case used > limit-2*generationBytes(f.db.opts.MemoryBudget) && first < len(f.gens):
+			if err := f.flush(first, min(first+flushGenerations, len(f.gens))); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+// flushGenerations is how many generations become one segment: fewer runs, and of keys that were overwritten meanwhile
+// only the newest version is written.
+const flushGenerations = 2
+
+// unflushed is the index of the oldest generation that is not in a segment.
+func (f *flusher) unflushed() int {
+	for i := range f.gens {
+		if !f.gens[i].flushed {
+			return i
+		}
+	}
+	return len(f.gens)
+}
+
+// sealFull makes a generation of the newest events once there are enough. f.one is held.
+func (f *flusher) sealFull() {
+	if f.db.log.HotBytes() >= generationBytes(f.db.opts.MemoryBudget) {
+		f.seal()
+	}
+}
+
+func (f *flusher) seal() {
+	if g, last := f.db.log.SealGeneration(); !g.IsEmpty() {
+		f.gens = append(f.gens, generation{Generation: g, last: last})
+	}
+}
+
+// pace slows writers down when they fill memory faster than it is flushed: the longer the queue of generations, the more, up
+// to 1 ms a commit. So the queue is bounded by what they can still do. f.one is held.
+func (f *flusher) pace() {
+	waiting := int64(0)
+	for i := f.unflushed(); i < len(f.gens); i++ {
+		waiting += f.gens[i].Bytes()
+	}
+	if over := waiting - f.db.opts.MemoryBudget/2; over > 0 {
+		f.db.log.SetPace(time.Duration(min(1000, 1+100*over/f.db.opts.MemoryBudget)) * time.Microsecond)
+	} else {
+		f.db.log.SetPace(0)
+	}
+}
+
+// leave takes the oldest generation, which is flushed, out of memory. f.one is held.
+func (f *flusher) leave() {
+	g := f.gens[0]
+	f.gens = f.gens[1:]
+	f.db.mem.Leave(g.Generation)
+	f.left.Store(uint64(g.last))
+	f.db.reads.Synchronize() // now the memory is free, and used tells the truth
+	f.db.count.evictions.Add(1)
+	if l := f.db.opts.Listener.Evicted; l != nil {
+		f.db.tell(func() { l(g.Bytes()) })
+	}
+}
+
+// flush writes the generations [from, to) as segments of a new run. f.one is held.
+//
+//  1. Wait until the last event is durable: a segment never holds what a crash takes back.
+//  2. Settle which versions a read may still ask for: the newest, and the newest at each view.
+//  3. Write and sync the files, then their directory.
+//  4. One edit makes them part of the store, together with the LSN up to which segments now hold everything.
+//
+// A crash before 4 leaves files that nothing names; the events are in the log. After 4 recovery begins behind that LSN.
+func (f *flusher) flush(from, to int) error {
+	db := f.db
+	last := f.gens[to-1].last
+	if err := f.waitDurable(last); err != nil {
+		return err
+	}
+	durable := f.floor(last)
+	gens := make([]tail.Generation, 0, to-from)
+	for _, g := range f.gens[from:to] {
+		gens = append(gens, g.Generation)
+	}
+	began := db.opts.Clock.Mono()
+	edit, err := f.write(gens, last, memtable.SortedOptions{Durable: durable, Pins: db.views.hold()})
+	if err != nil {
+		return err
+	}
+	if err := db.sorted.apply(edit); err != nil {
+		return err
+	}
+	for i := from; i < to; i++ {
+		f.gens[i].flushed = true
+	}
+	f.dropRanges(last)
+	db.count.flushes.Add(1)
+	bytes := int64(0)
+	for _, s := range edit.Add {
+		bytes += s.SizeBytes
+	}
+	db.count.flushedBytes.Add(bytes)
+	if l := db.opts.Listener.Flushed; l != nil {
+		took := time.Duration(db.opts.Clock.Mono() - began)
+		db.tell(func() { l(last, bytes, took) })
+	}
+	db.compact.nudge()
+	return nil
+}
+
+// waitDurable waits until lsn is. While the store is opened the log's newest file is synced instead.
+func (f *flusher) waitDurable(lsn LSN) error {
+	if f.db.log != nil {
+		return f.db.log.WaitDurable(f.db.ctx, lsn) // at once if it is
+	}
+	files, err := wal.ListFiles(f.db.opts.FS, f.db.walDir())
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	newest := files[len(files)-1]
+	return wal.SyncTail(f.db.opts.FS, f.db.walDir(), wal.Tail{File: newest.Seq, FirstLSN: newest.FirstLSN})
+}
+
+// floor is an LSN that all reads without a view reach, those in progress included. While the store is opened nobody reads.
+func (f *flusher) floor(last LSN) LSN {
+	if f.db.log == nil {
+		return last
+	}
+	return f.db.raiseFloor()
+}
+
+// write writes what a flush keeps of the generations and returns the edit that installs it.
+func (f *flusher) write(gens []tail.Generation, last LSN, o memtable.SortedOptions) (*manifest.Edit, error) {
+	db := f.db
+	out, err := db.sorted.newOutput(last)
+	if err != nil {
+		return nil, err
+	}
+	sorted := db.mem.Sorted(gens, o)
+	defer sorted.Free()
+	var value []byte
+	err = func() error {
+		for r := range sorted.Records() {
+			e := segment.Entry{
+				Dataset: r.Dataset(), Key: r.Key(), LSN: r.LSN(), Time: r.Time(), Op: r.Op(), Flags: r.Flags() & event.FlagValueRef,
+				Session: r.Session(), Value: r.Value(), Parts: r.Parts(),
+			}
+			if r.Mem()&tail.MemStub != 0 { // of a batch too big for a commit frame
+				var err error
+				if value, err = f.fetch(value[:0], tail.ParseStub(r.Value())); err != nil {
+					return err
+				}
+				e.Value = value
+			}
+			if err := out.add(&e); err != nil {
+				return err
+			}
+		}
+		for _, r := range f.rangesUpTo(last) {
+			if err := out.addRange(segment.RangeDelete(r)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}()
+	if err != nil {
+		out.abort()
+		return nil, err
+	}
+	added, err := out.finish()
+	if err != nil {
+		return nil, err
+	}
+	return &manifest.Edit{Add: added, FlushedLSN: &last, Reason: "flush"}, nil
+}
+
+// fetch appends the value that a stub stands for.
+func (f *flusher) fetch(dst []byte, s tail.Stub) ([]byte, error) {
+	pos := wal.SplitLogPos(s.LogPos)
+	dst = append(dst, make([]byte, s.Len)...)
+	if err := f.db.files.ReadAt(dst, pos); err != nil {
+		return dst, err
+	}
+	if crc := coding.CRC(dst); crc != s.CRC {
+		return dst, &corruption.Error{File: f.db.files.Name(pos.File), Offset: pos.Offset,
+			What: fmt.Sprintf("value of %d bytes: crc %08x, want %08x", s.Len, crc, s.CRC)}
+	}
+	return dst, nil
+}
+
+// addRange remembers a range delete until a segment holds it. Shard locks are held.
+func (f *flusher) addRange(r segment.RangeDelete) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ranges = append(f.ranges, pendingRange(r))
+}
+
+func (f *flusher) rangesUpTo(lsn LSN) []pendingRange {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.ranges {
+		if f.ranges[i].LSN > lsn {
+			return f.ranges[:i:i]
+		}
+	}
+	return f.ranges[:len(f.ranges):len(f.ranges)]
+}
+
+func (f *flusher) dropRanges(upTo LSN) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.ranges) > 0 && f.ranges[0].LSN <= upTo {
+		f.ranges = f.ranges[1:]
+	}
+}
+
+// recovered takes a generation that recovery filled. When memory runs out while the log is read, the oldest are flushed and
+// leave at once. A read-only store writes nothing: it keeps in memory what the log holds above the segments.
+func (f *flusher) recovered(g tail.Generation, last LSN) error {
+	f.one.Lock()
+	defer f.one.Unlock()
+	f.gens = append(f.gens, generation{Generation: g, last: last})
+	if f.db.opts.ReadOnly {
+		return nil
+	}
+	for f.used() > memoryLimit(f.db.opts.MemoryBudget) && len(f.gens) > 0 {
+		if !f.gens[0].flushed {
+			if err := f.flush(0, min(flushGenerations, len(f.gens))); err != nil {
+				return err
+			}
+		}
+		f.leave()
+	}
+	return nil
+}
+
+// flushAll writes everything that is durable now as segments.
+func (f *flusher) flushAll() error {
+	f.one.Lock()
+	defer f.one.Unlock()
+	f.seal()
+	if first := f.unflushed(); first < len(f.gens) {
+		return f.flush(first, len(f.gens))
+	}
+	return nil
+}
+
+// Flush writes what is only in the log and in memory as segments, so that the next Open has nothing to replay. It is done in
+// the background when memory fills; nobody has to call it.
+func (db *DB) Flush(ctx context.Context) error {
+	g, err := db.enterCall()
+	if err != nil {
+		return err
+	}
+	defer g.Exit()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return openError(db.dir, db.flusher.flushAll())
+}
+
+// output writes segments of one run, each of about segmentBytes.
+type output struct {
+	f       *sortedFiles
+	run     manifest.RunID
+	flushed LSN
+	w       *segment.Writer
+	num     manifest.FileNum
+	last    segment.Key // added last
+	added   []*manifest.Segment
+	names   []string // of files begun, for abort
+}
+
+// segmentBytes is the size at which the next segment begins: what a merge reads and writes at the least.
+const segmentBytes = 64 << 20
+
+// newOutput begins a run that is newer than all others and holds events up to flushed.
+func (f *sortedFiles) newOutput(flushed LSN) (*output, error) {
+	if err := f.begin(); err != nil {
+		return nil, err
+	}
+	return &output{f: f, run: f.set.NewRunID(), flushed: flushed}, nil
+}
+
+func (o *output) writer() (*segment.Writer, error) {
+	if o.w != nil {
+		return o.w, nil
+	}
+	o.num = o.f.set.NewFileNum()
+	name := path.Join(o.f.dir, manifest.SegmentName(o.num))
+	w, err := segment.Create(o.f.db.opts.FS, name, segment.WriterOptions{
+		Num: uint64(o.num), Run: uint64(o.run), CreatedAt: o.f.db.opts.Clock.Wall(), FlushedLSN: o.flushed, HashSeed: o.f.seed(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", name, err)
+	}
+	o.names = append(o.names, name)
+	o.w = w
+	return w, nil
+}
+
+// add appends an entry. Versions of a key stay in one segment.
+func (o *output) add(e *segment.Entry) error {
+	if o.w != nil && o.w.SizeEstimate() >= segmentBytes && (e.Dataset != o.last.Dataset || !bytes.Equal(e.Key, o.last.Key)) {
+		if err := o.seal(); err != nil {
+			return err
+		}
+	}
+	w, err := o.writer()
+	if err != nil {
+		return err
+	}
+	o.last.Dataset, o.last.Key = e.Dataset, append(o.last.Key[:0], e.Key...)
+	return w.Add(e)
+}
+
+func (o *output) addRange(r segment.RangeDelete) error {
+	w, err := o.writer()
+	if err != nil {
+		return err
+	}
+	w.AddRangeDelete(r)
+	return nil
+}
+
+func (o *output) seal() error {
+	p, err := o.w.Finish()
+	if err != nil {
+		return fmt.Errorf("write %s: %w", manifest.SegmentName(o.num), err)
+	}
+	o.w = nil
+	o.added = append(o.added, toManifest(o.num, o.run, p))
+	return nil
+}
+
+// finish makes the files durable and describes them.
+func (o *output) finish() ([]*manifest.Segment, error) {
+	err := error(nil)
+	if o.w != nil {
+		err = o.seal()
+	}
+	if err == nil && len(o.added) > 0 {
+		err = o.f.db.opts.FS.SyncDir(o.f.dir)
+	}
+	if err != nil {
+		o.abort()
+		return nil, err
+	}
+	return o.added, nil
+}
+
+// abort removes what was written. What can't be removed is an orphan, which the next Open removes.
+func (o *output) abort() {
+	if o.w != nil {
+		o.w.Abort()
+		o.w = nil
+	}
+	for _, name := range o.names {
+		if err := o.f.db.opts.FS.Remove(name); err != nil {
+			continue
+		}
+	}
+}
+
+// close flushes what the next Open would have to replay, if that is more than a moment's work. The log is closed: everything
+// in it is durable. What fails here costs the next Open time and nothing else.
+func (f *flusher) close() {
+	f.one.Lock()
+	defer f.one.Unlock()
+	f.seal()
+	unflushed := int64(0)
+	first := f.unflushed()
+	for _, g := range f.gens[first:] {
+		unflushed += g.UsedBytes()
+	}
+	if unflushed < flushOnClose || f.db.log.Err() != nil && !errors.Is(f.db.log.Err(), wal.ErrClosed) {
+		return
+	}
+	if err := f.flush(first, len(f.gens)); err != nil {
+		f.db.opts.Logger.Warn("dyngo: the newest events were not written as a segment; the next Open reads them from the log", "err", err)
+	}
+}
+
+// flushOnClose is how many bytes of events Close writes as segments rather than leaving them to the next Open.
+const flushOnClose = 8 << 20

@@ -1,0 +1,309 @@
+package dyngo
+
+import (
+	"bytes"
+	"sort"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/memtable"
+	"github.com/dyngodb/dyngo/segment"
+)
+
+// diskScan visits a dataset's keys in the segments of some sources, each once with its newest version ≤ max, deletes
+// included.
+type diskScan struct {
+	src    *sources
+	ds     event.DatasetID
+	ranges *memtable.RangeDeletes
+	r      Range
+	max    LSN
+	runs   []*runScan // in the order of the scan: the first is at the next key, or the newest run at it
+	err    error
+}
+
+// runScan is where a diskScan is in one run.
+type runScan struct {
+	d     *diskScan
+	run   *sourceRun
+	age   int // 0 = the newest run
+	n     int // segment
+	it    *segment.Iter
+	entry *segment.Entry // of it: the newest version ≤ max of the run's next key
+	key   []byte         // scratch
+}
+
+func newDiskScan(src *sources, ds event.DatasetID, ranges *memtable.RangeDeletes, r Range, max LSN) *diskScan {
+	d := &diskScan{src: src, ds: ds, ranges: ranges, r: r, max: max}
+	for age := range src.runs {
+		rs := &runScan{d: d, run: &src.runs[age], age: age}
+		if r.Reverse {
+			rs.seekBefore(r.To)
+		} else {
+			rs.seekFrom(r.From)
+		}
+		if d.err != nil {
+			break
+		}
+		if rs.entry != nil {
+			d.runs = append(d.runs, rs)
+		}
+	}
+	sort.Slice(d.runs, func(i, j int) bool { return d.less(d.runs[i], d.runs[j]) })
+	return d
+}
+
+func (d *diskScan) close() {
+	for _, rs := range d.runs {
+		rs.leave()
+	}
+	d.runs = nil
+}
+
+// valid says whether there is another key.
+func (d *diskScan) valid() (bool, error) { return len(d.runs) > 0, d.err }
+
+// key is where the scan is.
+func (d *diskScan) key() []byte { return d.runs[0].entry.Key }
+
+// entry is the version there; it is valid until the next step.
+func (d *diskScan) entry() *segment.Entry { return d.runs[0].entry }
+
+// next goes on to the next key; older runs pass over the present one too.
+func (d *diskScan) next() {
+	for i := len(d.runs) - 1; i > 0; i-- { // the others first: they compare with the first one's key
+		if bytes.Equal(d.runs[i].entry.Key, d.runs[0].entry.Key) {
+			d.advance(i)
+		}
+	}
+	if len(d.runs) > 0 {
+		d.advance(0)
+	}
+}
+
+// advance moves run i to its next key and to its place among the others.
+func (d *diskScan) advance(i int) {
+	rs := d.runs[i]
+	if rs.advance(); rs.entry == nil {
+		rs.leave()
+		d.runs = append(d.runs[:i], d.runs[i+1:]...)
+		return
+	}
+	for ; i+1 < len(d.runs) && d.less(d.runs[i+1], d.runs[i]); i++ {
+		d.runs[i], d.runs[i+1] = d.runs[i+1], d.runs[i]
+	}
+}
+
+func (d *diskScan) less(a, b *runScan) bool {
+	c := bytes.Compare(a.entry.Key, b.entry.Key)
+	if d.r.Reverse {
+		c = -c
+	}
+	return c < 0 || c == 0 && a.age < b.age
+}
+
+// fail ends the scan with the iterator's error. It reports whether there is one.
+func (rs *runScan) fail() bool {
+	if err := rs.it.Err(); err != nil {
+		rs.entry = nil
+		if rs.d.err == nil {
+			rs.d.err = err
+		}
+		return true
+	}
+	return false
+}
+
+func (rs *runScan) leave() {
+	if rs.it != nil {
+		rs.it.Close()
+		rs.it = nil
+	}
+}
+
+// enter opens segment n, which ends the one before. It reports whether there is one.
+func (rs *runScan) enter(n int) bool {
+	rs.leave()
+	rs.entry = nil
+	if rs.n = n; n < 0 || n >= len(rs.run.Segments) || rs.run.Segments[n].Entries == 0 {
+		return false
+	}
+	rs.run.heat[n].scans.Add(1)
+	rs.it = rs.run.readers[n].NewIter(segment.IterOptions{KeysOnly: rs.d.r.KeysOnly})
+	return true
+}
+
+// seekFrom places the run at the first key ≥ from that it has a version ≤ max of.
+func (rs *runScan) seekFrom(from []byte) {
+	n := rs.run.firstFrom(rs.d.ds, from)
+	if rs.n != n || rs.it == nil {
+		if !rs.enter(n) {
+			return
+		}
+	}
+	rs.it.SeekGE(rs.d.ds, from)
+	rs.settle()
+}
+
+// seekBefore places the run at the last key < to, nil = the end, that it has a version ≤ max of.
+func (rs *runScan) seekBefore(to []byte) {
+	ds := rs.d.ds
+	if to == nil {
+		ds++ // before the first key of the next dataset
+	}
+	n := rs.run.lastBefore(ds, to)
+	if rs.n != n || rs.it == nil {
+		if !rs.enter(n) {
+			return
+		}
+	}
+	rs.it.SeekLT(ds, to)
+	rs.settleBack()
+}
+
+// advance moves to the next key in the direction of the scan.
+func (rs *runScan) advance() {
+	if rs.single() {
+		rs.move()
+	} else {
+		rs.key = append(rs.key[:0], rs.entry.Key...)
+		for rs.move(); rs.it != nil && rs.it.Valid() && bytes.Equal(rs.it.Entry().Key, rs.key); {
+			rs.move()
+		}
+	}
+	if rs.d.r.Reverse {
+		rs.settleBack()
+	} else {
+		rs.settle()
+	}
+}
+
+// single says that no key of the segment has a second version.
+func (rs *runScan) single() bool {
+	s := rs.run.Segments[rs.n]
+	return s.Entries == s.Keys
+}
+
+// move is one step of the segment's iterator.
+func (rs *runScan) move() {
+	if rs.d.r.Reverse {
+		rs.it.Prev()
+	} else {
+		rs.it.Next()
+	}
+}
+
+// inRange says whether an entry is one of the scan's.
+func (rs *runScan) inRange(e *segment.Entry) bool {
+	if e.Dataset != rs.d.ds {
+		return false
+	}
+	if rs.d.r.Reverse {
+		return bytes.Compare(e.Key, rs.d.r.From) >= 0
+	}
+	return rs.d.r.To == nil || bytes.Compare(e.Key, rs.d.r.To) < 0
+}
+
+// settle goes forward to the newest version ≤ max of a key, passing over what a range delete hides as a whole.
+func (rs *runScan) settle() {
+	for {
+		for !rs.it.Valid() {
+			if rs.fail() || !rs.enter(rs.n+1) {
+				rs.entry = nil
+				return
+			}
+			rs.it.First()
+		}
+		e := rs.it.Entry()
+		if !rs.inRange(e) {
+			rs.entry = nil
+			return
+		}
+		if e.LSN > rs.d.max {
+			rs.it.Next()
+			continue
+		}
+		if ranges := rs.d.ranges; ranges.Any() {
+			if _, to, ok := ranges.Covering(e.Key, rs.run.Segments[rs.n].MaxLSN, rs.d.max); ok {
+				if to == nil || rs.d.r.To != nil && bytes.Compare(to, rs.d.r.To) >= 0 {
+					rs.entry = nil
+					return
+				}
+				rs.reseek(to)
+				if rs.it == nil {
+					return
+				}
+				continue
+			}
+		}
+		rs.entry = e
+		return
+	}
+}
+
+// reseek is seekFrom without settling.
+func (rs *runScan) reseek(from []byte) {
+	if n := rs.run.firstFrom(rs.d.ds, from); n != rs.n && !rs.enter(n) {
+		return
+	}
+	rs.it.SeekGE(rs.d.ds, from)
+}
+
+// settleBack goes backward to the newest version ≤ max of a key. Going back, the versions of a key come oldest first.
+func (rs *runScan) settleBack() {
+	for {
+		for !rs.it.Valid() {
+			if rs.fail() || !rs.enter(rs.n-1) {
+				rs.entry = nil
+				return
+			}
+			rs.it.Last()
+		}
+		e := rs.it.Entry()
+		if !rs.inRange(e) {
+			rs.entry = nil
+			return
+		}
+		if e.LSN > rs.d.max {
+			rs.it.Prev()
+			continue
+		}
+		if ranges := rs.d.ranges; ranges.Any() {
+			if from, _, ok := ranges.Covering(e.Key, rs.run.Segments[rs.n].MaxLSN, rs.d.max); ok {
+				if n := rs.run.lastBefore(rs.d.ds, from); n != rs.n && !rs.enter(n) {
+					return
+				}
+				rs.it.SeekLT(rs.d.ds, from)
+				continue
+			}
+		}
+		if !rs.single() {
+			rs.newestBack(e)
+			if rs.fail() {
+				return
+			}
+			e = rs.it.Entry()
+		}
+		rs.entry = e
+		return
+	}
+}
+
+// newestBack goes on to the newest version ≤ max of the key of e.
+func (rs *runScan) newestBack(e *segment.Entry) {
+	rs.key = append(rs.key[:0], e.Key...)
+	for {
+		if rs.it.Prev(); !rs.it.Valid() {
+			if rs.it.Err() == nil {
+				rs.it.First() // the key is the segment's first: its newest version is the first entry
+				for rs.it.Valid() && rs.it.Entry().LSN > rs.d.max {
+					rs.it.Next()
+				}
+			}
+			return
+		}
+		if n := rs.it.Entry(); n.LSN > rs.d.max || !bytes.Equal(n.Key, rs.key) {
+			rs.it.Next()
+			return
+		}
+	}
+}

@@ -1,0 +1,427 @@
+package dyngo
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"path"
+	"sort"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/cache"
+	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/manifest"
+	"github.com/dyngodb/dyngo/segment"
+)
+
+// sortedFiles is what lies on disk in key order: the manifest, the readers of its segments and the cache of their blocks.
+type sortedFiles struct {
+	db    *DB
+	dir   string // of the segments
+	set   *manifest.Set
+	cache cache.Cache
+
+	current atomic.Pointer[sources] // stored under mu; readers hold a guard of db.reads, or a reference
+
+	mu    sync.Mutex                        // held while sources change
+	files map[manifest.FileNum]*openSegment // every file that some version has; guarded by mu
+	begun bool                              // the directory is there, and holds no orphans; guarded by mu
+
+	alive   atomic.Int64 // sources that somebody holds
+	closing atomic.Bool  // the last of them closes the files
+
+	goneMu sync.Mutex         // guards gone; a leaf
+	gone   []manifest.FileNum // files that no version has any more; sweep removes them
+}
+
+type openSegment struct {
+	*segment.Reader
+	heat segmentHeat
+}
+
+// sources is what a read looks at beside memory: one version of the manifest with its readers. Immutable.
+type sources struct {
+	files   *sortedFiles
+	version *manifest.Version
+	runs    []sourceRun // newest first: for each key, LSNs fall from run to run
+	seed    uint64      // of the filters' hashes
+	// recordTimes says that some version has a record time, so that deletes have to look.
+	recordTimes bool
+	refs        atomic.Int64 // one of sortedFiles.current, one of each scan or job; at zero the version is given back
+}
+
+// sourceRun is one run, in key order; its segments don't overlap.
+type sourceRun struct {
+	manifest.Run
+	readers []*segment.Reader // of Run.Segments
+	heat    []*segmentHeat    // the same
+}
+
+// segmentHeat counts what looks into a segment. Point reads are sampled: one in heatSample counts.
+type segmentHeat struct{ reads, scans atomic.Int64 }
+
+const heatSample = 64
+
+// openSorted reads the manifest in the store's directory and opens the segments that it names.
+func (db *DB) openSorted() error {
+	f := &sortedFiles{db: db, dir: path.Join(db.dir, manifest.Dir), files: map[manifest.FileNum]*openSegment{}}
+	db.sorted = f
+	f.cache = cache.NewS3FIFO(cacheBytes(db.opts.MemoryBudget))
+	for try := 0; ; try++ {
+		set, err := manifest.Open(db.opts.FS, path.Join(db.dir, "manifest"), manifest.Options{
+			ReadOnly: db.opts.ReadOnly, Obsolete: f.obsolete, Now: db.opts.Clock.Wall,
+		})
+		if err != nil {
+			return err
+		}
+		f.set = set
+		if err = f.check(); err == nil {
+			err = f.install()
+		}
+		if err == nil || !db.opts.ReadOnly || try == maxOpenTries || !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		// A writer has merged the file away since the manifest was read: read it again.
+		if err := f.reset(); err != nil {
+			return err
+		}
+	}
+}
+
+const maxOpenTries = 10
+
+// check compares the manifest with the files that are there.
+func (f *sortedFiles) check() error {
+	names, err := f.db.opts.FS.List(f.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list %s: %w", f.dir, err)
+	}
+	if err := f.set.Check(names); err != nil {
+		if f.db.opts.ReadOnly { // a writer may have removed the file since
+			return fmt.Errorf("%w (%w)", err, fs.ErrNotExist)
+		}
+		return err
+	}
+	return nil
+}
+
+// reset closes what a failed install has opened.
+func (f *sortedFiles) reset() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	errs := []error{f.set.Close()}
+	for num, o := range f.files {
+		errs = append(errs, o.Close())
+		delete(f.files, num)
+	}
+	return errors.Join(errs...)
+}
+
+// install makes the manifest's current version what reads look at.
+func (f *sortedFiles) install() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v := f.set.Acquire()
+	s := &sources{files: f, version: v, seed: f.seed()}
+	s.refs.Store(1)
+	for _, run := range v.Runs {
+		sr := sourceRun{Run: run}
+		for _, seg := range run.Segments {
+			o, err := f.open(seg)
+			if err != nil {
+				v.Release()
+				return err
+			}
+			sr.readers, sr.heat = append(sr.readers, o.Reader), append(sr.heat, &o.heat)
+			s.recordTimes = s.recordTimes || seg.RecordTimes > 0
+		}
+		s.runs = append(s.runs, sr)
+	}
+	f.alive.Add(1)
+	old := f.current.Swap(s)
+	if old != nil {
+		f.db.reads.Retire(old.release) // reads without a reference hold a guard
+	}
+	return nil
+}
+
+// open returns the open file of a segment. f.mu is held.
+func (f *sortedFiles) open(seg *manifest.Segment) (*openSegment, error) {
+	if o := f.files[seg.Num]; o != nil {
+		return o, nil
+	}
+	name := segmentDisplayName(seg.Num)
+	r, err := segment.Open(f.db.opts.FS, path.Join(f.dir, manifest.SegmentName(seg.Num)), segment.ReaderOptions{
+		Cache: f.cache, Num: uint64(seg.Num), HashSeed: f.seed(), DisplayName: name,
+	})
+	if errors.Is(err, fs.ErrNotExist) && !f.db.opts.ReadOnly {
+		return nil, &corruption.Error{File: name, What: "the file is missing, the manifest names it", Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if p := r.Properties(); p.SHA256 != seg.SHA256 || p.SizeBytes != seg.SizeBytes {
+		r.Close()
+		return nil, &corruption.Error{File: name, What: "another file than the manifest names: size or hash differ"}
+	}
+	o := &openSegment{Reader: r}
+	f.files[seg.Num] = o
+	return o, nil
+}
+
+// segmentDisplayName is the file's name relative to the store's directory, for messages.
+func segmentDisplayName(n manifest.FileNum) string {
+	return manifest.Dir + "/" + manifest.SegmentName(n)
+}
+
+// acquire returns the current sources with a reference, which the caller gives back by release.
+func (f *sortedFiles) acquire() *sources {
+	g := f.db.reads.Enter() // the current sources' own reference goes only after guards have been given back
+	defer g.Exit()
+	s := f.current.Load()
+	s.refs.Add(1)
+	return s
+}
+
+func (s *sources) release() {
+	if s.refs.Add(-1) > 0 {
+		return
+	}
+	s.version.Release()
+	if s.files.alive.Add(-1) == 0 && s.files.closing.Load() {
+		s.files.finish()
+	}
+}
+
+// empty says that there are no segments, as in a store that fits into memory.
+func (s *sources) empty() bool { return len(s.runs) == 0 }
+
+// get finds the newest version of a key with an LSN ≤ max. e aliases b, which the caller releases. At most one device read
+// for each part of a segment that is not cached.
+func (s *sources) get(ds event.DatasetID, key []byte, max LSN, e *segment.Entry) (b *cache.Block, ok bool, err error) {
+	hash := segment.Hash(s.seed, ds, key)
+	for i := range s.runs {
+		r := &s.runs[i]
+		n := r.firstFrom(ds, key)
+		if n == len(r.Segments) || !r.holds(n, ds, key) || r.Segments[n].MinLSN > max {
+			continue
+		}
+		if rand.Uint32()%heatSample == 0 {
+			r.heat[n].reads.Add(1)
+		}
+		if b, ok, err = r.readers[n].Get(ds, key, hash, max, e); ok || err != nil {
+			return b, ok, err
+		}
+	}
+	return nil, false, nil
+}
+
+// readerOf is what a merge reads a segment with. The caller holds the sources meanwhile.
+func (s *sources) readerOf(seg *manifest.Segment) (*segment.Reader, func(), error) {
+	for i := range s.runs {
+		for j := range s.runs[i].Segments {
+			if s.runs[i].Segments[j].Num == seg.Num {
+				return s.runs[i].readers[j], func() {}, nil
+			}
+		}
+	}
+	panic("dyngo: bug: segment " + seg.Num.String() + " is not part of the version that it was picked from")
+}
+
+// firstFrom is the index of the first segment that reaches to a key or beyond. Segments without keys come last.
+func (r *sourceRun) firstFrom(ds event.DatasetID, key []byte) int {
+	return sort.Search(len(r.Segments), func(i int) bool {
+		s := r.Segments[i]
+		return s.Entries == 0 || compareKey(&s.Largest, ds, key) >= 0
+	})
+}
+
+// lastBefore is the index of the last segment that begins before a key, -1 = none.
+func (r *sourceRun) lastBefore(ds event.DatasetID, key []byte) int {
+	return sort.Search(len(r.Segments), func(i int) bool {
+		s := r.Segments[i]
+		return s.Entries == 0 || compareKey(&s.Smallest, ds, key) >= 0
+	}) - 1
+}
+
+// holds says whether a key lies between the first and the last one of segment n, which reaches to it.
+func (r *sourceRun) holds(n int, ds event.DatasetID, key []byte) bool {
+	s := r.Segments[n]
+	return s.Entries > 0 && compareKey(&s.Smallest, ds, key) <= 0
+}
+
+func compareKey(k *manifest.Key, ds event.DatasetID, key []byte) int {
+	if k.Dataset != ds {
+		return cmp.Compare(k.Dataset, ds)
+	}
+	return bytes.Compare(k.Key, key)
+}
+
+// rangeDeletes are those of all segments.
+func (s *sources) rangeDeletes() []segment.RangeDelete {
+	var all []segment.RangeDelete
+	for i := range s.runs {
+		for j, seg := range s.runs[i].Segments {
+			if seg.RangeDeletes > 0 {
+				all = append(all, s.runs[i].readers[j].RangeDeletes()...)
+			}
+		}
+	}
+	return all
+}
+
+// recordTime is the record time of a key's newest version in the segments.
+func (f *sortedFiles) recordTime(ds event.DatasetID, key []byte) (int64, bool, error) {
+	s := f.acquire()
+	defer s.release()
+	var e segment.Entry
+	b, ok, err := s.get(ds, key, event.MaxLSN, &e)
+	if !ok || err != nil {
+		return 0, false, err
+	}
+	defer b.Release()
+	t, ok := event.RecordTime(e.Parts)
+	return t, ok, nil
+}
+
+// seed is what hashes in filters begin with.
+func (f *sortedFiles) seed() uint64 {
+	seed := f.set.HashSeed()
+	return binary.LittleEndian.Uint64(seed[:])
+}
+
+// apply makes an edit durable and installs the version that it leads to.
+func (f *sortedFiles) apply(e *manifest.Edit) error {
+	if err := f.set.Apply(e); err != nil {
+		return err
+	}
+	return f.install()
+}
+
+// begin makes manifest and directory ready for the first new file: what no version names is removed.
+func (f *sortedFiles) begin() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.begun {
+		return nil
+	}
+	fsys := f.db.opts.FS
+	logID, err := f.db.logID()
+	if err != nil {
+		return err
+	}
+	if err := f.set.Start(logID); err != nil {
+		return err
+	}
+	if err := fsys.MkdirAll(f.dir); err != nil {
+		return fmt.Errorf("create %s: %w", f.dir, err)
+	}
+	if err := fsys.SyncDir(f.db.dir); err != nil {
+		return fmt.Errorf("make %s durable: %w", f.dir, err)
+	}
+	names, err := fsys.List(f.dir)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", f.dir, err)
+	}
+	orphans, err := f.set.Orphans(names)
+	if err != nil {
+		return err
+	}
+	for _, name := range orphans {
+		if err := fsys.Remove(path.Join(f.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove %s, which no version names: %w", name, err)
+		}
+	}
+	f.begun = true
+	return nil
+}
+
+// obsolete is told of each file that no version has any more.
+func (f *sortedFiles) obsolete(num manifest.FileNum) {
+	f.goneMu.Lock()
+	defer f.goneMu.Unlock()
+	f.gone = append(f.gone, num)
+}
+
+// sweep closes and removes files that no version has. A file that can't be removed is an orphan for the next Open.
+func (f *sortedFiles) sweep() {
+	f.goneMu.Lock()
+	gone := f.gone
+	f.gone = nil
+	f.goneMu.Unlock()
+	for _, num := range gone {
+		f.mu.Lock()
+		o := f.files[num]
+		delete(f.files, num)
+		f.mu.Unlock()
+		if o != nil {
+			o.Close() // only read from: nothing can be lost
+		}
+		if err := f.db.opts.FS.Remove(path.Join(f.dir, manifest.SegmentName(num))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f.db.opts.Logger.Warn("dyngo: a segment that is no longer needed can't be removed", "file", manifest.SegmentName(num), "err", err)
+		}
+	}
+}
+
+// measure fills in the figures of segments. The caller holds a guard of db.reads.
+func (f *sortedFiles) measure(m *Metrics) {
+	s := f.current.Load()
+	m.FlushedLSN, m.Runs = s.version.FlushedLSN, len(s.runs)
+	for i := range s.runs {
+		for j, seg := range s.runs[i].Segments {
+			m.Segments++
+			m.SegmentBytes += seg.SizeBytes
+			m.ReaderBytes += s.runs[i].readers[j].MemoryBytes()
+		}
+	}
+	c := f.cache.Metrics()
+	m.CacheBytes, m.CacheHits, m.CacheMisses = c.Bytes, c.Hits, c.Misses
+}
+
+// close lets go of the files. A scan that is still going on, which finds the store closed with its next step, has them a
+// moment longer; then it closes them.
+func (f *sortedFiles) close() error {
+	s := f.current.Load()
+	if s == nil { // Open failed early
+		if f.set == nil {
+			return nil
+		}
+		return f.reset()
+	}
+	f.closing.Store(true)
+	s.release()
+	return nil
+}
+
+// finish closes everything, once. Files are only read from and the manifest's edits are durable: no error loses anything.
+func (f *sortedFiles) finish() {
+	if !f.closing.CompareAndSwap(true, false) {
+		return
+	}
+	f.sweep()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for num, o := range f.files {
+		o.Close()
+		delete(f.files, num)
+	}
+	f.set.Close()
+	f.cache.Close()
+}
+
+// toManifest describes a new segment to the manifest.
+func toManifest(num manifest.FileNum, run manifest.RunID, p *segment.Properties) *manifest.Segment {
+	return &manifest.Segment{
+		Num: num, Run: run, SizeBytes: p.SizeBytes, RawBytes: p.RawBytes, RefBytes: p.RefBytes,
+		Smallest: manifest.Key(p.Smallest), Largest: manifest.Key(p.Largest), MinLSN: p.MinLSN, MaxLSN: p.MaxLSN,
+		Entries: p.Entries, Keys: p.Keys, Tombstones: p.Tombstones, RangeDeletes: p.RangeDeletes, RecordTimes: p.RecordTimes,
+		Dues: p.Dues, MinTime: p.MinTime, MaxTime: p.MaxTime, MinDue: p.MinDue, MaxDue: p.MaxDue, CreatedAt: p.CreatedAt,
+		SHA256: p.SHA256,
+	}
+}
