@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"path"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -332,6 +333,11 @@ func (f *sortedFiles) begin() error {
 	orphans, err := f.set.Orphans(names)
 	if err != nil {
 		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".seg.due") { // what a writer was sorting
+			orphans = append(orphans, name)
+		}
 	}
 	for _, name := range orphans {
 		if err := fsys.Remove(path.Join(f.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
