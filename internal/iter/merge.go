@@ -31,6 +31,9 @@ type Merge struct {
 	reverse bool    // heads are set up for going backwards
 	err     error
 
+	shared []byte // what the keys of all heads that are not at an end begin with; a copy
+	ties   int    // comparisons of keys with the same prefix since shared was sought
+
 	buf  []byte  // of skip
 	plan []int32 // of build
 }
@@ -38,7 +41,7 @@ type Merge struct {
 // head is what is compared of a source.
 type head struct {
 	group  uint64 // dataset + 1, ^0 at the end of the source; inverted when going backwards, again ^0 at the end
-	prefix uint64 // first 8 bytes of the key, big-endian, zeros if it is shorter; inverted when going backwards
+	prefix uint64 // 8 bytes of the key after shared, big-endian, zeros if it is shorter; inverted when going backwards
 	lsn    event.LSN
 	key    []byte
 	src    Source
@@ -104,9 +107,13 @@ func (m *Merge) SeekLT(ds event.DatasetID, key []byte) bool {
 func (m *Merge) place(reverse bool, move func(Source) bool) bool {
 	m.reverse, m.err = reverse, nil
 	for i := range m.heads {
+		m.heads[i].group = ended // not in the way of the first key's shared
+	}
+	for i := range m.heads {
 		h := &m.heads[i]
 		m.load(h, move(h.src))
 	}
+	m.share()
 	m.build()
 	return m.Valid()
 }
@@ -180,21 +187,74 @@ func (m *Merge) load(h *head, ok bool) {
 	ds, key, lsn := h.src.At()
 	h.key, h.lsn = key, lsn
 	h.group = uint64(ds) + 1
-	if len(key) >= 8 {
-		h.prefix = binary.BigEndian.Uint64(key)
-	} else {
-		h.prefix = shortPrefix(key)
+	if m.reverse {
+		h.group = ^h.group
+	}
+	if n := len(m.shared); len(key) < n || string(key[:n]) != string(m.shared) {
+		m.shorten(key)
+	}
+	h.prefix = m.prefixOf(key)
+}
+
+// prefixOf returns what is compared of a key that begins with shared.
+func (m *Merge) prefixOf(key []byte) (v uint64) {
+	rest := key[len(m.shared):]
+	switch {
+	case len(rest) >= 8:
+		v = binary.BigEndian.Uint64(rest)
+	case len(key) >= 8:
+		v = binary.BigEndian.Uint64(key[len(key)-8:]) << (64 - 8*len(rest))
+	default:
+		for i, c := range rest {
+			v |= uint64(c) << (56 - 8*i)
+		}
 	}
 	if m.reverse {
-		h.group, h.prefix = ^h.group, ^h.prefix
+		v = ^v
+	}
+	return v
+}
+
+// shorten makes shared what it has in common with a key.
+func (m *Merge) shorten(key []byte) {
+	m.shared = m.shared[:commonLen(m.shared, key)]
+	m.prefixes()
+}
+
+// share makes shared as long as the keys of all heads allow.
+func (m *Merge) share() {
+	m.ties, m.shared = 0, m.shared[:0]
+	first := true
+	for i := range m.heads {
+		h := &m.heads[i]
+		switch {
+		case h.group == ended:
+		case first:
+			m.shared, first = append(m.shared, h.key...), false
+		default:
+			m.shared = m.shared[:commonLen(m.shared, h.key)]
+		}
+	}
+	m.prefixes()
+}
+
+// prefixes sets the prefix of each head. That changes no order.
+func (m *Merge) prefixes() {
+	for i := range m.heads {
+		if h := &m.heads[i]; h.group != ended {
+			h.prefix = m.prefixOf(h.key)
+		}
 	}
 }
 
-func shortPrefix(key []byte) (v uint64) {
-	for i, c := range key {
-		v |= uint64(c) << (56 - 8*i)
+func commonLen(a, b []byte) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
 	}
-	return v
+	return n
 }
 
 // before reports whether head a comes before head b in the direction that is being gone.
@@ -211,6 +271,7 @@ func (m *Merge) before(a, b int32) bool {
 
 func (m *Merge) beforeInFull(a, b int32) bool {
 	x, y := &m.heads[a], &m.heads[b]
+	m.ties++
 	less := a < b
 	if c := bytes.Compare(x.key, y.key); c != 0 {
 		less = c < 0
@@ -220,8 +281,14 @@ func (m *Merge) beforeInFull(a, b int32) bool {
 	return less != (m.reverse && x.group != ended)
 }
 
+// manyTies is how many comparisons of keys in full make it worth to look for what all keys share now.
+const manyTies = 256
+
 // replay finds the winner after head w, which was it, has changed.
 func (m *Merge) replay(w int32) {
+	if m.ties >= manyTies {
+		m.share()
+	}
 	for n := (int(w) + len(m.heads)) / 2; n > 0; n /= 2 {
 		if l := m.losers[n]; m.before(l, w) {
 			m.losers[n], w = w, l

@@ -89,9 +89,13 @@ func deal(rng *rand.Rand, count, n int, key func() string) (sources []Source, al
 }
 
 var shapes = map[string]func(*rand.Rand) string{
-	"few":    func(rng *rand.Rand) string { return fmt.Sprint("k", rng.IntN(9)) },
-	"many":   func(rng *rand.Rand) string { return fmt.Sprintf("user:%06d", rng.IntN(5000)) },
-	"zeros":  func(rng *rand.Rand) string { return string(make([]byte, 1+rng.IntN(12))) },
+	"few":   func(rng *rand.Rand) string { return fmt.Sprint("k", rng.IntN(9)) },
+	"many":  func(rng *rand.Rand) string { return fmt.Sprintf("user:%06d", rng.IntN(5000)) },
+	"zeros": func(rng *rand.Rand) string { return string(make([]byte, 1+rng.IntN(12))) },
+	"shared": func(rng *rand.Rand) string { // mostly; now and then a key shares less, or nothing
+		long := "all of them begin with this"
+		return long[:max(1, min(len(long), rng.IntN(len(long)*60)))] + fmt.Sprintf("%03d", rng.IntN(900))
+	},
 	"prefix": func(rng *rand.Rand) string { return "12345678"[:1+rng.IntN(8)] + "\x00\x00\x00"[:rng.IntN(4)] },
 }
 
@@ -107,7 +111,7 @@ func TestAgainstSortedList(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 0))
 			for range 60 {
 				key := func() string { return shape(rng) }
-				sources, all := deal(rng, 1+rng.IntN(9), rng.IntN(300), key)
+				sources, all := deal(rng, 1+rng.IntN(9), rng.IntN(1000), key)
 				walk(t, rng, New(sources...), all, key)
 			}
 		})
@@ -115,6 +119,16 @@ func TestAgainstSortedList(t *testing.T) {
 }
 
 func walk(t *testing.T, rng *rand.Rand, m *Merge, all []version, key func() string) {
+	for i := 0; m.Next(); i++ {
+		if ds, k, lsn := m.At(); i >= len(all) || (version{ds, string(k), lsn}) != all[i] {
+			t.Fatalf("forward, place %d: at %v", i, version{ds, string(k), lsn})
+		}
+	}
+	for i := len(all) - 1; m.Prev(); i-- {
+		if ds, k, lsn := m.At(); i < 0 || (version{ds, string(k), lsn}) != all[i] {
+			t.Fatalf("backward, place %d: at %v", i, version{ds, string(k), lsn})
+		}
+	}
 	at := -1
 	same := func(i, j int) bool { return all[i].ds == all[j].ds && all[i].key == all[j].key }
 	for range 300 {
