@@ -142,6 +142,11 @@ func TestPickOnRandomVersions(t *testing.T) {
 		if in.Full && len(p.runs) > 1 {
 			t.Fatalf("store %d: %d runs are left\n%s", n, len(p.runs), s.v)
 		}
+		for seg := range s.v.All() {
+			if in.Full && seg.Tombstones > 0 {
+				t.Fatalf("store %d: segment %s has tombstones left", n, seg)
+			}
+		}
 	}
 }
 

@@ -22,7 +22,8 @@ func (p *picker) tombstones() (best *Job) {
 	last := p.oldest()
 	for i := range p.runs {
 		for k, s := range p.runs[i].segs {
-			if float64(s.Tombstones) < denseShare*float64(s.Entries) || s.Entries < fewEntries && !p.in.Full {
+			dense := float64(s.Tombstones) >= denseShare*float64(s.Entries) && s.Entries >= fewEntries
+			if !dense && !(p.in.Full && s.Tombstones > 0) {
 				continue
 			}
 			c := p.closure(i, span{k, k + 1}, last)
@@ -38,6 +39,9 @@ func (p *picker) tombstones() (best *Job) {
 			}
 			if p.in.Heat[s.Num].Scans > 1 {
 				worth /= scanPenalty
+			}
+			if p.in.Full {
+				worth = 0
 			}
 			j := p.job(Tombstones, &c, 1)
 			if float64(j.ReclaimBytes) < worth*float64(j.ReadBytes) || best != nil && best.Score >= j.Score {

@@ -1,0 +1,33 @@
+package compaction
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestUrgency(t *testing.T) {
+	oldest := "run 1\n1 a-m 512M\n2 n-z 512M\n"
+	flushes := func(n int, size string) string {
+		var b strings.Builder
+		for i := n; i > 0; i-- {
+			fmt.Fprintf(&b, "run %d\n%d a-z %s\n", i+1, i+10, size)
+		}
+		return b.String() + oldest
+	}
+	for _, c := range []struct {
+		name, version string
+		least, most   float64
+	}{
+		{"an empty store", "", 0, 0},
+		{"within the bounds", flushes(7, "20M"), 0, 0},
+		{"a little too much above the oldest run", flushes(4, "64M"), 0.05, 0.2},
+		{"twice too many runs", flushes(15, "1M"), 1, 1},
+		{"some too many runs", flushes(9, "1M"), 0.2, 0.3},
+		{"far too much", flushes(7, "500M"), 1, 1},
+	} {
+		if got := Urgency(parseVersion(t, c.version), Options{}); got < c.least || got > c.most {
+			t.Errorf("%s: %.2f, want %.2f to %.2f", c.name, got, c.least, c.most)
+		}
+	}
+}
