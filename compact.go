@@ -141,7 +141,6 @@ func (c *compactor) once(ctx context.Context, pick func(*manifest.Version, compa
 		took := time.Duration(db.opts.Clock.Mono() - began)
 		db.tell(func() { l(job.Why, result.ReadBytes, result.WriteBytes, took) })
 	}
-	db.sorted.sweep()
 	db.forgetRanges()
 	db.ttl.nudge()
 	return true, nil
@@ -267,6 +266,8 @@ func (db *DB) Compact(ctx context.Context) error {
 		}
 	}
 	_, err = db.compact.once(ctx, compaction.Rewrite, true)
+	db.reads.Synchronize() // the last reads of what was merged end, but for scans
+	db.sorted.sweep()
 	return openError(db.dir, err)
 }
 
