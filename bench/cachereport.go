@@ -315,6 +315,10 @@ all fits, it replays the whole trace, and measures ten further times. The gorout
 accesses at a time. Rounds are interleaved, and the caches take turns in being first. Processor time is that of the
 whole process: goroutines of the cache and the collector are in it.
 
+Load averages well above 2 mean that others worked on the machine. Wall times say little then; processor times grow a
+little, since processor caches are shared; hit ratios of s3fifo stay the same, and those of caches that do part of their
+work on goroutines of their own depend on when these run.
+
 Set up: s3fifo is package internal/cache. ristretto v2.4.2 has ten counters a block, IgnoreInternalCost, no metrics, and
 a queue of Adds limited to 1/8 of the capacity or 4 MiB, which is taken off MaxCost, so that it keeps to its capacity;
 ristretto-open has its own queue of 32 Ki items, on top. otter v2.4.0 has MaximumWeight and its default executor. The
