@@ -116,6 +116,7 @@ func (c *compactor) once(ctx context.Context, pick func(*manifest.Version, compa
 	c.note(job.Kind.String() + ", " + job.Why)
 	defer c.note("")
 	began := db.opts.Clock.Mono()
+	db.pacer.SetUrgency(pacer.Compaction, urgencyOf(compaction.Urgency(s.version, in.Options), full))
 	work := db.pacer.Begin(pacer.Compaction)
 	defer work.End()
 	result, err := compaction.Run(ctx, &job, compaction.RunOptions{
@@ -144,6 +145,14 @@ func (c *compactor) once(ctx context.Context, pick func(*manifest.Version, compa
 	db.forgetRanges()
 	db.ttl.nudge()
 	return true, nil
+}
+
+// urgencyOf is 1 for what somebody waits for.
+func urgencyOf(u float64, waited bool) float64 {
+	if waited {
+		return 1
+	}
+	return u
 }
 
 // input is what a job may know of the store: which versions a read can still ask for, what hides them, what is read.

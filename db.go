@@ -192,6 +192,9 @@ func (db *DB) close() error {
 	}
 	db.calls.Synchronize()
 	db.cancel()
+	if db.pacer != nil {
+		db.pacer.Close()
+	}
 	db.wg.Wait()
 	var errs []error
 	if db.live != nil {

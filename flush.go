@@ -13,6 +13,7 @@ import (
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/coding"
 	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/pacer"
 	"github.com/dyngodb/dyngo/internal/tail"
 	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/memtable"
@@ -27,8 +28,9 @@ type flusher struct {
 	db   *DB
 	wake chan struct{}
 
-	one  sync.Mutex   // one flush or departure at a time; guards gens
-	gens []generation // sealed, oldest first
+	one   sync.Mutex   // one flush or departure at a time; guards gens and hurry
+	gens  []generation // sealed, oldest first
+	hurry bool         // somebody waits for the flush
 
 	left atomic.Uint64 // LSN of the last event that has left memory
 
@@ -203,7 +205,9 @@ func (f *flusher) flush(from, to int) error {
 		gens = append(gens, g.Generation)
 	}
 	began := db.opts.Clock.Mono()
-	edit, err := f.write(gens, last, memtable.SortedOptions{Durable: durable, Pins: db.views.hold()})
+	work := db.pacer.Begin(pacer.Flush)
+	defer work.End()
+	edit, err := f.write(work, gens, last, memtable.SortedOptions{Durable: durable, Pins: db.views.hold()})
 	if err != nil {
 		return err
 	}
@@ -250,7 +254,7 @@ func (f *flusher) floor(last LSN) LSN {
 }
 
 // write writes what a flush keeps of the generations and returns the edit that installs it.
-func (f *flusher) write(gens []tail.Generation, last LSN, o memtable.SortedOptions) (*manifest.Edit, error) {
+func (f *flusher) write(work *pacer.Job, gens []tail.Generation, last LSN, o memtable.SortedOptions) (*manifest.Edit, error) {
 	db := f.db
 	out, err := db.sorted.newOutput(last)
 	if err != nil {
@@ -259,8 +263,15 @@ func (f *flusher) write(gens []tail.Generation, last LSN, o memtable.SortedOptio
 	sorted := db.mem.Sorted(gens, o)
 	defer sorted.Free()
 	var value []byte
+	step := 0
 	err = func() error {
 		for r := range sorted.Records() {
+			if step += r.Size(); step >= pacer.StepBytes/2 {
+				if err := f.pause(work, int64(step)); err != nil {
+					return err
+				}
+				step = 0
+			}
 			e := segment.Entry{
 				Dataset: r.Dataset(), Key: r.Key(), LSN: r.LSN(), Time: r.Time(), Op: r.Op(), Flags: r.Flags() & event.FlagValueRef,
 				Session: r.Session(), Value: r.Value(), Parts: r.Parts(),
@@ -292,6 +303,17 @@ func (f *flusher) write(gens []tail.Generation, last LSN, o memtable.SortedOptio
 		return nil, err
 	}
 	return &manifest.Edit{Add: added, FlushedLSN: &last, Reason: "flush"}, nil
+}
+
+// pause lets the foreground go first, the less the nearer memory is to its limit.
+func (f *flusher) pause(work *pacer.Job, bytes int64) error {
+	if f.db.ctx.Err() != nil { // Close waits for it
+		return nil
+	}
+	gen := generationBytes(f.db.opts.MemoryBudget)
+	over := f.db.arena.Bytes() - memoryLimit(f.db.opts.MemoryBudget) + 2*gen
+	f.db.pacer.SetUrgency(pacer.Flush, urgencyOf(float64(over)/float64(gen), f.hurry))
+	return work.Wait(f.db.ctx, bytes)
 }
 
 // fetch appends the value that a stub stands for.
@@ -358,6 +380,8 @@ func (f *flusher) recovered(g tail.Generation, last LSN) error {
 func (f *flusher) flushAll() error {
 	f.one.Lock()
 	defer f.one.Unlock()
+	f.hurry = true
+	defer func() { f.hurry = false }()
 	f.seal()
 	if first := f.unflushed(); first < len(f.gens) {
 		return f.flush(first, len(f.gens))

@@ -175,7 +175,8 @@ func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 		f.guard.Exit()
 		return ErrNotFound
 	}
-	err := ErrNotFound
+	db.pacer.Foreground(1, 0)
+	var err error
 	f.block, ok, err = s.get(ds.id, key, max, &f.entry)
 	if ok && ds.entryAlive(ds.ranges, &f.entry, key, max, at) {
 		return nil

@@ -294,6 +294,7 @@ func checkKey(key []byte) error {
 //
 // A crash before the group's sync loses the whole commit, after it nothing.
 func (db *DB) commit(c *commit, ack wal.Ack, frees bool, now int64) error {
+	db.pacer.Foreground(len(c.ops), len(c.value))
 	waited, err := db.log.Admit(now, frees)
 	if err != nil {
 		return err
