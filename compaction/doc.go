@@ -47,7 +47,8 @@
 // durable LSN or later; all as they were when the job began. One that a range delete or the drop of its dataset hides
 // from all these goes. A tombstone goes where nothing older is left: no older run has a segment that could hold the
 // key, and no older version stays for a pin. What a merge operand applies to stays with it. A range delete goes when
-// nothing older that it covers is left, in no segment and not among what the job keeps.
+// nothing older that it covers is left, in no segment and not among what the job keeps, or when a newer one around it
+// does the same.
 //
 // A record time is kept as long as its tombstone.
 //
@@ -74,6 +75,10 @@
 //	half deletes, uniform            6.5   1.17     7.9
 //
 // # Downsides
+//
+// Whether a segment that is no input holds anything older under a range delete is judged by its LSNs alone. Those of
+// the oldest run reach back, so range deletes of many different ranges stay until all that may lie under them is read
+// at once: see Rewrite.
 //
 // Sizes are those of files: a run that compresses better looks smaller than it is. What a merge reclaims is guessed
 // from counts, as nothing is read before. A dataset that shares a segment with one that is dropped keeps the segment

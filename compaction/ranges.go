@@ -34,6 +34,7 @@ func (r *rangeDeletes) collect(j *Job, o *RunOptions) error {
 	}
 	slices.SortFunc(r.all, compareRangeDeletes)
 	r.all = slices.CompactFunc(r.all, func(a, b segment.RangeDelete) bool { return compareRangeDeletes(a, b) == 0 })
+	r.all = withoutCovered(r.all, &o.Live)
 	r.needed = make([]atomic.Bool, len(r.all))
 	inputs := map[manifest.FileNum]bool{}
 	for _, s := range j.Inputs {
@@ -50,6 +51,36 @@ func (r *rangeDeletes) collect(j *Job, o *RunOptions) error {
 		}
 	}
 	return nil
+}
+
+// compareAtMost bounds how many newer range deletes each is compared with.
+const compareAtMost = 64
+
+// withoutCovered leaves out range deletes that a newer one makes needless: one of a range around theirs, if no read
+// is at an LSN between. It stays as long as anything older is left in its range, so in theirs. So of the many that
+// trim a dataset from one end one is left.
+func withoutCovered(sorted []segment.RangeDelete, l *Liveness) []segment.RangeDelete {
+	kept := make([]segment.RangeDelete, 0, len(sorted)) // newest first
+	for i := len(sorted) - 1; i >= 0; i-- {
+		d := &sorted[i]
+		covered := func(n segment.RangeDelete) bool { return n.Dataset == d.Dataset && covers(&n, d, l) }
+		if !slices.ContainsFunc(kept[max(0, len(kept)-compareAtMost):], covered) {
+			kept = append(kept, *d)
+		}
+	}
+	slices.Reverse(kept)
+	return kept
+}
+
+// covers reports whether every read that a range delete hides something from, a newer one hides the same from.
+func covers(newer, d *segment.RangeDelete, l *Liveness) bool {
+	around := bytes.Compare(newer.From, d.From) <= 0 &&
+		(newer.To == nil || d.To != nil && bytes.Compare(d.To, newer.To) <= 0)
+	if !around || newer.LSN > l.Durable {
+		return false
+	}
+	i, _ := slices.BinarySearch(l.Pins, d.LSN)
+	return i == len(l.Pins) || l.Pins[i] >= newer.LSN
 }
 
 func compareRangeDeletes(a, b segment.RangeDelete) int {
