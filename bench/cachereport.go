@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -168,10 +169,13 @@ func (r *cacheRun) cacheCharts() map[string]string {
 	return map[string]string{
 		"hits-8.svg":  bars("Hit ratio, cache of 1/8 of the footprint", hits, 8, 1, hitRatio, chart.Short),
 		"hits-32.svg": bars("Hit ratio, cache of 1/32 of the footprint", hits, 32, 1, hitRatio, chart.Short),
-		"cpu-8.svg": bars("Processor time of an access, cache of 1/8 of the footprint", "8 goroutines; "+
-			"a miss decompresses a block, but reads no file; less is better", 8, 8, cpuNanos, chart.Nanos),
+		"cpu-8.svg": bars("Processor time of an access, cache of 1/8 of the footprint", "µs, 8 goroutines; "+
+			"a miss decompresses a block, but reads no file; less is better", 8, 8, cpuNanos, micros),
 	}
 }
+
+// micros prints nanoseconds as microseconds, short enough for narrow bars.
+func micros(ns float64) string { return chart.Short(math.Round(ns/10) / 100) }
 
 func (r *cacheRun) markdown() string {
 	p := &page{}
