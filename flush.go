@@ -95,8 +95,12 @@ func (f *flusher) run() {
 // flushRetry is how long after a failed flush it is tried again.
 const flushRetry = time.Second
 
-// failed tells that a flush failed. The log has all events, so nothing is lost: memory fills, and writers are slowed down.
+// failed tells that a flush failed. The log has all events, so nothing is lost: memory fills, and writers are slowed down. If
+// the manifest takes no more edits, memory can never be given back, so no more writes are taken either.
 func (f *flusher) failed(err error) {
+	if errors.Is(err, manifest.ErrFailed) {
+		f.db.log.Stop(err)
+	}
 	f.db.count.flushErrors.Add(1)
 	f.db.tell(func() {
 		f.db.opts.Logger.Error("dyngo: recent events can't be written as a segment; memory fills until they can", "err", err)
@@ -111,7 +115,6 @@ func (f *flusher) failed(err error) {
 func (f *flusher) makeRoom() error {
 	f.one.Lock()
 	defer f.one.Unlock()
-	defer f.db.log.SetPace(0)
 	for {
 		f.sealFull()
 		f.pace()
@@ -126,6 +129,7 @@ func (f *flusher) makeRoom() error {
 				return err
 			}
 		default:
+			f.db.log.SetPace(0)
 			return nil
 		}
 	}
@@ -159,18 +163,24 @@ func (f *flusher) seal() {
 }
 
 // pace slows writers down when they fill memory faster than it is flushed: the longer the queue of generations, the more, up
-// to 1 ms a commit. So the queue is bounded by what they can still do. f.one is held.
+// to 1 ms a commit. So the queue is bounded by what they can still do. Beyond the whole budget, which only flushes that fail
+// lead to, it is maxPace. f.one is held.
 func (f *flusher) pace() {
 	waiting := int64(0)
 	for i := f.unflushed(); i < len(f.gens); i++ {
 		waiting += f.gens[i].Bytes()
 	}
-	if over := waiting - f.db.opts.MemoryBudget/2; over > 0 {
-		f.db.log.SetPace(time.Duration(min(1000, 1+100*over/f.db.opts.MemoryBudget)) * time.Microsecond)
-	} else {
+	switch over := waiting - f.db.opts.MemoryBudget/2; {
+	case over <= 0:
 		f.db.log.SetPace(0)
+	case waiting > f.db.opts.MemoryBudget:
+		f.db.log.SetPace(maxPace)
+	default:
+		f.db.log.SetPace(time.Duration(min(1000, 1+100*over/f.db.opts.MemoryBudget)) * time.Microsecond)
 	}
 }
+
+const maxPace = 50 * time.Millisecond
 
 // leave takes the oldest generation, which is flushed, out of memory. f.one is held.
 func (f *flusher) leave() {

@@ -31,7 +31,8 @@ import (
 //
 // Errors: ErrLocked (*LockedError) at once when another process has the store open for writing, ErrCorrupt
 // (*CorruptionError) on damage, ErrUnsupported when the files need a newer DynGO, ErrNoStore when a read-only Open finds
-// none, ErrLimit for options out of range. Opening an existing store without writing changes none of its files.
+// none, ErrLimit for options out of range. Opening an existing store without writing changes nothing in its log; if more has to
+// be replayed than fits into memory, segments are written.
 func Open(dir string, o *Options) (*DB, error) {
 	opts := o.withDefaults()
 	if err := opts.validate(); err != nil {
@@ -146,6 +147,9 @@ func (db *DB) recover() (*recovery.State, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if set.Found() && set.LogID() != state.LogID {
+		return nil, &corruption.Error{File: "manifest", What: fmt.Sprintf("it belongs to log %x, not to %x: files of two stores are mixed", set.LogID(), state.LogID)}
 	}
 	if last := state.Report.LastLSN; last < flushed && state.Report.Damage == nil {
 		return nil, &corruption.Error{File: "manifest", What: fmt.Sprintf("segments hold events up to LSN %d, the log ends with %d", flushed, last)}

@@ -323,6 +323,9 @@ func (l *Log) SealGeneration() (tail.Generation, event.LSN) {
 // SetPace holds each commit back by d from now on, 0 = not: for memory that is not given back as fast as it is filled.
 func (l *Log) SetPace(d time.Duration) { l.pace.Store(int64(d)) }
 
+// Stop has the log take no more, because what is behind it has failed for good.
+func (l *Log) Stop(err error) { l.fail(err) }
+
 // Interrupt ends waiting for disk space and pace: the waiting calls return ErrClosed. It comes before Close.
 func (l *Log) Interrupt() { l.interrupt.Do(func() { close(l.closing) }) }
 
