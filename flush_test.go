@@ -161,7 +161,7 @@ func TestWritesAreDecidedBySegments(t *testing.T) {
 	if _, err := ds.PutIf([]byte("compared"), []byte("2"), 0); !errors.Is(err, dyngo.ErrConflict) {
 		t.Errorf("PutIf of a key that is there: %v", err)
 	}
-	if lsn, err = ds.PutIf([]byte("compared"), []byte("2"), lsn); err != nil {
+	if _, err = ds.PutIf([]byte("compared"), []byte("2"), lsn); err != nil {
 		t.Errorf("PutIf at the right LSN: %v", err)
 	}
 	if applied, _, err := ds.PutNewest([]byte("newest"), []byte("stale"), at(100)); applied || err != nil {

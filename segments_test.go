@@ -193,7 +193,7 @@ func TestOpenWithoutItsFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.remove(t, fs)
-			db, err = dyngo.Open(storeDir, o)
+			_, err = dyngo.Open(storeDir, o)
 			var bad *dyngo.CorruptionError
 			if !errors.As(err, &bad) || !strings.HasPrefix(bad.File, c.file) {
 				t.Fatalf("Open: %v", err)
