@@ -59,6 +59,7 @@ var script = []struct {
 	{"newest wins", func(r *rig) error {
 		return errors.Join(r.newest("strong", "n", "10", 10), r.newest("strong", "n", "5", 5), r.newest("strong", "n", "10 again", 10), r.newest("strong", "n", "20", 20))
 	}},
+	{"flush", flushStep},
 	{"newest wins over a delete", func(r *rig) error {
 		return errors.Join(r.del("strong", "n"), r.newest("strong", "n", "15", 15), r.newest("strong", "n", "21", 21))
 	}},
@@ -68,6 +69,7 @@ var script = []struct {
 	}},
 	{"large value", func(r *rig) error { return r.put("strong", "large", big(20<<10, 1)) }},
 	{"large value from a reader", func(r *rig) error { return r.putReader("strong", "stream", big(600<<10, 2)) }},
+	{"flush of large values", flushStep},
 	{"compressed", func(r *rig) error {
 		return errors.Join(r.put("packed", "text", strings.Repeat("all work and no play ", 40)), r.put("packed", "long", strings.Repeat("makes jack a dull boy ", 4000)))
 	}},
@@ -79,6 +81,7 @@ var script = []struct {
 		}
 		return errors.Join(r.delRange("strong", "r2", "r5"), r.put("strong", "r3", "back"), r.delRange("strong", "r7", ""))
 	}},
+	{"flush of range deletes", flushStep},
 	{"rotate", func(r *rig) error {
 		for i := range 3 {
 			if err := r.putReader("strong", fmt.Sprint("roll", i), big(450<<10, byte(i))); err != nil {
@@ -91,8 +94,19 @@ var script = []struct {
 	{"drop", func(r *rig) error {
 		return errors.Join(r.create("gone", nil), r.put("gone", "k", "v"), r.drop("gone"), r.create("gone", nil), r.put("gone", "k2", "v2"))
 	}},
+	{"merge", func(r *rig) error { return r.db.Compact(context.Background()) }},
+	{"after the merge", func(r *rig) error { return errors.Join(r.put("strong", "a", "5"), r.del("strong", "b1"), r.newest("strong", "n", "30", 30)) }},
+	{"flush after the merge", flushStep},
 	{"watermark", func(r *rig) error { r.clock.Advance(200 * time.Millisecond); return nil }},
 	{"causal at the end", func(r *rig) error { return r.put("causal", "last", "y") }},
+}
+
+// flushStep writes everything as segments.
+func flushStep(r *rig) error {
+	if err := r.db.WaitDurable(context.Background(), r.db.LSN()); err != nil {
+		return err
+	}
+	return r.db.Flush(context.Background())
 }
 
 // runScript runs the script until an error, closing and reopening once in the middle.
@@ -271,6 +285,9 @@ func TestEverySyncIsNeeded(t *testing.T) {
 		t.Fatalf("only %d sync sites: %v", len(sites), sites)
 	}
 	for _, site := range sites {
+		if strings.HasPrefix(site.At, "manifest.(*Set).Close ") {
+			continue // it loses nothing: the mark only tells damage to the last edit from a torn one, see package manifest
+		}
 		t.Run(site.At, func(t *testing.T) {
 			for round := range uint64(3) {
 				crash := vfs.NewCrash(seed + round)
@@ -290,7 +307,7 @@ func TestEverySyncIsNeeded(t *testing.T) {
 					if found != nil || c.Op&(vfs.OpSyncs|vfs.OpCreate|vfs.OpRename|vfs.OpRemove) == 0 {
 						return nil
 					}
-					if testing.Short() && n%4 != 0 {
+					if testing.Short() && n%2 != 0 {
 						return nil
 					}
 					for i, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {Seed: round*1000 + n, Garbage: n%2 == 1}} {

@@ -317,14 +317,11 @@ func (f *sortedFiles) begin() error {
 	if err != nil {
 		return err
 	}
-	if err := f.set.Start(logID); err != nil {
-		return err
-	}
 	if err := fsys.MkdirAll(f.dir); err != nil {
 		return fmt.Errorf("create %s: %w", f.dir, err)
 	}
-	if err := fsys.SyncDir(f.db.dir); err != nil {
-		return fmt.Errorf("make %s durable: %w", f.dir, err)
+	if err := f.set.Start(logID); err != nil { // it syncs the directory of both
+		return err
 	}
 	names, err := fsys.List(f.dir)
 	if err != nil {
