@@ -95,7 +95,9 @@ var script = []struct {
 		return errors.Join(r.create("gone", nil), r.put("gone", "k", "v"), r.drop("gone"), r.create("gone", nil), r.put("gone", "k2", "v2"))
 	}},
 	{"merge", func(r *rig) error { return r.db.Compact(context.Background()) }},
-	{"after the merge", func(r *rig) error { return errors.Join(r.put("strong", "a", "5"), r.del("strong", "b1"), r.newest("strong", "n", "30", 30)) }},
+	{"after the merge", func(r *rig) error {
+		return errors.Join(r.put("strong", "a", "5"), r.del("strong", "b1"), r.newest("strong", "n", "30", 30))
+	}},
 	{"flush after the merge", flushStep},
 	{"watermark", func(r *rig) error { r.clock.Advance(200 * time.Millisecond); return nil }},
 	{"causal at the end", func(r *rig) error { return r.put("causal", "last", "y") }},

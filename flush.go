@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dyngodb/dyngo/compaction"
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/coding"
 	"github.com/dyngodb/dyngo/internal/corruption"
@@ -28,9 +29,10 @@ type flusher struct {
 	db   *DB
 	wake chan struct{}
 
-	one   sync.Mutex   // one flush or departure at a time; guards gens and hurry
-	gens  []generation // sealed, oldest first
-	hurry bool         // somebody waits for the flush
+	one    sync.Mutex   // one flush or departure at a time; guards the fields up to left
+	gens   []generation // sealed, oldest first
+	hurry  bool         // somebody waits for the flush
+	packed float64      // size of the last flush as a share of its records' memory
 
 	left atomic.Uint64 // LSN of the last event that has left memory
 
@@ -48,7 +50,7 @@ type generation struct {
 // pendingRange is a range delete on its way into a segment.
 type pendingRange segment.RangeDelete
 
-func newFlusher(db *DB) *flusher { return &flusher{db: db, wake: make(chan struct{}, 1)} }
+func newFlusher(db *DB) *flusher { return &flusher{db: db, wake: make(chan struct{}, 1), packed: 0.5} }
 
 // The budget is shared: three quarters for recent events and their index, a quarter for blocks of segments.
 func memoryLimit(budget int64) int64 { return budget * 3 / 4 }
@@ -266,12 +268,12 @@ func (f *flusher) floor(last LSN) LSN {
 // write writes what a flush keeps of the generations and returns the edit that installs it.
 func (f *flusher) write(work *pacer.Job, gens []tail.Generation, last LSN, o memtable.SortedOptions) (*manifest.Edit, error) {
 	db := f.db
-	out, err := db.sorted.newOutput(last)
+	sorted := db.mem.Sorted(gens, o)
+	defer sorted.Free()
+	out, err := db.sorted.newOutput(last, int64(float64(sorted.Bytes())*f.packed))
 	if err != nil {
 		return nil, err
 	}
-	sorted := db.mem.Sorted(gens, o)
-	defer sorted.Free()
 	var value []byte
 	step := 0
 	err = func() error {
@@ -311,6 +313,9 @@ func (f *flusher) write(work *pacer.Job, gens []tail.Generation, last LSN, o mem
 	added, err := out.finish()
 	if err != nil {
 		return nil, err
+	}
+	if size := out.size(); size > 0 && sorted.Bytes() > 0 {
+		f.packed = float64(size) / float64(sorted.Bytes())
 	}
 	return &manifest.Edit{Add: added, FlushedLSN: &last, Reason: "flush"}, nil
 }
@@ -413,11 +418,12 @@ func (db *DB) Flush(ctx context.Context) error {
 	return openError(db.dir, db.flusher.flushAll())
 }
 
-// output writes segments of one run, each of about segmentBytes.
+// output writes the segments of a new run.
 type output struct {
 	f       *sortedFiles
 	run     manifest.RunID
 	flushed LSN
+	cutter  *compaction.Cutter // ends a segment where that makes it cheap to merge
 	w       *segment.Writer
 	num     manifest.FileNum
 	last    segment.Key // added last
@@ -425,15 +431,13 @@ type output struct {
 	names   []string // of files begun, for abort
 }
 
-// segmentBytes is the size at which the next segment begins: what a merge reads and writes at the least.
-const segmentBytes = 64 << 20
-
-// newOutput begins a run that is newer than all others and holds events up to flushed.
-func (f *sortedFiles) newOutput(flushed LSN) (*output, error) {
+// newOutput begins a run that is newer than all others, holds events up to flushed, and will have about so many bytes.
+func (f *sortedFiles) newOutput(flushed LSN, bytes int64) (*output, error) {
 	if err := f.begin(); err != nil {
 		return nil, err
 	}
-	return &output{f: f, run: f.set.NewRunID(), flushed: flushed}, nil
+	cutter := compaction.NewCutter(f.set.Current(), bytes, compaction.Options{})
+	return &output{f: f, run: f.set.NewRunID(), flushed: flushed, cutter: cutter}, nil
 }
 
 func (o *output) writer() (*segment.Writer, error) {
@@ -455,17 +459,31 @@ func (o *output) writer() (*segment.Writer, error) {
 
 // add appends an entry. Versions of a key stay in one segment.
 func (o *output) add(e *segment.Entry) error {
-	if o.w != nil && o.w.SizeEstimate() >= segmentBytes && (e.Dataset != o.last.Dataset || !bytes.Equal(e.Key, o.last.Key)) {
-		if err := o.seal(); err != nil {
-			return err
+	if e.Dataset != o.last.Dataset || !bytes.Equal(e.Key, o.last.Key) {
+		size := int64(0)
+		if o.w != nil {
+			size = o.w.SizeEstimate()
 		}
+		if o.cutter.Cut(e.Dataset, e.Key, size) && o.w != nil {
+			if err := o.seal(); err != nil {
+				return err
+			}
+		}
+		o.last.Dataset, o.last.Key = e.Dataset, append(o.last.Key[:0], e.Key...)
 	}
 	w, err := o.writer()
 	if err != nil {
 		return err
 	}
-	o.last.Dataset, o.last.Key = e.Dataset, append(o.last.Key[:0], e.Key...)
 	return w.Add(e)
+}
+
+// size is that of the segments that are finished.
+func (o *output) size() (bytes int64) {
+	for _, s := range o.added {
+		bytes += s.SizeBytes
+	}
+	return bytes
 }
 
 func (o *output) addRange(r segment.RangeDelete) error {
@@ -483,7 +501,7 @@ func (o *output) seal() error {
 		return fmt.Errorf("write %s: %w", manifest.SegmentName(o.num), err)
 	}
 	o.w = nil
-	o.added = append(o.added, toManifest(o.num, o.run, p))
+	o.added = append(o.added, compaction.SegmentOf(p))
 	return nil
 }
 

@@ -417,14 +417,3 @@ func (f *sortedFiles) finish() {
 	f.set.Close()
 	f.cache.Close()
 }
-
-// toManifest describes a new segment to the manifest.
-func toManifest(num manifest.FileNum, run manifest.RunID, p *segment.Properties) *manifest.Segment {
-	return &manifest.Segment{
-		Num: num, Run: run, SizeBytes: p.SizeBytes, RawBytes: p.RawBytes, RefBytes: p.RefBytes,
-		Smallest: manifest.Key(p.Smallest), Largest: manifest.Key(p.Largest), MinLSN: p.MinLSN, MaxLSN: p.MaxLSN,
-		Entries: p.Entries, Keys: p.Keys, Tombstones: p.Tombstones, RangeDeletes: p.RangeDeletes, RecordTimes: p.RecordTimes,
-		Dues: p.Dues, MinTime: p.MinTime, MaxTime: p.MaxTime, MinDue: p.MinDue, MaxDue: p.MaxDue, CreatedAt: p.CreatedAt,
-		SHA256: p.SHA256,
-	}
-}
