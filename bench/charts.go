@@ -16,8 +16,14 @@ var chartOrder = map[string][]string{
 	"get":      {"get.svg"},
 	"mixed":    {"mixed.svg"},
 	"open":     {"open.svg"},
-	"records":  {"records-writes.svg", "records-reads.svg", "records-time.svg"},
-	"clients":  {"clients-buffered.svg", "clients-durable.svg"},
+	"large":    {"large.svg"},
+	"scan":     {"scan-full.svg", "scan-100.svg"},
+
+	"values100k":    {"values100k.svg"},
+	"amplification": {"amplification-device.svg", "amplification-disk.svg", "overload.svg", "overload-slowest.svg"},
+
+	"records": {"records-writes.svg", "records-reads.svg", "records-time.svg"},
+	"clients": {"clients-buffered.svg", "clients-durable.svg"},
 }
 
 var colors = map[string]string{
@@ -41,8 +47,21 @@ func (r *benchRun) charts() map[string]string {
 		case "mixed":
 			out["mixed.svg"] = r.bars(s, "Half reads, half updates: operations a second", "1 M keys, zipf, 8 clients; more is better", opsPerSec, false, chart.Short)
 		case "open":
-			out["open.svg"] = r.bars(s, "Open after kill -9: time to the first correct read", "1 M unflushed events, logarithmic; less is better",
+			out["open.svg"] = r.bars(s, "Open: time to the first correct read", "files in the page cache, logarithmic; less is better",
 				func(x work.Result) float64 { return x.Extra["first_read_s"] * 1e9 }, true, chart.Nanos)
+		case "large":
+			out["large.svg"] = r.bars(s, "Gets a second, data 8× memory",
+				"2 goroutines, values copied, logarithmic; more is better", opsPerSec, true, chart.Short)
+		case "scan":
+			out["scan-full.svg"] = r.bars(only(s, "full"), "Full scans: pairs a second",
+				"every cache line read, logarithmic; more is better", opsPerSec, true, chart.Short)
+			out["scan-100.svg"] = r.bars(only(s, "100"), "Scans of 100 pairs a second",
+				"starts by zipf, 2 goroutines, logarithmic; more is better", opsPerSec, true, chart.Short)
+		case "values100k":
+			out["values100k.svg"] = r.bars(s, "Values of 100 KB a second",
+				"durable puts by 16 writers, gets by 2 readers, logarithmic; more is better", opsPerSec, true, chart.Short)
+		case "amplification":
+			r.amplificationCharts(out, s)
 		case "buffered":
 			out["buffered.svg"] = r.overTime(s, s.Cases[0], "put", "Buffered puts over time", "puts a second, 8 writers; more is better", nil)
 		case "clients":
@@ -58,6 +77,27 @@ func (r *benchRun) charts() map[string]string {
 		}
 	}
 	return out
+}
+
+// only keeps the cases of a suite whose names begin so.
+func only(s suiteOf, prefix string) suiteOf {
+	s.Cases = slices.DeleteFunc(slices.Clone(s.Cases), func(c string) bool { return !strings.HasPrefix(c, prefix) })
+	return s
+}
+
+func (r *benchRun) amplificationCharts(out map[string]string, s suiteOf) {
+	over := s
+	over.Cases = slices.DeleteFunc(slices.Clone(s.Cases), func(c string) bool { return c == "overload" })
+	out["amplification-device.svg"] = r.bars(over, "Overwrites: bytes on the device for each byte of the user",
+		"until everything is at rest; less is better", func(x work.Result) float64 { return x.Extra["written"] }, false, chart.Short)
+	out["amplification-disk.svg"] = r.bars(over, "Overwrites: bytes on disk for each live byte of the user",
+		"at rest, without the history in DynGO's log; less is better", present, false, chart.Short)
+	if slices.Contains(s.Cases, "overload") {
+		out["overload.svg"] = r.overTime(s, "overload", "put", "Overload: puts over time",
+			"puts a second, twice the sustained rate offered; more is better", nil)
+		out["overload-slowest.svg"] = r.overTime(s, "overload", "slowest", "Overload: the slowest put of each interval",
+			"milliseconds; less is better", []chart.Mark{{Name: "20 ms", Y: 20}})
+	}
 }
 
 func (r *benchRun) bars(s suiteOf, title, note string, of func(work.Result) float64, log bool,

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,9 +22,9 @@ type child struct {
 	cancel context.CancelFunc
 }
 
-// startChild begins s in a process of its own. It is killed, by its own id, when ctx ends or the
-// time is over.
-func startChild(ctx context.Context, s work.Spec, bound time.Duration) (*child, error) {
+// startChild begins s in a process of its own, in a cgroup if group is not empty. It is killed, by its
+// own id, when ctx ends or the time is over.
+func startChild(ctx context.Context, s work.Spec, bound time.Duration, group string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -36,9 +35,13 @@ func startChild(ctx context.Context, s work.Spec, bound time.Duration) (*child, 
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("not finished after %v", bound))
 	c := &child{cmd: exec.CommandContext(ctx, self, "worker"), cancel: cancel}
-	c.cmd.Stdin = bytes.NewReader(spec)
 	c.cmd.Stderr = &c.log
 	c.cmd.SysProcAttr = dieWithParent()
+	in, err := c.cmd.StdinPipe()
+	if err != nil {
+		cancel()
+		return nil, err
+	}
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
 		cancel()
@@ -49,6 +52,20 @@ func startChild(ctx context.Context, s work.Spec, bound time.Duration) (*child, 
 		return nil, err
 	}
 	c.out = json.NewDecoder(out)
+	if group != "" {
+		err = join(group, c.cmd.Process.Pid)
+	}
+	if err == nil {
+		// The worker waits for this, so that it does nothing outside of its group.
+		_, err = in.Write(spec)
+	}
+	if end := in.Close(); err == nil {
+		err = end
+	}
+	if err != nil {
+		_ = c.cmd.Process.Kill() // if it still runs
+		return nil, c.wait(ctx, err)
+	}
 	return c, nil
 }
 
@@ -90,8 +107,8 @@ func (c *child) wait(ctx context.Context, err error) error {
 }
 
 // runChild does s from start to end.
-func runChild(ctx context.Context, s work.Spec, bound time.Duration) (work.Output, error) {
-	c, err := startChild(ctx, s, bound)
+func runChild(ctx context.Context, s work.Spec, bound time.Duration, group string) (work.Output, error) {
+	c, err := startChild(ctx, s, bound, group)
 	if err != nil {
 		return work.Output{}, err
 	}
@@ -99,10 +116,9 @@ func runChild(ctx context.Context, s work.Spec, bound time.Duration) (work.Outpu
 	return o, c.wait(ctx, err)
 }
 
-// killAfterFill runs s until the worker says that its data is durable, then kills it.
-func killAfterFill(ctx context.Context, s work.Spec, bound time.Duration) error {
-	s.Kind = work.Fill
-	c, err := startChild(ctx, s, bound)
+// killAfter runs s until the worker says that its data is durable, then kills it.
+func killAfter(ctx context.Context, s work.Spec, bound time.Duration) error {
+	c, err := startChild(ctx, s, bound, "")
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,8 @@ type benchRun struct {
 	Full     bool      `json:"full"`
 	Began    time.Time `json:"began"`
 	Ended    time.Time `json:"ended"`
-	Steal    float64   `json:"steal"` // share of processor time that the host gave to others
+	Steal    float64   `json:"steal"`               // share of processor time that the host gave to others
+	NoGroup  string    `json:"no_cgroup,omitempty"` // why memory is limited without a cgroup
 	Suites   []suiteOf `json:"suites"`
 	Rows     []row     `json:"rows"`
 	Probes   []probe   `json:"probes"`
@@ -57,10 +58,20 @@ type probe struct {
 
 // driver runs a plan and collects.
 type driver struct {
-	set  settings
-	tmp  string // of this run alone
-	run  benchRun
-	from cpuTimes
+	set    settings
+	tmp    string // of this run alone
+	run    benchRun
+	from   cpuTimes
+	groups *memoryGroups // nil = none can be made
+	stores map[string]*preparedStore
+}
+
+// preparedStore is loaded once and measured by several cases.
+type preparedStore struct {
+	dir  string
+	uses int   // measurements to come
+	err  error // of the load
+	made bool
 }
 
 func newDriver(set settings, command string) (*driver, error) {
@@ -76,9 +87,13 @@ func newDriver(set settings, command string) (*driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{set: set, tmp: tmp, from: readCPUTimes()}
+	d := &driver{set: set, tmp: tmp, from: readCPUTimes(), stores: map[string]*preparedStore{}}
 	d.run = benchRun{
 		Machine: readMachine(tmp), Command: command, Full: set.full, Began: time.Now().UTC().Truncate(time.Second),
+	}
+	if d.groups, d.run.NoGroup, err = findGroups(set.cgroup); err != nil {
+		d.cleanUp()
+		return nil, usageError(err.Error())
 	}
 	d.run.Commit, d.run.Changed = checkout()
 	return d, nil
@@ -96,6 +111,7 @@ func (d *driver) runAll(ctx context.Context, plan []suite) error {
 	if err := d.probe(ctx, began); err != nil {
 		return err
 	}
+	d.countUses(plan)
 	for _, s := range plan {
 		d.run.Suites = append(d.run.Suites, describe(s))
 		for round := range s.rounds {
@@ -106,6 +122,9 @@ func (d *driver) runAll(ctx context.Context, plan []suite) error {
 			}
 			for _, c := range s.cases {
 				for _, name := range rotated(s.engines, round) {
+					if !c.runs(name, round) {
+						continue
+					}
 					if err := d.one(ctx, s, c, name, round); err != nil {
 						return err
 					}
@@ -130,11 +149,15 @@ func (d *driver) runAll(ctx context.Context, plan []suite) error {
 func describe(s suite) suiteOf {
 	o := suiteOf{Name: s.name, Title: s.title}
 	for _, c := range s.cases {
-		if len(c.spec.Dists) == 0 {
+		switch {
+		case c.results != nil:
+			o.Cases = append(o.Cases, c.results...)
+		case len(c.spec.Dists) > 0:
+			for _, dist := range c.spec.Dists {
+				o.Cases = append(o.Cases, string(dist))
+			}
+		default:
 			o.Cases = append(o.Cases, c.name)
-		}
-		for _, dist := range c.spec.Dists {
-			o.Cases = append(o.Cases, string(dist))
 		}
 	}
 	return o
@@ -145,8 +168,8 @@ func describe(s suite) suiteOf {
 func (d *driver) driverCost(ctx context.Context, s suite) error {
 	switch s.cases[0].spec.Kind {
 	case work.Put, work.Get, work.Mixed:
-		if s.cases[0].spec.Mode == engine.Durable {
-			return nil
+		if s.cases[0].spec.Mode == engine.Durable || s.cases[0].spec.Prepared {
+			return nil // bound by the device
 		}
 		c := s.cases[0]
 		c.spec.Seconds = 0.5
@@ -162,23 +185,29 @@ func (d *driver) one(ctx context.Context, s suite, c benchCase, name string, rou
 	spec.Engine = name
 	spec.Seed += uint64(round)
 	spec.Dir = filepath.Join(d.tmp, "store")
-	if err := os.Mkdir(spec.Dir, 0o755); err != nil {
+	prepared := d.stores[storeKey(spec)]
+	if spec.Prepared {
+		spec.Dir = prepared.dir
+	}
+	if err := os.Mkdir(spec.Dir, 0o755); err != nil && (!spec.Prepared || !os.IsExist(err)) {
 		return err
 	}
 	if d.set.profiles != "" && strings.HasPrefix(name, "dyngo") {
 		file := strings.NewReplacer(" ", "-", ",", "").Replace(s.name + "-" + c.name + "-" + name + ".pprof")
 		spec.Profile = filepath.Join(d.set.profiles, file)
 	}
-	began := time.Now()
-	out, err := d.measure(ctx, c, spec)
+	out, began, err := d.measure(ctx, c, spec)
 	if ctx.Err() != nil {
 		return context.Canceled
 	}
 	store := spec.Dir
 	spec.Dir, spec.Profile = "", "" // say nothing about the result
-	for _, r := range out.Results {
+	for i, r := range out.Results {
 		label := c.name
-		if r.Case != "" {
+		switch {
+		case i < len(c.results):
+			label = c.results[i]
+		case r.Case != "":
 			label = r.Case
 		}
 		row := d.row(s.name, label, spec, out.Info)
@@ -192,27 +221,111 @@ func (d *driver) one(ctx context.Context, s suite, c benchCase, name string, rou
 		row.Errors = append(row.Errors, message)
 		fmt.Fprintf(os.Stderr, "%-8s %-20s %-12s round %d  failed: %s\n", s.name, c.name, name, round+1, message)
 	}
-	if err := os.RemoveAll(store); err != nil {
-		return err
+	if prepared != nil {
+		prepared.uses--
 	}
-	return awaitIdle(ctx, d.tmp)
-}
-
-func (d *driver) measure(ctx context.Context, c benchCase, spec work.Spec) (work.Output, error) {
-	free, err := work.FreeBytes(spec.Dir)
-	if err != nil {
-		return work.Output{}, err
-	}
-	if free < c.need+minFree {
-		return work.Output{}, fmt.Errorf("left out: needs %.0f GB of disk, %.0f are free",
-			float64(c.need+minFree)/1e9, float64(free)/1e9)
-	}
-	if c.crash {
-		if err := killAfterFill(ctx, spec, c.bound); err != nil {
-			return work.Output{}, fmt.Errorf("fill: %w", err)
+	if prepared == nil || prepared.uses <= 0 {
+		if err := os.RemoveAll(store); err != nil {
+			return err
 		}
 	}
-	return runChild(ctx, spec, c.bound)
+	return awaitIdle(ctx, d.tmp, d.set.patience)
+}
+
+// measure runs one case and says when its measurement began.
+func (d *driver) measure(ctx context.Context, c benchCase, spec work.Spec) (work.Output, time.Time, error) {
+	began := time.Now()
+	free, err := work.FreeBytes(spec.Dir)
+	if err != nil {
+		return work.Output{}, began, err
+	}
+	prepared := d.stores[storeKey(spec)]
+	if free < c.need+minFree && (prepared == nil || !prepared.made) {
+		return work.Output{}, began, fmt.Errorf("left out: needs %.0f GB of disk, %.0f are free",
+			float64(c.need+minFree)/1e9, float64(free)/1e9)
+	}
+	if prepared != nil {
+		if err := d.prepare(ctx, prepared, spec); err != nil {
+			return work.Output{}, began, fmt.Errorf("prepare: %w", err)
+		}
+	}
+	if c.crash != "" {
+		crash := spec
+		crash.Kind, crash.MemoryLimit = c.crash, 0
+		if err := killAfter(ctx, crash, c.bound); err != nil {
+			return work.Output{}, began, fmt.Errorf("fill: %w", err)
+		}
+	}
+	group := ""
+	if spec.MemoryLimit > 0 && d.groups != nil {
+		if group, err = d.groups.add(spec.MemoryLimit); err != nil {
+			return work.Output{}, began, err
+		}
+		spec.Grouped = true
+		defer func() {
+			if err := os.Remove(group); err != nil {
+				fmt.Fprintln(os.Stderr, "bench: remove the cgroup:", err)
+			}
+		}()
+	}
+	began = time.Now()
+	out, err := runChild(ctx, spec, c.bound, group)
+	return out, began, err
+}
+
+// storeKey tells prepared stores apart. Others have none.
+func storeKey(s work.Spec) string {
+	if !s.Prepared {
+		return ""
+	}
+	return fmt.Sprintf("prepared-%s-%d-%d-%d-%d", s.Engine, s.Keys, s.KeySize, s.ValueSize, s.MemoryBudget)
+}
+
+// countUses finds which stores several measurements share, so that each is made once and goes with the
+// last.
+func (d *driver) countUses(plan []suite) {
+	use := func(s suite, c benchCase, name string) {
+		spec := c.spec
+		spec.Engine = name
+		key := storeKey(spec)
+		if key == "" {
+			return
+		}
+		if d.stores[key] == nil {
+			d.stores[key] = &preparedStore{dir: filepath.Join(d.tmp, key)}
+		}
+		for round := range s.rounds {
+			if c.runs(name, round) {
+				d.stores[key].uses++
+			}
+		}
+	}
+	for _, s := range plan {
+		for _, c := range s.cases {
+			for _, name := range s.engines {
+				use(s, c, name)
+			}
+		}
+	}
+}
+
+// prepareBound ends a load that hangs.
+const prepareBound = 15 * time.Minute
+
+// prepare loads a store that several cases measure, once.
+func (d *driver) prepare(ctx context.Context, p *preparedStore, spec work.Spec) error {
+	if p.made || p.err != nil {
+		return p.err
+	}
+	began := time.Now()
+	spec.Kind, spec.Mode, spec.MemoryLimit, spec.Profile = work.Prepare, engine.Buffered, 0, ""
+	_, p.err = runChild(ctx, spec, prepareBound, "")
+	if p.err != nil {
+		return p.err
+	}
+	p.made = true
+	fmt.Fprintf(os.Stderr, "prepared %d keys in %s, %.1f s\n", spec.Keys, spec.Engine, time.Since(began).Seconds())
+	return awaitIdle(ctx, d.tmp, d.set.patience)
 }
 
 // row returns the row of a case and an engine, a new one if there is none.
@@ -229,8 +342,8 @@ func (d *driver) row(suite, label string, spec work.Spec, info engine.Info) *row
 
 // probe measures the machine itself.
 func (d *driver) probe(ctx context.Context, began time.Time) error {
-	spec := work.Spec{Kind: work.Probe, Engine: "none", Dir: d.tmp, Seconds: 0.5, MaxBytes: 256 << 20}
-	out, err := runChild(ctx, spec, time.Minute)
+	spec := work.Spec{Kind: work.Probe, Engine: "none", Dir: d.tmp, Seconds: d.set.probe.seconds, MaxBytes: d.set.probe.bytes}
+	out, err := runChild(ctx, spec, time.Minute, "")
 	if ctx.Err() != nil {
 		return context.Canceled
 	}
@@ -242,7 +355,7 @@ func (d *driver) probe(ctx context.Context, began time.Time) error {
 		At: time.Since(began).Seconds(), Fdatasync: r.Latency["fdatasync"],
 		WriteMB: r.Extra["write_MB_per_s"], CPUMillis: r.Extra["cpu_ms"],
 	})
-	return awaitIdle(ctx, d.tmp)
+	return awaitIdle(ctx, d.tmp, d.set.patience)
 }
 
 // save writes results.json, so that an interrupted run keeps what it has.

@@ -8,6 +8,7 @@ require (
 	github.com/dgraph-io/badger/v4 v4.9.6 // measured beside DynGO: an LSM engine with a value log
 	github.com/dyngodb/dyngo v0.0.0 // what is measured, from this checkout
 	go.etcd.io/bbolt v1.5.0 // measured beside DynGO: a B+tree in one mapped file
+	golang.org/x/sys v0.49.0 // what the page cache holds, and how to drop it
 )
 
 // What the comparison of block caches is made of. Badger gets this ristretto too.
@@ -55,7 +56,6 @@ require (
 	go.opentelemetry.io/otel/metric v1.41.0 // indirect
 	go.opentelemetry.io/otel/trace v1.41.0 // indirect
 	golang.org/x/exp v0.0.0-20230626212559-97b1e661b5df // indirect
-	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.14.0 // indirect
 	google.golang.org/protobuf v1.36.7 // indirect
 )

@@ -23,6 +23,7 @@ type machine struct {
 	Memory     int64  `json:"memory_bytes"`
 	OS         string `json:"os"`
 	FileSystem string `json:"file_system"` // type and mount options
+	ReadAhead  int64  `json:"read_ahead_bytes"`
 	Go         string `json:"go"`
 	GOMAXPROCS int    `json:"gomaxprocs"`
 }
@@ -44,6 +45,7 @@ func readMachine(dir string) machine {
 	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m.OS = "Linux " + strings.TrimSpace(string(b)) + " " + runtime.GOARCH
 	}
+	m.ReadAhead = work.ReadAhead(dir)
 	if b, err := os.ReadFile("/proc/self/mountinfo"); err == nil {
 		if abs, err := filepath.Abs(dir); err == nil {
 			m.FileSystem = fileSystemOf(string(b), abs)
@@ -149,9 +151,9 @@ func stealShare(from, to cpuTimes) float64 {
 
 // awaitIdle makes the deletion of the last store final and waits until the disk of dir stands still for
 // a moment, so that one case's end (discards of its files above all) does not disturb the next one's
-// beginning; a few seconds at most, since others may use the disk too.
-func awaitIdle(ctx context.Context, dir string) error {
-	const step, quiet, atMost = 100 * time.Millisecond, 3, 50
+// beginning; no longer than atMost, since others may use the disk too.
+func awaitIdle(ctx context.Context, dir string, atMost time.Duration) error {
+	const step, quiet = 100 * time.Millisecond, 3
 	if d, err := os.Open(dir); err == nil {
 		_ = d.Sync() // on file systems that can't, waiting has to do
 		_ = d.Close()
@@ -159,7 +161,7 @@ func awaitIdle(ctx context.Context, dir string) error {
 	tick := time.NewTicker(step)
 	defer tick.Stop()
 	last, still := "", 0
-	for i := 0; i < atMost && still < quiet; i++ {
+	for began := time.Now(); time.Since(began) < atMost && still < quiet; {
 		select {
 		case <-ctx.Done():
 			return context.Canceled

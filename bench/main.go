@@ -102,23 +102,36 @@ type settings struct {
 	limit           time.Duration
 	profiles        string
 	seed            uint64
+	largeBytes      int64
+	openGB          float64
+	cgroup          string
+	patience        time.Duration // for the disk to come to rest between two cases
+	probe           struct {      // of the machine itself
+		seconds float64
+		bytes   int64
+	}
 }
 
 func runFlags() (*settings, *flag.FlagSet) {
-	s := &settings{}
+	s := &settings{patience: 5 * time.Second}
+	s.probe.seconds, s.probe.bytes = 0.5, 256<<20
 	f := flag.NewFlagSet("run", flag.ContinueOnError)
 	f.StringVar(&s.suites, "suite", strings.Join(suiteNames(), ","), "suites to run, in order")
 	f.StringVar(&s.engines, "engines", "", "engines, of "+strings.Join(engine.Names(), ", ")+
 		" (default: those that the suite compares)")
-	f.BoolVar(&s.full, "full", false, "the lengths that results are kept from, about 25 minutes")
-	f.BoolVar(&s.quick, "quick", false, "short rounds, about 4 minutes (default)")
+	f.BoolVar(&s.full, "full", false, "the lengths that results are kept from, about 40 minutes")
+	f.BoolVar(&s.quick, "quick", false, "short rounds, about 9 minutes (default)")
 	f.StringVar(&s.out, "out", "", "folder for the results, such as results/2-cores")
 	f.StringVar(&s.tmp, "tmp", "", "folder for the stores, on the disk to be measured (default: beside --out)")
 	f.IntVar(&s.rounds, "rounds", 0, "rounds of each case (default: as the suite says)")
 	f.Float64Var(&s.seconds, "seconds", 0, "seconds of each measurement (default: as the suite says)")
 	f.IntVar(&s.keys, "keys", 0, "keys of each case (default: as the suite says)")
 	f.Int64Var(&s.recordBytes, "records-bytes", 15e9, "bytes that the records suite may write in total")
-	f.DurationVar(&s.limit, "limit", 0, "after this time only first rounds are begun (default 25m full, 4m quick)")
+	f.Int64Var(&s.largeBytes, "large-bytes", 0, "keys and values of the stores that are eight times as large as memory "+
+		"(default 2 GiB full, 200 MiB quick)")
+	f.Float64Var(&s.openGB, "open-gb", 0, "measure open also with a store of so many GB of keys and values")
+	f.StringVar(&s.cgroup, "cgroup", cgroupAuto, "folder of a memory cgroup in which groups for workers may be made, auto or off")
+	f.DurationVar(&s.limit, "limit", 0, "after this time only first rounds are begun (default 40m full, 9m quick)")
 	f.StringVar(&s.profiles, "profiles", "", "folder for processor profiles of DynGO; they slow it a little, so such a run is no result")
 	f.Uint64Var(&s.seed, "seed", 1, "seed of all random choices")
 	return s, f
@@ -139,10 +152,7 @@ func run(args []string) error {
 		return usageError("--out names the folder for the results")
 	}
 	if set.limit == 0 {
-		set.limit = 4 * time.Minute
-		if set.full {
-			set.limit = 25 * time.Minute
-		}
+		set.limit = pick(*set, 40*time.Minute, 9*time.Minute)
 	}
 	if set.tmp == "" {
 		set.tmp = filepath.Dir(filepath.Clean(set.out))

@@ -24,8 +24,17 @@ type benchCase struct {
 	name  string
 	spec  work.Spec
 	bound time.Duration // the worker is ended after this time
-	need  int64         // bytes of disk that it may fill
-	crash bool          // a Fill that is killed comes first
+	need  int64         // bytes of disk that it may fill, with all that its suite prepares
+	crash work.Kind     // a Fill or Touch that is killed comes first; "" = none
+
+	results []string // names of what the worker returns; nil = as it says itself, or name
+	engines []string // those that run it; nil = all of the suite
+	rounds  int      // those that it takes part in, from the first on; 0 = all
+}
+
+// runs tells whether an engine runs the case in a round.
+func (c *benchCase) runs(engine string, round int) bool {
+	return (c.engines == nil || slices.Contains(c.engines, engine)) && (c.rounds == 0 || round < c.rounds)
 }
 
 const (
@@ -38,12 +47,16 @@ const (
 var allPeers = []string{"dyngo", "pebble", "badger", "bbolt"}
 
 func suiteNames() []string {
-	return []string{"durable", "buffered", "get", "mixed", "open", "memory", "records", "clients"}
+	return []string{"durable", "buffered", "get", "mixed", "memory", "records", "clients",
+		"large", "scan", "values100k", "amplification", "open"}
 }
 
 // newPlan builds the suites that the settings ask for.
 func newPlan(set settings) ([]suite, error) {
 	var plan []suite
+	if set.largeBytes == 0 {
+		set.largeBytes = pick(set, int64(2<<30), 200<<20)
+	}
 	names := strings.Split(set.suites, ",")
 	for _, name := range names {
 		build, ok := suites[name]
@@ -64,6 +77,9 @@ func newPlan(set settings) ([]suite, error) {
 			s.rounds = set.rounds
 		}
 		for i := range s.cases {
+			if set.engines != "" {
+				s.cases[i].engines = nil
+			}
 			adjust(&s, &s.cases[i], set)
 		}
 		plan = append(plan, s)
@@ -75,6 +91,9 @@ func newPlan(set settings) ([]suite, error) {
 func adjust(s *suite, c *benchCase, set settings) {
 	sp := &c.spec
 	sp.Seed, sp.MinFree = set.seed, minFree
+	if sp.Prepared {
+		set.keys = 0 // --large-bytes sizes it
+	}
 	if sp.KeySize == 0 {
 		sp.KeySize, sp.ValueSize = pairKey, pairValue
 	}
@@ -102,6 +121,8 @@ func pick[T any](set settings, full, quick T) T {
 }
 
 var suites = map[string]func(settings) suite{
+	"large": largeSuite, "scan": scanSuite, "values100k": valuesSuite, "amplification": amplificationSuite,
+
 	"durable": func(set settings) suite {
 		s := suite{title: "Durable puts", rounds: pick(set, 5, 1), engines: allPeers}
 		for _, writers := range []int{1, 16, 64, 1024} {
@@ -134,10 +155,15 @@ var suites = map[string]func(settings) suite{
 		}}}
 	},
 	"open": func(set settings) suite {
-		return suite{title: "Open after kill -9", rounds: pick(set, 3, 1), engines: allPeers, cases: []benchCase{{
-			name: "1 M unflushed events", bound: time.Minute, need: 2 * gb, crash: true,
+		s := suite{title: "Open", rounds: pick(set, 3, 1), engines: allPeers, cases: []benchCase{{
+			name: "1 M unflushed events", bound: time.Minute, need: 2 * gb, crash: work.Fill,
 			spec: work.Spec{Kind: work.Reopen, Mode: engine.Buffered, Keys: 1_000_000},
 		}}}
+		s.cases = append(s.cases, openCases(set.largeBytes, allPeers)...)
+		if set.openGB > 0 {
+			s.cases = append(s.cases, openCases(int64(set.openGB*1e9), []string{"dyngo", "pebble"})...)
+		}
+		return s
 	},
 	"memory": func(set settings) suite {
 		spec := work.Spec{Kind: work.Memory, Mode: engine.Buffered, Writers: 2,

@@ -143,6 +143,9 @@ func (r *benchRun) conditions(p *page) {
 	p.cells("memory", fmt.Sprintf("%.1f GiB", float64(m.Memory)/float64(gb)))
 	p.cells("system", m.OS)
 	p.cells("file system", m.FileSystem)
+	if m.ReadAhead > 0 {
+		p.cells("read ahead", fmt.Sprintf("%d KiB, for files that are read or mapped without advice", m.ReadAhead>>10))
+	}
 	p.cells("Go", m.Go)
 	p.cells("taken by other guests", fmt.Sprintf("%.1f %% of processor time", r.Steal*100))
 	for _, l := range r.Leftover {

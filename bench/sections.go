@@ -22,7 +22,21 @@ func (r *benchRun) suiteText(p *page, s suiteOf) {
 			"included.",
 		"open": "1 M puts in batches of 100, all durable, none in a sorted file; then the process is killed with SIGKILL. " +
 			"Measured in a new process from the call of Open, with the files in the page cache. Afterwards the keys " +
-			"are read back and checked, for at most three seconds.",
+			"are read back and checked, for at most three seconds. The larger store, with an eighth of its size for caches and " +
+			"memtables, was *closed* as it should be, or killed after 100,000 more puts.",
+		"large": "Keys of 12 bytes with values of 100 bytes; caches and memtables get an eighth of their bytes, the process with " +
+			"its page cache a quarter more and 32 MiB. Loaded in key order of no pattern, settled, closed, dropped from the page " +
+			"cache, and opened in a process of its own; each value is copied and checked. The limit is one device read of a block.",
+		"scan": "Keys of 12 bytes with values of 100 bytes. *full* reads every cache line of all pairs in key order, one reader, an " +
+			"operation is a pair; a checksum over all is compared with what was loaded. *100* reads 100 pairs from a start " +
+			"picked by zipf with theta 0.99, two readers, an operation is a scan. *In memory* all fits; *8× memory* is the store " +
+			"and the limits of the gets on larger data, full scans first and cold.",
+		"values100k": "Closed loop; keys of 12 bytes, all distinct, values of 100,000 random bytes, 16 writers, each put durable; " +
+			"then 2 readers, each key as likely, values copied. The limit is the device's bandwidth, for gets that of memory.",
+		"amplification": "Keys and values of twice the memory that caches and memtables may take are loaded; then pairs of four times " +
+			"that memory overwrite them, 8 writers, buffered. Bytes on the device are those that the process wrote until " +
+			"everything had come to rest; disk is what files take then. DynGO keeps all history in its log, counted apart. " +
+			"*overload* finds the rate of a closed loop, then offers twice as many puts by a timetable.",
 		"memory": "10 M keys of 16 bytes (1 M in short runs) with values of 100 bytes, each overwritten once. Counted " +
 			"after a garbage collection: bytes in use in Go's heap and bytes mapped by the engine, less the bytes of the " +
 			"records themselves, for each key.",
@@ -53,6 +67,13 @@ func (r *benchRun) suiteExtras(p *page, s suiteOf) {
 		r.clientsTable(p, s)
 	case "buffered":
 		r.bufferedTable(p, s)
+	case "large", "scan":
+		r.largeTable(p, s)
+	case "values100k":
+		r.valuesTable(p, s)
+	case "amplification":
+		r.amplificationTable(p, s)
+		r.overloadTable(p, s)
 	}
 }
 
@@ -83,12 +104,12 @@ func (r *benchRun) durableLimit(p *page) {
 }
 
 func (r *benchRun) openTable(p *page, s suiteOf) {
-	p.table("engine", "-Open returned", "-first correct read", "-(min–max)", "-first put", "-recovery complete",
+	p.table("case", "engine", "-Open returned", "-first correct read", "-(min–max)", "-first put", "-recovery complete",
 		"-CPU ms", "-RSS MB", "-keys read back")
 	r.each(s, func(w *row) {
 		at := func(name string) string { return chart.Nanos(w.extra(name).Median * 1e9) }
 		read := w.extra("first_read_s")
-		p.cells(w.Engine, at("open_s"), at("first_read_s"),
+		p.cells(w.Case, w.Engine, at("open_s"), at("first_read_s"),
 			chart.Nanos(read.Min*1e9)+"–"+chart.Nanos(read.Max*1e9), at("first_put_s"), at("ready_s"),
 			fmt.Sprintf("%.0f", w.summary(func(x work.Result) float64 { return x.CPU * float64(x.Ops) / 1e3 }).Median),
 			fmt.Sprintf("%.0f", w.summary(func(x work.Result) float64 { return float64(x.PeakRSS) / 1e6 }).Median),
@@ -154,23 +175,3 @@ func (r *benchRun) bufferedTable(p *page, s suiteOf) {
 			fmt.Sprintf("%.2f", float64(res.DiskWrite)/user), fmt.Sprintf("%.2f", float64(res.Device)/user))
 	})
 }
-
-// method explains the columns, the same in every report.
-const method = `
-## How to read this
-
-- Every measurement is a process of its own with a store of its own; rounds are interleaved over the engines, the
-  order rotates from round to round, and a case begins when the disk stands still. Numbers are medians of the rounds.
-- **Latency** is sampled: every durable put, one buffered put in 8, one get in 64, by the clock around the call.
-- **CPU µs/op** is the processor time of the whole process (getrusage, user and system), background work and driver
-  included, divided by operations. **allocs/op** is Go's count of allocations in the same way; what an engine takes
-  outside of Go's heap does not show.
-- **disk B/op** is what the disk reported as written (sectors, from /sys/dev/block) until all was durable, journal of the
-  file system included, by whichever process: true where nothing else runs. **dirtied B/op** is write_bytes of
-  /proc/self/io: pages that the process made dirty. That is the kernel's estimate of what it causes, and counts whole
-  large folios where a few bytes of a file that was written before are written again, which overstates small appends
-  to such files up to twentyfold, and leaves the journal out, which understates files that grow.
-- **RSS** is the highest resident set since the measurement began (VmHWM), pages of mapped files included.
-- "Best peer" is the best of Pebble, Badger and bbolt in that row. Machines are shared: ratios within one run count,
-  not numbers of different runs. Processor time and allocations are the steadiest columns.
-`

@@ -16,18 +16,32 @@ func badgerOptions(c Config) badger.Options {
 		WithSyncWrites(c.Mode == Durable).
 		WithLogger(quiet{}).
 		WithMetricsEnabled(false)
-	if c.Unflushed {
+	switch {
+	case c.MemoryBudget > 0:
+		// Half for blocks, a quarter for indexes and filters, which would otherwise all stay in memory, the rest for
+		// three memtables; smaller ones than 8 MB Badger refuses beside its default ValueThreshold.
+		o = o.WithMemTableSize(min(max(c.MemoryBudget/16, 8<<20), 64<<20)).WithNumMemtables(3).
+			WithBlockCacheSize(c.MemoryBudget / 2).WithIndexCacheSize(c.MemoryBudget / 4)
+	case c.Unflushed:
 		o = o.WithMemTableSize(256 << 20)
 	}
 	return o
+}
+
+func badgerIndexCache(o badger.Options) string {
+	if o.IndexCacheSize == 0 {
+		return "all indexes in memory"
+	}
+	return fmt.Sprintf("IndexCacheSize %d MB", o.IndexCacheSize>>20)
 }
 
 func badgerOptionList(c Config) []string {
 	o := badgerOptions(c)
 	return []string{
 		fmt.Sprintf("DefaultOptions, SyncWrites %v, metrics and log off", o.SyncWrites),
-		fmt.Sprintf("MemTableSize %d MB ×%d, BlockCacheSize %d MB, ValueThreshold %d KB, NumCompactors %d, compression Snappy",
-			o.MemTableSize>>20, o.NumMemtables, o.BlockCacheSize>>20, o.ValueThreshold>>10, o.NumCompactors),
+		fmt.Sprintf("MemTableSize %d MB ×%d, BlockCacheSize %d MB, %s, ValueThreshold %d KB, NumCompactors %d, "+
+			"compression Snappy", o.MemTableSize>>20, o.NumMemtables, o.BlockCacheSize>>20, badgerIndexCache(o),
+			o.ValueThreshold>>10, o.NumCompactors),
 		"put: one Update each; get: one View each",
 	}
 }
@@ -98,6 +112,9 @@ func (s *badgerStore) Scan(from []byte, limit int, visit func(key, value []byte)
 }
 
 func (s *badgerStore) Drain() error { return s.db.Sync() }
+
+// Flush has no counterpart in Badger: memtables are written when they are full and on Close.
+func (s *badgerStore) Flush() error { return nil }
 
 // Settle flattens the tree as Badger's documentation advises before a read-mostly phase.
 func (s *badgerStore) Settle() error { return s.db.Flatten(2) }

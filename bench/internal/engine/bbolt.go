@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sort"
 	"time"
 
@@ -28,7 +29,7 @@ func boltOptionList(c Config) []string {
 		put = fmt.Sprintf("put: Batch, MaxBatchSize %d, MaxBatchDelay 1ms", min(c.Writers, boltMaxBatch))
 	}
 	return []string{
-		fmt.Sprintf("FreelistType hashmap, NoSync %v, all else default", c.Mode == Buffered),
+		fmt.Sprintf("FreelistType hashmap, NoSync %v, all else default; memory: the page cache", c.Mode == Buffered),
 		put + "; get: one View each",
 	}
 }
@@ -61,12 +62,19 @@ func (s *boltStore) Put(key, value []byte) error {
 	return s.db.Update(put)
 }
 
-// boltLoadBytes is the size of a transaction of Load.
-const boltLoadBytes = 16 << 20
+const (
+	boltLoadBytes  = 16 << 20 // of a transaction of Load
+	boltInOrder    = 3 << 19  // pairs from which Load goes by key
+	boltAppendFill = 0.9      // of pages that are only appended to
+)
 
 // Load makes batches larger than asked for and sorts them: a transaction rewrites every page that it
-// touches.
+// touches. With many pairs that would be the whole tree in each, so that all are sorted beforehand and
+// appended, with FillPercent as bbolt's documentation advises for that.
 func (s *boltStore) Load(n, batch int, pair func(int) ([]byte, []byte)) error {
+	if n >= boltInOrder {
+		return s.loadInOrder(n, batch, pair)
+	}
 	type kv struct{ k, v []byte }
 	var kvs []kv
 	for i := 0; i < n; {
@@ -83,6 +91,40 @@ func (s *boltStore) Load(n, batch int, pair func(int) ([]byte, []byte)) error {
 				if err := b.Put(p.k, p.v); err != nil {
 					return err
 				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *boltStore) loadInOrder(n, batch int, pair func(int) ([]byte, []byte)) error {
+	type place struct {
+		at     uint64 // of the key in keys
+		size   uint32
+		number uint32
+	}
+	places, keys := make([]place, n), []byte(nil)
+	for i := range n {
+		k, _ := pair(i)
+		places[i] = place{uint64(len(keys)), uint32(len(k)), uint32(i)}
+		keys = append(keys, k...)
+	}
+	key := func(p place) []byte { return keys[p.at:][:p.size] }
+	slices.SortFunc(places, func(a, b place) int { return bytes.Compare(key(a), key(b)) })
+	for i := 0; i < n; {
+		err := s.db.Update(func(tx *bolt.Tx) error {
+			b := tx.Bucket(boltBucket)
+			b.FillPercent = boltAppendFill
+			for first, size := i, 0; i < n && (size < boltLoadBytes || i-first < batch); i++ {
+				_, v := pair(int(places[i].number))
+				if err := b.Put(key(places[i]), bytes.Clone(v)); err != nil {
+					return err
+				}
+				size += int(places[i].size) + len(v)
 			}
 			return nil
 		})
@@ -117,6 +159,7 @@ func (s *boltStore) Scan(from []byte, limit int, visit func(key, value []byte)) 
 }
 
 func (s *boltStore) Drain() error           { return s.db.Sync() }
+func (s *boltStore) Flush() error           { return nil }
 func (s *boltStore) Settle() error          { return nil }
 func (s *boltStore) Ready() error           { return nil }
 func (s *boltStore) Memory() (Memory, bool) { return Memory{}, false }

@@ -107,7 +107,9 @@ func (s *dyngoStore) Scan(from []byte, limit int, visit func(key, value []byte))
 // Drain waits until the newest applied event is durable.
 func (s *dyngoStore) Drain() error { return s.db.WaitDurable(context.Background(), s.db.LSN()) }
 
-// Settle has nothing to do: a get finds the newest version in one step however it came there.
+func (s *dyngoStore) Flush() error { return s.db.Flush(context.Background()) }
+
+// Settle has nothing to do: what is merged, and when, the engine decides.
 func (s *dyngoStore) Settle() error { return nil }
 
 // readyPoll is how often Ready looks. It bounds the precision of that number, no other.

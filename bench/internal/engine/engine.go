@@ -28,7 +28,8 @@ type Config struct {
 	// Unflushed asks for room for about 150 MB of puts that are in the log and in memory but not
 	// yet in sorted files, for the case that measures opening after a crash.
 	Unflushed bool
-	// MemoryBudget in bytes replaces the engine's default if it is not 0 and the engine has one.
+	// MemoryBudget is what caches and memtables may take, in bytes, where the engine can be told; 0 leaves them as the
+	// engine's documentation advises.
 	MemoryBudget int64
 }
 
@@ -37,7 +38,8 @@ type Engine interface {
 	// Put writes one pair and returns when it is acknowledged as the mode says.
 	Put(key, value []byte) error
 	// Load writes n pairs in batches of batch as fast as the engine documents, not necessarily
-	// durable before Drain. pair fills in the i-th; its slices are valid until its next call.
+	// durable before Drain. pair fills in the i-th; its slices are valid until its next call, and it may be asked in
+	// any order and more than once.
 	Load(n, batch int, pair func(i int) (key, value []byte)) error
 	// Get appends a copy of the value to dst.
 	Get(dst, key []byte) (value []byte, found bool, err error)
@@ -45,6 +47,8 @@ type Engine interface {
 	Scan(from []byte, limit int, visit func(key, value []byte)) (n int, err error)
 	// Drain returns when every acknowledged put is durable.
 	Drain() error
+	// Flush writes what is only in the log and in memory into sorted files, and merges nothing.
+	Flush() error
 	// Settle brings a loaded store into the state that it would reach if left alone: background
 	// work done, data where reads are served best.
 	Settle() error
@@ -147,6 +151,7 @@ func (none) Load(n, _ int, pair func(int) ([]byte, []byte)) error {
 func (none) Get(dst, _ []byte) ([]byte, bool, error)                { return dst, false, nil }
 func (none) Scan([]byte, int, func(key, value []byte)) (int, error) { return 0, nil }
 func (none) Drain() error                                           { return nil }
+func (none) Flush() error                                           { return nil }
 func (none) Settle() error                                          { return nil }
 func (none) Ready() error                                           { return nil }
 func (none) Memory() (Memory, bool)                                 { return Memory{}, false }

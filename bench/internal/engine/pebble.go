@@ -24,8 +24,19 @@ const (
 	pebbleMemTable = 64 << 20
 )
 
+// pebbleCacheSize is all that a budget allows: Pebble takes its memtables out of its cache.
+func pebbleCacheSize(c Config) int64 {
+	if c.MemoryBudget > 0 {
+		return c.MemoryBudget
+	}
+	return pebbleCache
+}
+
 func pebbleMemTableSize(c Config) uint64 {
-	if c.Unflushed {
+	switch {
+	case c.MemoryBudget > 0:
+		return uint64(min(max(c.MemoryBudget/8, 1<<20), pebbleMemTable))
+	case c.Unflushed:
 		return 4 * pebbleMemTable
 	}
 	return pebbleMemTable
@@ -47,8 +58,8 @@ func pebbleOptionList(c Config) []string {
 	}
 	return []string{
 		"write options " + sync,
-		fmt.Sprintf("Cache %d MB, MemTableSize %d MB, MemTableStopWritesThreshold 4",
-			pebbleCache>>20, pebbleMemTableSize(c)>>20),
+		fmt.Sprintf("Cache %d MB with the memtables, MemTableSize %d MB, MemTableStopWritesThreshold 4",
+			pebbleCacheSize(c)>>20, pebbleMemTableSize(c)>>20),
 		fmt.Sprintf("FormatMajorVersion newest, L0CompactionThreshold %d, L0StopWritesThreshold 1000, LBaseMaxBytes 64 MB",
 			pebbleL0Threshold(c)),
 		"CompactionConcurrencyRange 1–3, BlockSize 32 KB, IndexBlockSize 256 KB, bloom filter of 10 bits on each level",
@@ -57,7 +68,7 @@ func pebbleOptionList(c Config) []string {
 }
 
 func openPebble(c Config) (Engine, error) {
-	cache := pebble.NewCache(pebbleCache)
+	cache := pebble.NewCache(pebbleCacheSize(c))
 	o := &pebble.Options{
 		Cache:                       cache,
 		FormatMajorVersion:          pebble.FormatNewest,
@@ -142,12 +153,14 @@ func (s *pebbleStore) Scan(from []byte, limit int, visit func(key, value []byte)
 // Drain syncs the write-ahead log: a synced empty record makes everything before it durable.
 func (s *pebbleStore) Drain() error { return s.db.LogData(nil, pebble.Sync) }
 
+func (s *pebbleStore) Flush() error { return s.db.Flush() }
+
 // Settle flushes and compacts into one sorted level, where a get costs Pebble least.
 func (s *pebbleStore) Settle() error {
 	if err := s.db.Flush(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	return s.db.Compact(ctx, []byte{0}, []byte{0xff}, true)
 }

@@ -85,6 +85,8 @@ type picker struct {
 	dist  Dist
 	n     uint64
 	table []uint32 // drawn in advance for Zipf, whose formula would cost as much as a get
+	live  *Ranks   // instead of the table, where the same draws again and again would all stay in caches
+	step  uint64   // spreads live's ranks
 }
 
 // zipfTableSize draws fit in 4 MiB, so that reading them in order does not push the engine's data
@@ -98,11 +100,20 @@ func newPicker(d Dist, n int, seed uint64) *picker {
 	}
 	r := rand.New(rand.NewPCG(seed, 1))
 	z := NewRanks(n, 0.99)
-	step := coprime(uint64(n))
+	p.step = coprime(uint64(n))
 	p.table = make([]uint32, zipfTableSize)
 	for i := range p.table {
 		// The rank is spread, so that popular keys are not those that were written first.
-		p.table[i] = uint32(z.Draw(r) * step % uint64(n))
+		p.table[i] = uint32(z.Draw(r) * p.step % uint64(n))
+	}
+	return p
+}
+
+// newLivePicker is newPicker for stores so large that a get costs more than a draw.
+func newLivePicker(d Dist, n int) *picker {
+	p := &picker{dist: d, n: uint64(n), step: coprime(uint64(n))}
+	if d == Zipf {
+		p.live = NewRanks(n, 0.99)
 	}
 	return p
 }
@@ -138,6 +149,9 @@ func (r *rng) next() uint64 {
 func (p *picker) pick(r *rng, pos *uint32) uint64 {
 	switch p.dist {
 	case Zipf:
+		if p.live != nil {
+			return p.live.at(float64(r.next()>>11)/(1<<53)) * p.step % p.n
+		}
 		*pos = (*pos + 1) % zipfTableSize
 		return uint64(p.table[*pos])
 	case Missing:
@@ -166,8 +180,10 @@ func NewRanks(n int, theta float64) *Ranks {
 }
 
 // Draw returns a rank; each goroutine draws through its own r.
-func (z *Ranks) Draw(r *rand.Rand) uint64 {
-	u := r.Float64()
+func (z *Ranks) Draw(r *rand.Rand) uint64 { return z.at(r.Float64()) }
+
+// at makes of u, which is even in [0, 1), a rank.
+func (z *Ranks) at(u float64) uint64 {
 	uz := u * z.zeta
 	switch {
 	case uz < 1:

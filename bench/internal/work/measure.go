@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/pprof"
 	"strconv"
@@ -20,6 +19,8 @@ type meter struct {
 	mem    runtime.MemStats
 	device int64
 	disk   int64
+	read   int64
+	reads  int64
 
 	profile *os.File // nil = none
 }
@@ -33,8 +34,9 @@ func startMeter(dir string) *meter {
 	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
 	runtime.ReadMemStats(&m.mem)
 	m.device, m.disk = deviceBytes(), DiskBytes(dir)
+	m.read, m.reads = deviceRead(), diskReads(dir)
 	m.profile = startProfile()
-	m.cpu, m.began = CPUTime(), time.Now()
+	m.cpu, m.began = ownCPU(), time.Now()
 	return m
 }
 
@@ -60,7 +62,7 @@ func startProfile() *os.File {
 // stop fills in what the measurement cost. ops and the latencies are the caller's.
 func (m *meter) stop(r *Result) {
 	r.Seconds = time.Since(m.began).Seconds()
-	cpu := CPUTime() - m.cpu
+	cpu := ownCPU() - m.cpu
 	if m.profile != nil {
 		pprof.StopCPUProfile()
 		_ = m.profile.Close() // a profile is a help, not a result
@@ -68,9 +70,13 @@ func (m *meter) stop(r *Result) {
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
 	r.Device = deviceBytes() - m.device
-	r.DiskWrite = -1
+	r.DeviceRead = deviceRead() - m.read
+	r.DiskWrite, r.DiskReads = -1, -1
 	if d := DiskBytes(m.dir); d >= 0 && m.disk >= 0 {
 		r.DiskWrite = d - m.disk
+	}
+	if d := diskReads(m.dir); d >= 0 && m.reads >= 0 {
+		r.DiskReads = d - m.reads
 	}
 	r.RSS, r.PeakRSS = statusBytes("VmRSS"), statusBytes("VmHWM")
 	if r.Ops > 0 {
@@ -81,6 +87,13 @@ func (m *meter) stop(r *Result) {
 		r.AllocBytes = float64(mem.TotalAlloc-m.mem.TotalAlloc) / n
 	}
 }
+
+// ownCPU is the processor time of this process without what holding its page cache took.
+func ownCPU() time.Duration { return CPUTime() - time.Duration(holderCPU.Load()) }
+
+// deviceRead is read_bytes of /proc/self/io: what this process had to wait for from the device, reading
+// ahead and page faults included. -1 where the system does not tell.
+func deviceRead() int64 { return procField("/proc/self/io", "read_bytes") }
 
 // deviceBytes is write_bytes of /proc/self/io: bytes of pages that this process made dirty. It counts
 // a whole large folio where a few bytes of it are written again, and no journal; what the disk itself
@@ -133,12 +146,25 @@ func DiskBytes(dir string) int64 { return parseBlockStat(blockStat(dir)) }
 // reads, no writes, no discards of deleted files. busy tells whether requests are under way.
 func DiskActivity(dir string) (text string, busy bool) { return parseActivity(blockStat(dir)) }
 
-func blockStat(dir string) string {
+func blockStat(dir string) string { return blockFile(dir, "stat") }
+
+// ReadAhead is how many bytes the system reads ahead on the disk of dir. 0 where it does not tell.
+func ReadAhead(dir string) int64 {
+	for _, name := range []string{"queue/read_ahead_kb", "../queue/read_ahead_kb"} { // of a disk, of a partition
+		if kb := statField(blockFile(dir, name), 0); kb > 0 {
+			return kb << 10
+		}
+	}
+	return 0
+}
+
+// blockFile reads a file of the block device that holds dir; empty where there is none.
+func blockFile(dir, name string) string {
 	major, minor, err := deviceOf(dir)
 	if err != nil {
 		return ""
 	}
-	b, err := os.ReadFile(filepath.Join("/sys/dev/block", fmt.Sprintf("%d:%d", major, minor), "stat"))
+	b, err := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/%s", major, minor, name))
 	if err != nil {
 		return ""
 	}
@@ -153,16 +179,28 @@ const (
 // parseBlockStat returns the sectors written in bytes, -1 if the text has no such field.
 func parseBlockStat(text string) int64 {
 	const sectorBytes = 512
-	f := strings.Fields(text)
-	if len(f) <= statSectorsWritten {
-		return -1
-	}
-	n, err := strconv.ParseInt(f[statSectorsWritten], 10, 64)
-	if err != nil {
+	n := statField(text, statSectorsWritten)
+	if n < 0 {
 		return -1
 	}
 	return n * sectorBytes
 }
+
+func statField(text string, field int) int64 {
+	f := strings.Fields(text)
+	if len(f) <= field {
+		return -1
+	}
+	n, err := strconv.ParseInt(f[field], 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// diskReads counts the read requests of the whole disk that holds dir since boot. -1 where the system
+// does not tell.
+func diskReads(dir string) int64 { return statField(blockStat(dir), statReads) }
 
 func parseActivity(text string) (activity string, busy bool) {
 	f := strings.Fields(text)

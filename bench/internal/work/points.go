@@ -143,34 +143,23 @@ func readBack(e engine.Engine, s Spec, c *client, i uint64) error {
 	return checkValue(v, i, s.ValueSize)
 }
 
-// runGet measures gets in a loaded and settled store, one result for each way to pick keys.
-func runGet(s Spec) ([]Result, error) {
-	e, err := openFor(s)
-	if err != nil {
-		return nil, err
+// warmUp is how long a measurement of reads is run before it counts.
+func (s Spec) warmUp() time.Duration {
+	if s.WarmUp > 0 {
+		return time.Duration(s.WarmUp * float64(time.Second))
 	}
-	defer e.Close()
-	if err := load(e, s, loadBatch, true); err != nil {
-		return nil, err
-	}
-	var results []Result
-	for _, d := range s.Dists {
-		r, err := measureGet(e, s, d)
-		if err != nil {
-			return results, fmt.Errorf("%s: %w", d, err)
-		}
-		r.Case = string(d)
-		results = append(results, r)
-	}
-	return results, nil
+	return warmUp
 }
 
 func measureGet(e engine.Engine, s Spec, d Dist) (Result, error) {
 	pick := newPicker(d, s.Keys, s.Seed)
+	if s.Prepared {
+		pick = newLivePicker(d, s.Keys)
+	}
 	rec := newRecorder(s.Readers)
 	want := d != Missing && s.Engine != "none"
 	loop := closedLoop{
-		clients: newClients(s.Readers, s), duration: warmUp, dir: s.Dir,
+		clients: newClients(s.Readers, s), duration: s.warmUp(), dir: s.Dir,
 		op: func(c *client) error { return getOne(e, s, c, pick, want, rec) },
 	}
 	if _, err := loop.run(); err != nil {

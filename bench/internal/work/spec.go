@@ -26,7 +26,11 @@ type Spec struct {
 	MaxBytes     int64         `json:"max_bytes,omitempty"`
 	Dists        []Dist        `json:"dists,omitempty"`
 	MemoryBudget int64         `json:"memory_budget,omitempty"`
-	Interval     time.Duration `json:"interval,omitempty"` // of the series; 0 = no series
+	MemoryLimit  int64         `json:"memory_limit,omitempty"` // of process and page cache together; 0 = none
+	Grouped      bool          `json:"grouped,omitempty"`      // the system enforces MemoryLimit
+	Prepared     bool          `json:"prepared,omitempty"`     // Dir holds what Prepare left
+	WarmUp       float64       `json:"warm_up_s,omitempty"`    // seconds before a measurement; 0 = warmUp
+	Interval     time.Duration `json:"interval,omitempty"`     // of the series; 0 = no series
 	Seed         uint64        `json:"seed,omitempty"`
 	MinFree      int64         `json:"min_free,omitempty"` // bytes of disk; with less the case ends early
 	Profile      string        `json:"profile,omitempty"`  // file for a CPU profile of the measurement
@@ -40,8 +44,14 @@ const (
 	Put     Kind = "put"     // Writers put distinct keys (Keys = 0) or any of Keys keys
 	Get     Kind = "get"     // load Keys keys, then read them by each of Dists
 	Mixed   Kind = "mixed"   // load Keys keys, then half reads, half updates
+	Prepare Kind = "prepare" // load Keys keys, let the store settle and close it
+	Scan    Kind = "scan"    // everything in key order, then 100 pairs from each of many starts
+	Values  Kind = "values"  // puts of distinct keys, then gets of them
+	Amplify Kind = "amplify" // overwrites of Keys keys by the first of Dists: bytes on the device and on disk
+	Offer   Kind = "offer"   // overwrites at twice the rate that can be sustained
 	Fill    Kind = "fill"    // load Keys keys, make them durable, say so and wait to be killed
-	Reopen  Kind = "reopen"  // open what Fill left
+	Touch   Kind = "touch"   // as Fill, over what Prepare left: Ops of its pairs are put again as they are
+	Reopen  Kind = "reopen"  // open what Fill, Touch or Prepare left
 	Memory  Kind = "memory"  // put each of Keys keys twice and count bytes
 	Records Kind = "records" // open loop of large records
 	Clients Kind = "clients" // many clients in process over time
@@ -71,12 +81,15 @@ type Result struct {
 	UserBytes  int64                     `json:"user_bytes,omitempty"` // keys and values written
 	Device     int64                     `json:"device_bytes"`         // write_bytes of /proc/self/io
 	DiskWrite  int64                     `json:"disk_bytes"`           // whole disk, by anyone; -1 unknown
+	DeviceRead int64                     `json:"device_read_bytes"`    // read_bytes of /proc/self/io
+	DiskReads  int64                     `json:"disk_reads"`           // requests, whole disk, by anyone; -1 unknown
 	PeakRSS    int64                     `json:"peak_rss"`             // since the measurement began
 	RSS        int64                     `json:"rss"`
 	Latency    map[string]stats.Latency  `json:"latency,omitempty"` // by kind of operation
 	Histogram  map[string][]stats.Bucket `json:"histogram,omitempty"`
 	Series     map[string][]stats.Point  `json:"series,omitempty"`
 	Extra      map[string]float64        `json:"extra,omitempty"`
+	Limit      string                    `json:"limit,omitempty"` // what kept MemoryLimit
 	Notes      []string                  `json:"notes,omitempty"`
 }
 
@@ -84,11 +97,11 @@ type Result struct {
 type Output struct {
 	Info    engine.Info `json:"info"`
 	Results []Result    `json:"results,omitempty"`
-	Waiting bool        `json:"waiting,omitempty"` // Fill is done and waits to be killed
+	Waiting bool        `json:"waiting,omitempty"` // Fill or Touch is done and waits to be killed
 	Error   string      `json:"error,omitempty"`
 }
 
-// Run does what s says. Fill says so through waiting and then blocks for good.
+// Run does what s says. Fill and Touch say so through waiting and then block for good.
 func Run(s Spec, waiting func(Output)) Output {
 	out := Output{Info: engine.Describe(s.Engine, s.config())}
 	if s.Profile != "" {
@@ -102,7 +115,17 @@ func Run(s Spec, waiting func(Output)) Output {
 		out.Results, err = runGet(s)
 	case Mixed:
 		out.Results, err = runMixed(s)
-	case Fill:
+	case Prepare:
+		err = runPrepare(s)
+	case Scan:
+		out.Results, err = runScan(s)
+	case Values:
+		out.Results, err = runValues(s)
+	case Amplify:
+		out.Results, err = runAmplify(s)
+	case Offer:
+		out.Results, err = runOffer(s)
+	case Fill, Touch:
 		err = runFill(s, func() { waiting(Output{Info: out.Info, Waiting: true}) })
 	case Reopen:
 		out.Results, err = runReopen(s)
@@ -128,7 +151,7 @@ func (s Spec) config() engine.Config {
 		Dir:          s.Dir,
 		Mode:         s.Mode,
 		Writers:      s.Writers,
-		Unflushed:    s.Kind == Fill || s.Kind == Reopen,
+		Unflushed:    !s.Prepared && (s.Kind == Fill || s.Kind == Reopen),
 		MemoryBudget: s.MemoryBudget,
 	}
 }

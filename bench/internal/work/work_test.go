@@ -188,6 +188,11 @@ func TestCases(t *testing.T) {
 		{Clients, "bbolt", func(s *Spec) { s.Ops = 2000; s.Seconds = 20; s.Writers = 10 }, 1},
 		{Memory, "bbolt", func(s *Spec) { s.Keys = 50 }, 1},
 		{Records, "bbolt", func(s *Spec) { s.Keys = 20; s.MaxBytes = 4 << 20; s.Seconds = 5 }, 1},
+		{Scan, "bbolt", nil, 2},
+		{Scan, "none", nil, 2},
+		{Values, "bbolt", func(s *Spec) { s.ValueSize = 100_000; s.Ops = 40 }, 2},
+		{Amplify, "bbolt", func(s *Spec) { s.Dists = []Dist{Zipf}; s.Ops = 100 }, 1},
+		{Offer, "bbolt", func(s *Spec) { s.Seconds = 0.1 }, 1},
 		{Probe, "none", nil, 1},
 	} {
 		t.Run(string(tc.kind)+"/"+tc.engine, func(t *testing.T) {
@@ -221,5 +226,67 @@ func TestCases(t *testing.T) {
 	}
 	if out := Run(Spec{Kind: "dance", Engine: "none"}, nil); out.Error == "" {
 		t.Error("an unknown kind of work was accepted")
+	}
+}
+
+func TestPreparedStoreIsMeasured(t *testing.T) {
+	s := Spec{Kind: Prepare, Engine: "bbolt", Mode: engine.Buffered, Dir: t.TempDir(), Prepared: true, KeySize: 12, ValueSize: 100,
+		Keys: 2000, Writers: 2, Readers: 2, Seconds: 0.05, WarmUp: 0.01, Seed: 1, Dists: []Dist{Zipf, Missing}}
+	if out := Run(s, nil); out.Error != "" {
+		t.Fatal(out.Error)
+	}
+	for _, kind := range []Kind{Reopen, Get, Scan} {
+		s.Kind, s.MemoryLimit = kind, 64<<20
+		out := Run(s, nil)
+		if out.Error != "" {
+			t.Fatalf("%s: %s", kind, out.Error)
+		}
+		for _, r := range out.Results {
+			if r.Extra["first_read_s"] <= 0 || (r.Limit == "") != (kind == Reopen) {
+				t.Errorf("%s: limit %q, %v", kind, r.Limit, r.Extra)
+			}
+		}
+	}
+	// A scan finds what is missing.
+	s.Keys++
+	if out := Run(s, nil); out.Error == "" {
+		t.Errorf("%s of %d keys in a store of %d passed", s.Kind, s.Keys, s.Keys-1)
+	}
+}
+
+func TestPairSumReadsEveryLine(t *testing.T) {
+	k, v := newKey(minKeySize), newValue(200)
+	putKey(k, 5)
+	putValue(v, 5, 0)
+	sum := pairSum(k, v)
+	for _, at := range []int{0, 64, 128, 192, 199} {
+		v[at]++
+		if pairSum(k, v) == sum {
+			t.Errorf("a change of byte %d does not change the sum", at)
+		}
+		v[at]--
+	}
+	putKey(k, 6)
+	if pairSum(k, v) == sum {
+		t.Error("another key gives the same sum")
+	}
+}
+
+func TestLivePickerIsZipf(t *testing.T) {
+	const n, draws = 10_000, 200_000
+	p := newLivePicker(Zipf, n)
+	r, pos, count := rng(1), uint32(0), map[uint64]int{}
+	for range draws {
+		count[p.pick(&r, &pos)]++
+	}
+	most := 0
+	for i, c := range count {
+		if i >= n {
+			t.Fatalf("picked %d", i)
+		}
+		most = max(most, c)
+	}
+	if share := float64(most) / draws; share < 0.08 || share > 0.12 {
+		t.Errorf("the most popular key gets %.3f of the draws", share)
 	}
 }

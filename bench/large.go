@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/dyngodb/dyngo/bench/internal/engine"
+	"github.com/dyngodb/dyngo/bench/internal/work"
+)
+
+// The suites on data that is larger than memory, or of another kind than small pairs.
+
+func largeSuite(set settings) suite {
+	return suite{title: "Gets, data 8× memory", rounds: 1, engines: allPeers, cases: []benchCase{{
+		name: "2 readers", bound: 3 * time.Minute, need: preparedNeed(set.largeBytes, 4),
+		spec: preparedSpec(set.largeBytes, work.Spec{Kind: work.Get, Readers: 2,
+			Seconds: pick(set, 6.0, 1.5), WarmUp: pick(set, 2.0, 0.5),
+			Dists: []work.Dist{work.Zipf, work.Uniform, work.Missing}}),
+	}}}
+}
+
+func scanSuite(set settings) suite {
+	spec := work.Spec{Kind: work.Scan, Mode: engine.Buffered, Readers: 2, Seconds: pick(set, 4.0, 1)}
+	memory, large := spec, preparedSpec(set.largeBytes, spec)
+	memory.Keys = pick(set, 1_000_000, 300_000)
+	return suite{title: "Scans", rounds: 1, engines: allPeers, cases: []benchCase{
+		{name: "in memory", spec: memory, bound: 2 * time.Minute, need: 2 * gb,
+			results: []string{"full, in memory", "100, in memory"}},
+		{name: "8× memory", spec: large, bound: 3 * time.Minute, need: preparedNeed(set.largeBytes, 4),
+			results: []string{"full, 8× memory", "100, 8× memory"}},
+	}}
+}
+
+func valuesSuite(set settings) suite {
+	return suite{title: "Values of 100 KB", rounds: pick(set, 2, 1), engines: allPeers, cases: []benchCase{{
+		name: "16 writers, 2 readers", bound: 3 * time.Minute, need: 8 * gb, results: []string{"put", "get"},
+		spec: work.Spec{Kind: work.Values, Mode: engine.Durable, Writers: 16, Readers: 2,
+			KeySize: pairKey, ValueSize: 100_000, Seconds: pick(set, 5.0, 1), Ops: pick(set, int64(20_000), 4000),
+			Interval: pick(set, 250*time.Millisecond, 100*time.Millisecond)},
+	}}}
+}
+
+func amplificationSuite(set settings) suite {
+	spec := work.Spec{Mode: engine.Buffered, Writers: 8, MemoryBudget: pick(set, int64(64<<20), 16<<20),
+		Interval: pick(set, 500*time.Millisecond, 100*time.Millisecond)}
+	spec.Keys = int(2 * spec.MemoryBudget / (pairKey + pairValue))
+	s := suite{title: "Amplification", rounds: 1, engines: []string{"dyngo", "pebble"}}
+	for _, d := range []work.Dist{work.Uniform, work.Zipf} {
+		over := spec
+		over.Kind, over.Dists, over.Seconds = work.Amplify, []work.Dist{d}, pick(set, 120.0, 60)
+		over.Ops = 2 * int64(over.Keys)
+		s.cases = append(s.cases, benchCase{name: string(d), spec: over, bound: 6 * time.Minute, need: 4 * gb})
+	}
+	offer := spec
+	offer.Kind, offer.Seconds = work.Offer, pick(set, 60.0, 5)
+	s.cases = append(s.cases, benchCase{
+		name: "overload", spec: offer, bound: 5 * time.Minute, need: pick(set, 16*gb, 4*gb),
+	})
+	return s
+}
+
+// preparedSpec asks for a store of so many bytes of keys and values with an eighth of that for caches and
+// memtables, and a quarter more and 32 MiB for the process and its page cache.
+func preparedSpec(bytes int64, s work.Spec) work.Spec {
+	s.Mode, s.Prepared, s.Keys = engine.Buffered, true, int(bytes/(pairKey+pairValue))
+	s.MemoryBudget = max(bytes/8, leastBudget)
+	s.MemoryLimit = s.MemoryBudget + s.MemoryBudget/4 + 32<<20
+	return s
+}
+
+const leastBudget = 8 << 20 // that DynGO takes
+
+// preparedNeed is what the stores of some engines take, with room for what they merge and for logs.
+func preparedNeed(bytes int64, engines int64) int64 { return 3*bytes*engines + gb/2 }
+
+// openCases open a store of so many bytes of keys and values: closed properly, and killed after some puts.
+func openCases(bytes int64, engines []string) []benchCase {
+	spec := preparedSpec(bytes, work.Spec{Kind: work.Reopen})
+	spec.MemoryLimit = 0
+	size := fmt.Sprintf("%.2g GB", float64(bytes)/1e9)
+	clean := benchCase{
+		name: size + ", closed", spec: spec, bound: 3 * time.Minute, engines: engines,
+		need: preparedNeed(bytes, int64(len(engines))),
+	}
+	killed := clean
+	killed.name, killed.crash, killed.spec.Ops = size+", kill -9", work.Touch, min(100_000, int64(spec.Keys))
+	return []benchCase{clean, killed}
+}

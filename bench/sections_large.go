@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/dyngodb/dyngo/bench/internal/chart"
+	"github.com/dyngodb/dyngo/bench/internal/stats"
+	"github.com/dyngodb/dyngo/bench/internal/work"
+)
+
+// limits says what kept the memory of a suite's workers in bounds.
+func (r *benchRun) limits(p *page, s suiteOf) {
+	var seen []string
+	r.each(s, func(w *row) {
+		for _, res := range w.Results {
+			if res.Limit != "" && !strings.Contains(strings.Join(seen, "\n"), res.Limit) {
+				seen = append(seen, res.Limit)
+			}
+		}
+	})
+	for _, l := range seen {
+		reason := ""
+		if r.NoGroup != "" {
+			reason = " (no cgroup: " + r.NoGroup + ")"
+		}
+		p.f("\nMemory was limited by %s%s.", l, reason)
+	}
+}
+
+// largeTable shows what gets and scans read from the device, and what opening the cold store took.
+func (r *benchRun) largeTable(p *page, s suiteOf) {
+	r.limits(p, s)
+	p.table("case", "engine", "-read B/op", "-reads/op", "-opened cold", "-first read", "-budget MB")
+	r.each(s, func(w *row) {
+		if w.Spec.MemoryLimit == 0 {
+			return
+		}
+		per := func(of func(work.Result) int64) float64 {
+			return w.summary(func(x work.Result) float64 { return float64(of(x)) / float64(max(x.Ops, 1)) }).Median
+		}
+		at := func(name string) string { return chart.Nanos(w.extra(name).Median * 1e9) }
+		p.cells(w.Case, w.Engine, chart.Short(per(func(x work.Result) int64 { return x.DeviceRead })),
+			fmt.Sprintf("%.3f", per(func(x work.Result) int64 { return x.DiskReads })),
+			at("open_s"), at("first_read_s"), fmt.Sprintf("%.0f", float64(w.Spec.MemoryBudget)/1e6))
+	})
+	if s.Name == "scan" {
+		r.scanTable(p, s)
+	}
+}
+
+func (r *benchRun) scanTable(p *page, s suiteOf) {
+	p.table("case", "engine", "-pairs/s", "-whole scans", "-first whole scan, before")
+	r.each(s, func(w *row) {
+		pairs, passes, warm := w.summary(opsPerSec), "–", "–"
+		if n := w.extra("passes").Median; n > 0 {
+			passes = fmt.Sprintf("%.0f", n)
+		} else {
+			pairs = w.extra("pairs_per_s")
+		}
+		if t := w.extra("warm_up_s").Median; t > 0 {
+			warm = chart.Nanos(t * 1e9)
+		}
+		p.cells(w.Case, w.Engine, chart.Short(pairs.Median), passes, warm)
+	})
+}
+
+func (r *benchRun) valuesTable(p *page, s suiteOf) {
+	p.table("case", "engine", "-values MB/s", "-device ÷ user bytes", "-disk ÷ user bytes")
+	r.each(s, func(w *row) {
+		mb := fmt.Sprintf("%.0f", w.summary(opsPerSec).Median*float64(w.Spec.ValueSize)/1e6)
+		device, disk := "–", "–"
+		if v := w.extra("device_ratio").Median; v > 0 {
+			device, disk = fmt.Sprintf("%.3f", v), fmt.Sprintf("%.3f", w.extra("disk_ratio").Median)
+		}
+		p.cells(w.Case, w.Engine, mb, device, disk)
+	})
+}
+
+func (r *benchRun) amplificationTable(p *page, s suiteOf) {
+	p.table("case", "engine", "-device ÷ user bytes", "-disk ÷ live bytes", "-of these log", "-all else",
+		"-until at rest", "-RSS MB", "-budget MB", "-1.25 × budget + 32 MiB")
+	r.each(s, func(w *row) {
+		live := w.extra("live").Median
+		if live == 0 {
+			return // the overload has a table of its own
+		}
+		ratio := func(name string) string { return fmt.Sprintf("%.2f", w.extra(name).Median/live) }
+		mb := func(name string) string { return fmt.Sprintf("%.0f", w.extra(name).Median/1e6) }
+		p.cells(w.Case, w.Engine, fmt.Sprintf("%.2f", w.extra("written").Median), ratio("used"), ratio("used_log"),
+			fmt.Sprintf("%.2f", w.summary(present).Median), chart.Nanos(w.extra("settle_s").Median*1e9),
+			fmt.Sprintf("%.0f", w.summary(func(x work.Result) float64 { return float64(x.PeakRSS) / 1e6 }).Median),
+			mb("budget"), mb("rss_limit"))
+	})
+}
+
+func (r *benchRun) overloadTable(p *page, s suiteOf) {
+	p.table("case", "engine", "-offered puts/s", "-done puts/s", "-seconds", "-put p50", "-p99.9", "-slowest",
+		"-slowest of each interval, median")
+	r.each(s, func(w *row) {
+		offered := w.extra("offered_per_s")
+		if offered.Median == 0 {
+			return
+		}
+		put := w.Results[0].Latency["put"]
+		var worst []float64
+		for _, pt := range w.Results[0].Series["slowest"] {
+			worst = append(worst, pt.Rate*1e6)
+		}
+		p.cells(w.Case, w.Engine, chart.Short(offered.Median), chart.Short(w.summary(opsPerSec).Median),
+			fmt.Sprintf("%.1f", w.extra("offered_s").Median), chart.Nanos(float64(put.P50)),
+			chart.Nanos(float64(put.P999)), chart.Nanos(float64(put.Max)), chart.Nanos(stats.Summarize(worst).Median))
+	})
+}
