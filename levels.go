@@ -26,15 +26,17 @@ type LevelSegment struct {
 	RawBytes  int64 // keys and values before compression
 	RefBytes  int64 // large values in the log that it refers to
 	// First and Last are the keys of its first and last entry, of the datasets named. A dropped dataset's name is empty.
-	First, Last               []byte
-	FirstDataset, LastDataset string
-	MinLSN, MaxLSN            LSN
-	Entries, Keys             int64 // versions; distinct keys
-	Tombstones, RangeDeletes  int64
-	Created                   time.Time
-	ReadsPerSecond            float64 // of one key, that got as far as this segment; a moving average
-	ScansPerSecond            float64 // that looked into it
-	Damage                    string  // what a merge met in it; empty = nothing is known
+	// Keys are ordered by the dataset's id first.
+	First, Last                   []byte
+	FirstDataset, LastDataset     string
+	FirstDatasetID, LastDatasetID uint32
+	MinLSN, MaxLSN                LSN
+	Entries, Keys                 int64 // versions; distinct keys
+	Tombstones, RangeDeletes      int64
+	Created                       time.Time
+	ReadsPerSecond                float64 // of one key, that got as far as this segment; a moving average
+	ScansPerSecond                float64 // that looked into it
+	Damage                        string  // what a merge met in it; empty = nothing is known
 }
 
 // Levels describes the segments. It is cheap: no file is read.
@@ -61,6 +63,7 @@ func (db *DB) Levels() (Levels, error) {
 				File: segmentDisplayName(seg.Num), SizeBytes: seg.SizeBytes, RawBytes: seg.RawBytes, RefBytes: seg.RefBytes,
 				First: seg.Smallest.Key, Last: seg.Largest.Key,
 				FirstDataset: names[uint32(seg.Smallest.Dataset)], LastDataset: names[uint32(seg.Largest.Dataset)],
+				FirstDatasetID: uint32(seg.Smallest.Dataset), LastDatasetID: uint32(seg.Largest.Dataset),
 				MinLSN: seg.MinLSN, MaxLSN: seg.MaxLSN, Entries: seg.Entries, Keys: seg.Keys,
 				Tombstones: seg.Tombstones, RangeDeletes: seg.RangeDeletes, Created: unixTime(seg.CreatedAt),
 				ReadsPerSecond: heat.Reads, ScansPerSecond: heat.Scans, Damage: damage[seg.Num],

@@ -2,12 +2,14 @@ package dyngo
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
@@ -18,10 +20,21 @@ const liveName = "live.sock"
 const (
 	maxLiveClients = 16
 	maxLiveRequest = 64 << 10
+	liveProgress   = 500 * time.Millisecond
 )
 
-// liveServer answers requests of tools: one JSON object a line, {"cmd":"stats"}, each answered by one line,
-// {"ok":true,"result":…} or {"ok":false,"error":"…"}. At most maxLiveClients are served at a time; more wait.
+// liveServer answers requests of tools: one JSON object a line, answered one after the other by one line each,
+// {"ok":true,"result":…} or {"ok":false,"error":"…"}:
+//
+//	{"cmd":"stats"}     Metrics
+//	{"cmd":"levels"}    Levels
+//	{"cmd":"plan"}      []CompactStep: what compact would do
+//	{"cmd":"flush"}     DB.Flush, then Metrics
+//	{"cmd":"compact"}   DB.Compact, then Metrics
+//
+// While flush and compact go on, a line {"progress":Metrics} is sent every liveProgress. They end early when the
+// client is gone, which that line finds out, and with Close. At most maxLiveClients are served at a time; more wait. A
+// client that asks and doesn't read keeps its place and holds up nobody else.
 type liveServer struct {
 	db       *DB
 	listener net.Listener
@@ -33,8 +46,8 @@ type liveServer struct {
 	wg    sync.WaitGroup
 }
 
-// serveLive listens on live.sock, which only the owner of the process may use. The directory's lock is held, so a socket
-// that is there is a dead process's.
+// serveLive listens on live.sock, which only the owner of the process may use. The directory's lock is held, so a
+// socket that is there is a dead process's.
 func serveLive(db *DB) (*liveServer, error) {
 	name := filepath.Join(filepath.FromSlash(db.dir), liveName)
 	l, err := vfs.ListenUnix(name)
@@ -87,25 +100,68 @@ func (s *liveServer) serve(c net.Conn) {
 		if err != nil {
 			return // the client left, or sent too much
 		}
-		var req struct {
-			Cmd string `json:"cmd"`
+		result, err := s.answer(line, func(m Metrics) error { return out.Encode(liveProgressLine{m}) })
+		reply := liveReply{OK: err == nil, Result: result}
+		if err != nil {
+			reply = liveReply{Error: err.Error()}
 		}
-		type reply struct {
-			OK     bool   `json:"ok"`
-			Result any    `json:"result,omitempty"`
-			Error  string `json:"error,omitempty"`
-		}
-		r := reply{OK: true}
-		switch err := json.Unmarshal(line, &req); {
-		case err != nil:
-			r = reply{Error: "request is not a JSON object: " + err.Error()}
-		case req.Cmd == "stats":
-			r.Result = s.db.Metrics()
-		default:
-			r = reply{Error: fmt.Sprintf("unknown command %q; there is: stats", req.Cmd)}
-		}
-		if err := out.Encode(r); err != nil {
+		if err := out.Encode(reply); err != nil {
 			return
+		}
+	}
+}
+
+type liveReply struct {
+	OK     bool   `json:"ok"`
+	Result any    `json:"result,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+type liveProgressLine struct {
+	Progress Metrics `json:"progress"`
+}
+
+// answer does what a request asks for.
+func (s *liveServer) answer(line []byte, progress func(Metrics) error) (any, error) {
+	var req struct {
+		Cmd string `json:"cmd"`
+	}
+	if err := json.Unmarshal(line, &req); err != nil {
+		return nil, fmt.Errorf("request is not a JSON object: %w", err)
+	}
+	switch req.Cmd {
+	case "stats":
+		return s.db.Metrics(), nil
+	case "levels":
+		return s.db.Levels()
+	case "plan":
+		return s.db.CompactPlan(s.db.ctx)
+	case "flush":
+		return s.watch(s.db.Flush, progress)
+	case "compact":
+		return s.watch(s.db.Compact, progress)
+	}
+	return nil, fmt.Errorf("unknown command %q; there are: stats, levels, plan, flush, compact", req.Cmd)
+}
+
+// watch runs work and tells of its progress until it ends. When nobody can be told any more, the work is given up.
+func (s *liveServer) watch(work func(context.Context) error, progress func(Metrics) error) (any, error) {
+	ctx, cancel := context.WithCancel(s.db.ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- work(ctx) }() // ends before watch returns
+	tick := s.db.opts.Clock.NewTimer(liveProgress)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return s.db.Metrics(), err
+		case <-tick.C():
+			if err := progress(s.db.Metrics()); err != nil {
+				cancel()
+				return nil, errors.Join(err, <-done)
+			}
+			tick.Reset(liveProgress)
 		}
 	}
 }
