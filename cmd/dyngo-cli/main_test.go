@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -20,24 +21,25 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"dyngo-cli": main,
 		"owner":     owner,
+		"segments":  segments,
 	})
 }
 
 // owner is a process that has the store open for writing and serves live.sock:
 //
-//	owner DIR READY [SECONDS]
+//	owner DIR READY [silent]
 //
 // It puts a key, creates the file READY, and closes the store when it is interrupted, or when the
-// file READY is gone.
+// file READY is gone. A silent one serves nothing.
 func owner() {
-	if err := own(os.Args[1], os.Args[2]); err != nil {
+	if err := own(os.Args[1], os.Args[2], len(os.Args) < 4); err != nil {
 		fmt.Fprintln(os.Stderr, "owner:", err)
 		os.Exit(1)
 	}
 }
 
-func own(dir, ready string) error {
-	db, err := dyngo.Open(dir, &dyngo.Options{Live: true, Session: dyngo.Session{Actor: "owner"}})
+func own(dir, ready string, live bool) error {
+	db, err := dyngo.Open(dir, &dyngo.Options{Live: live, Session: dyngo.Session{Actor: "owner"}})
 	if err != nil {
 		return err
 	}
@@ -62,6 +64,54 @@ func own(dir, ready string) error {
 			return err
 		}
 	}
+}
+
+// segments makes a store whose keys are in segments:
+//
+//	segments DIR RUNS
+//
+// The oldest run holds the keys k000 to k999, each of the others 300 of them and a delete. With few
+// runs nothing is merged in the background.
+func segments() {
+	if err := flushRuns(os.Args[1], os.Args[2]); err != nil {
+		fmt.Fprintln(os.Stderr, "segments:", err)
+		os.Exit(1)
+	}
+}
+
+func flushRuns(dir, count string) error {
+	runs, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	db, err := dyngo.Open(dir, nil)
+	if err != nil {
+		return err
+	}
+	ds, err := db.CreateDataset("sorted", nil)
+	if err != nil {
+		return err
+	}
+	for run := range runs {
+		from, to := 0, 1000
+		if run > 0 {
+			from, to = run*200%700, run*200%700+300
+		}
+		b := db.NewBatch()
+		for k := from; k < to; k++ {
+			b.Put(ds, fmt.Appendf(nil, "k%03d", k), fmt.Appendf(nil, "value %d of run %d", k, run))
+		}
+		if run > 0 {
+			b.Delete(ds, fmt.Appendf(nil, "k%03d", from))
+		}
+		if _, err := b.Commit(); err != nil {
+			return err
+		}
+		if err := db.Flush(context.Background()); err != nil {
+			return err
+		}
+	}
+	return db.Close()
 }
 
 func TestScript(t *testing.T) {

@@ -133,6 +133,36 @@ func (r *renderer) Close() error {
 	return r.Flush()
 }
 
+// Line prints a line of text behind the rows so far, in tables only.
+func (r *renderer) Line(text string) error {
+	if r.format != "table" {
+		return nil
+	}
+	if err := r.flushTable(); err != nil {
+		return err
+	}
+	r.fixWidths()
+	_, err := fmt.Fprintln(r.out, text)
+	return err
+}
+
+// room is the width that such rows of a table leave to their last cell, within a terminal or 80 columns.
+func (r *renderer) room(rows [][]any) int {
+	const least, most = 10, 120
+	left := r.width
+	if left == 0 {
+		left = 80
+	}
+	for i := range r.cols[:len(r.cols)-1] {
+		width := textWidth(r.header(i))
+		for _, row := range rows {
+			width = max(width, textWidth(humanCell(row[i])))
+		}
+		left -= width + 2
+	}
+	return min(max(left, least), most)
+}
+
 func (r *renderer) rowJSON(cells []any) error {
 	b := r.line[:0]
 	if r.format == "json" && r.shape == manyRows {

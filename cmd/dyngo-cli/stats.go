@@ -1,21 +1,20 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/spf13/cobra"
+
+	"github.com/dyngodb/dyngo"
 )
 
 func newStatsCommand() *cobra.Command {
@@ -24,7 +23,9 @@ func newStatsCommand() *cobra.Command {
 		Short: "Show figures of the store",
 		Long: `Show figures of the store: of the process that has it open and serves them
 (source: live), else of what the files hold (source: files). Counters count
-since that process opened the store.`,
+since that process opened the store. The memory budget is held by recent events,
+their index, blocks of segments and open segments; unflushed events are what the
+next open reads from the log.`,
 		Example: `  dyngo-cli stats
   dyngo-cli stats -o json | jq .durable_lsn`,
 		Args: noArgs,
@@ -38,7 +39,7 @@ func runStats(cmd *cobra.Command) error {
 		return err
 	}
 	sheet := &statSheet{}
-	figures, err := liveStats(cmd.Context(), dir)
+	figures, err := askOwner(cmd.Context(), dir, "stats", nil)
 	switch {
 	case err == nil:
 		sheet.add("source", "live")
@@ -46,9 +47,11 @@ func runStats(cmd *cobra.Command) error {
 		if err := sheet.disk(dir); err != nil {
 			return err
 		}
-		if err := sheet.flatten("", figures); err != nil {
+		var m dyngo.Metrics
+		if err := errors.Join(sheet.flatten("", figures), json.Unmarshal(figures, &m)); err != nil {
 			return fail(exitUnavailable, "a dyngo-cli of the owner's version", "the figures are not understood: %w", err)
 		}
+		sheet.derive(&m)
 		return sheet.show(cmd)
 	case !errors.Is(err, errNotLive):
 		return err
@@ -74,6 +77,10 @@ func fileStats(cmd *cobra.Command, sheet *statSheet) (err error) {
 	sheet.add("durable_lsn", m.DurableLSN)
 	sheet.add("datasets", countCell(m.Datasets))
 	sheet.add("events", countCell(found.Events))
+	sheet.add("flushed_lsn", m.FlushedLSN)
+	sheet.add("segments", countCell(m.Segments))
+	sheet.add("runs", countCell(m.Runs))
+	sheet.add("segment_bytes", byteCell(m.SegmentBytes))
 	sheet.add("ttl_pending", countCell(m.TTLPending))
 	sheet.add("closed", found.Clean)
 	if t := found.TornTail; t != nil {
@@ -83,54 +90,8 @@ func fileStats(cmd *cobra.Command, sheet *statSheet) (err error) {
 	}
 	sheet.add("open_ns", nsCell(found.Duration))
 	sheet.add("disk_free_bytes", byteCell(m.DiskFreeBytes))
+	sheet.derive(&m)
 	return sheet.show(cmd)
-}
-
-// errNotLive means that no process serves figures of the store.
-var errNotLive = errors.New("no process serves live.sock")
-
-const (
-	liveTimeout  = 5 * time.Second
-	maxLiveReply = 1 << 20
-)
-
-// liveStats asks the owner of the store through its live.sock: one line of JSON each way.
-func liveStats(ctx context.Context, dir string) (json.RawMessage, error) {
-	d := net.Dialer{Timeout: liveTimeout}
-	conn, err := d.DialContext(ctx, "unix", filepath.Join(dir, "live.sock"))
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	if err != nil {
-		return nil, errNotLive // no socket, or that of a process that is gone
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	unavailable := func(err error) error {
-		return fail(exitUnavailable, "dyngo-cli stats again", "the process that has %s open does not answer: %w", dir, err)
-	}
-	if err := conn.SetDeadline(time.Now().Add(liveTimeout)); err != nil {
-		return nil, unavailable(err)
-	}
-	if _, err := io.WriteString(conn, `{"cmd":"stats"}`+"\n"); err != nil {
-		return nil, unavailable(err)
-	}
-	line, err := bufio.NewReader(io.LimitReader(conn, maxLiveReply)).ReadBytes('\n')
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	var reply struct {
-		OK     bool
-		Result json.RawMessage
-		Error  string
-	}
-	if err := json.Unmarshal(line, &reply); err != nil {
-		return nil, unavailable(err)
-	}
-	if !reply.OK {
-		return nil, unavailable(errors.New(reply.Error))
-	}
-	return reply.Result, nil
 }
 
 // statSheet is one row whose columns come from what there is to tell.
@@ -147,6 +108,48 @@ func (s *statSheet) add(name string, cell any) {
 	s.cols = append(s.cols, col)
 	s.cells = append(s.cells, cell)
 }
+
+// insert puts a figure behind the one named, if that is there.
+func (s *statSheet) insert(behind, name string, cell any) {
+	for i := range s.cols {
+		if s.cols[i].name == behind {
+			s.cols = slices.Insert(s.cols, i+1, column{name: name})
+			s.cells = slices.Insert(s.cells, i+1, cell)
+			return
+		}
+	}
+}
+
+// memoryTitles say in tables who holds what of the memory.
+var memoryTitles = map[string]string{
+	"memory_budget_bytes": "MEMORY BUDGET", "memory_used_bytes": "  USED", "memory_used_percent": "  USED %",
+	"tail_bytes": "  BY RECENT EVENTS", "index_bytes": "  BY THEIR INDEX", "cache_bytes": "  BY BLOCKS OF SEGMENTS",
+	"reader_bytes": "  BY OPEN SEGMENTS", "off_heap_bytes": "  OUTSIDE OF GO'S HEAP",
+}
+
+// derive adds figures that follow from others.
+func (s *statSheet) derive(m *dyngo.Metrics) {
+	s.insert("flushed_lsn", "unflushed_events", countCell(m.DurableLSN-min(m.FlushedLSN, m.DurableLSN)))
+	if looks := m.CacheHits + m.CacheMisses; looks > 0 {
+		s.insert("cache_misses", "cache_hit_percent", percentOf(m.CacheHits, looks))
+	}
+	if m.FlushedBytes > 0 {
+		written := float64(m.FlushedBytes + m.CompactWrittenBytes)
+		s.insert("compact_written_bytes", "written_per_flushed_byte", round3(written/float64(m.FlushedBytes)))
+	}
+	if used := m.TailBytes + m.IndexBytes + m.CacheBytes + m.ReaderBytes; m.MemoryBudgetBytes > 0 {
+		s.insert("memory_budget_bytes", "memory_used_percent", percentOf(used, m.MemoryBudgetBytes))
+		s.insert("memory_budget_bytes", "memory_used_bytes", byteCell(used))
+	}
+	for i := range s.cols {
+		if title, ok := memoryTitles[s.cols[i].name]; ok {
+			s.cols[i].title = title
+		}
+	}
+}
+
+// percentOf is a part of a whole, which is not 0, with one decimal.
+func percentOf(part, whole int64) float64 { return math.Round(1000*float64(part)/float64(whole)) / 10 }
 
 func (s *statSheet) show(cmd *cobra.Command) error {
 	r := newRenderer(cmd, oneSheet, s.cols...)
