@@ -24,7 +24,8 @@ type plan struct {
 }
 
 func newPlan(seed uint64, keys int, events event.LSN) *plan {
-	p := &plan{keys: keys, ofLSN: make([]uint64, events+1), written: make([][]event.LSN, keys), byKey: make([]uint64, keys)}
+	p := &plan{keys: keys, ofLSN: make([]uint64, events+1)}
+	p.written, p.byKey = make([][]event.LSN, keys), make([]uint64, keys)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for lsn := event.LSN(1); lsn <= events; lsn++ {
 		// Half of the writes go to few keys, and new keys come all along.
@@ -289,9 +290,11 @@ func TestReadersWhileKeysComeAndGo(t *testing.T) {
 				k := key('s', rng.IntN(stay))
 				guard := f.d.Enter()
 				max := applied.Load()
-				if r, ok := f.t.Get(f.t.Hash(1, k), 1, k, event.LSN(max)); ok && (string(r.Key()) != string(k) || uint64(r.LSN()) > max) {
+				r, ok := f.t.Get(f.t.Hash(1, k), 1, k, event.LSN(max))
+				switch {
+				case ok && (string(r.Key()) != string(k) || uint64(r.LSN()) > max):
 					t.Errorf("found key %x as of %d, want %x as of %d", r.Key(), r.LSN(), k, max)
-				} else if !ok && applied.Load() == max { // else its version may have left since
+				case !ok && applied.Load() == max: // else its version may have left since
 					t.Errorf("key %x is missing", k)
 				}
 				other := key('o', rng.IntN(int(n+1)*perRound))

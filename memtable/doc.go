@@ -1,12 +1,13 @@
 // Package memtable finds the records of the log's tail in memory by key, and keeps keys in order when a scan asks.
 //
-// It promises: a read at a current or held LSN gives the newest version of a key at that LSN, whatever inserts, growth,
-// evictions and merges go on; the newest version of each key stays reachable for the life of the table, deletes
-// included; reads take no lock and allocate nothing. It does not know what an op means, which LSNs are durable or
-// visible, or how values in the log are read: the caller says so. It promises no compatibility.
+// It promises: a read at a current or held LSN gives the newest version of a key at that LSN, or says that memory does
+// not have it, whatever inserts, growth, merges, evictions and departures go on; a version stays reachable until its
+// generation leaves, deletes included; reads take no lock and allocate nothing. It does not know what an op means, which
+// LSNs are durable or visible, how values in the log are read or what segments hold: the caller says so. It promises no
+// compatibility.
 //
-// Life of a Table: New → AddPending and DrainPending by recovery → Insert, Get, Scan, Evict by everyone → Close, then
-// the epoch domain's Close, then the arena's.
+// Life of a Table: New → AddPending and DrainPending by recovery → Insert, Get, Scan by everyone, for each generation
+// Sorted and then Leave (or Evict) → Close, then the epoch domain's Close, then the arena's.
 //
 // # Structure
 //
@@ -17,7 +18,14 @@
 //	record:         prev → the version before, and so on down; LSNs fall along the chain; 0 = the oldest in memory
 //
 // A table is an array of slots with linear probing, at most ¾ full. It costs 11 to 21 bytes a key (32 while a shard
-// moves). A lookup costs one cache miss for the slot, one or two for the record.
+// moves) as long as no key leaves; with keys that come and go 16 to 32, half of the slots being dead then, and twice that
+// while a shard moves. A lookup costs one cache miss for the slot, one or two for the record.
+//
+// Leave touches no slot and no chain: a generation departs, which means that its chunk numbers become unknown to the
+// arena (see package tail), and that is looked at wherever a Pos is followed. A slot whose record has departed is dead:
+// probes pass over it, a new key may take it, and it is not copied when the shard gets its next table. A shard gets one
+// when its slots are used up, dead ones included, or when it has far more slots than keys: of twice the size, the same
+// or less, as the keys in memory need.
 //
 // A dataset that has been scanned is kept in order by runs: sorted arrays of (8 bytes of the key after what all keys of
 // the run share, Pos), 16 bytes for each key — not each version. New keys of such a dataset go to a list, fresh, which a
@@ -28,9 +36,9 @@
 //
 // # Locks
 //
-// In this order: evictor.mu; ordered.mergeMu; ordered.collectMu; a shard's lock (several in ascending order);
+// In this order: evictor.mu or leaver.mu; ordered.mergeMu; ordered.collectMu; a shard's lock (several in ascending order);
 // ordered.freshMu. ordered.publishMu and order.mu are innermost but for freshMu. Nobody waits for the epoch domain with
-// any lock but evictor.mu held. A shard's lock is held for an insert (with at most 24 slots of a growing table), for the
+// any lock but those two held. A shard's lock is held for an insert (with at most 24 slots of a growing table), for the
 // stores that switch one key to a copy, or for 128 slots of a growing table; the first use of a shard after recovery
 // inserts all that recovery left for it.
 //
@@ -46,16 +54,21 @@
 //
 // No missed key, within a table:
 //
-//  2. A slot goes from 0 to a key once and never changes its key or becomes 0 again. So a probe that finds a key's slot
-//     once finds it always, and an empty slot ends a probe only if the key was not in the table when it was read.
+//  2. A slot goes from 0 to a key once and never becomes 0 again; it changes its key only when it is dead. So a probe
+//     that finds a key's slot once finds it until the key leaves, and an empty slot ends a probe only if the key was not
+//     in the table when it was read. Insert takes a dead slot only after it has probed on to an empty one without finding
+//     the key, under the lock: no key has two slots that are not dead. A reader that passed the slot before has begun
+//     before that Insert returned.
 //  3. An overwrite and an eviction change the slot's Pos to a version of the same key. Either value is a valid answer for
 //     a reader in the middle of it: the Insert has not returned, and the copy is the same version.
 //
 // No missed key, while a shard grows:
 //
-//  4. Growth stores one state with cur = an empty table and old = the former cur. old is not written any more, so it
-//     has every key inserted before, for good. New versions go to cur, with prev leading to what old has.
-//  5. Draining copies a slot of old to cur if cur has not got the key. If it has, what cur has is newer or the same.
+//  4. Growth (and its like: a table of the same size, or less) stores one state with cur = an empty table and old = the
+//     former cur. old is not written any more, so it has every key inserted before, until that leaves. New versions go
+//     to cur, with prev leading to what old has.
+//  5. Draining copies a slot of old to cur if it is not dead and cur has not got the key. If it has, what cur has is
+//     newer or the same.
 //  6. A reader loads one state and looks in cur, then in old. A key inserted before the growth is in old; if the reader
 //     finds it in cur, that is at least as new, by 5. A key inserted since is in cur.
 //  7. A reader that loaded the state before the growth looks only in what is now old. It misses what was inserted into
@@ -67,6 +80,7 @@
 //
 //  9. Insert sets prev of the new record before it publishes it and touches no other prev. Only an eviction changes prev
 //     of a published record, and there is one eviction at a time. So the chain below a head is stable but for evictions.
+//     It ends where it leads to a record that has departed.
 //
 // Evictions (Evict marks the steps it numbers):
 //
@@ -90,12 +104,14 @@
 //     find in the runs it loads next; otherwise it collects, or waits for who does.
 //  17. The first build looks at each shard after new keys go to fresh, and after taking the shard's lock once: an Insert
 //     that did not see that had ended by then, and its slot is found. A key may come from both sides; merging keeps one.
-//  18. An entry's record that is not marked superseded answers by itself: every version that came after it, and whose
-//     Insert has returned, would have marked it. Insert marks the former head after storing the slot; an eviction
-//     marks a record in the same hold of the lock in which it stores the copy's Pos, before anything can be inserted on
-//     top of the copy.
+//  18. An entry's record that has neither departed nor is marked superseded answers by itself: every version that came
+//     after it, and whose Insert has returned, would have marked it. Insert marks the former head after storing the slot;
+//     an eviction marks a record in the same hold of the lock in which it stores the copy's Pos, before anything can be
+//     inserted on top of the copy.
 //  19. An entry's record that is marked is not used, since its chain may have been cut or moved: the head is looked up.
-//     Storing the mark before the slot would not do: the lookup could find the old head.
+//     Storing the mark before the slot would not do: the lookup could find the old head. One that has departed is not
+//     used either, since a version that came after that did not mark it. The record itself can be read as long as an
+//     entry leads to it.
 //  20. Between two calls of Next the iterator keeps the key visited last and indices into the runs. If the published
 //     runs are the same object as before, they have not been freed and the indices are valid; otherwise it seeks.
 //
@@ -111,9 +127,57 @@
 //  23. Merging and collecting use records without a guard: a generation whose records their entries may lead to is
 //     not released before freeze, which waits for them.
 //
+// # Why departures are safe
+//
+// Leave marks the steps that it numbers. A caller that misses in memory looks at the segments as they are after that.
+//
+//  24. Generations depart oldest first, and the chunks of each in order. So at any moment what has departed is the records
+//     up to some LSN; who has seen one departed sees all before it departed. A chain is cut by that at one place, below
+//     which all has departed; and if a key's record in cur has departed, so has the older one in old: it can't be served
+//     from there, nor be brought back by draining.
+//  25. What memory does not find has left, or was inserted after the read began: a key that did not leave keeps its slot
+//     by 2 and 4 to 8, its chain by 9. (A reader may hold an old value of a slot, whose record departs before it is looked
+//     at, while the slot has a newer version: that one's Insert had not returned when the read began.) What has left is in
+//     a segment that was published before Leave began; who saw it departed finds that segment.
+//  26. What memory finds is the newest version ≤ max. It is reached through versions above max only; a newer one ≤ max
+//     would lie above it in the chain, or has departed: then what was found departed before that, by 24, and would not
+//     have been found.
+//  27. Insert decides once, under the lock, whether the version before is in memory. If it has departed, the key is new: it
+//     counts as one, and goes to fresh. The version before is then not marked as superseded and never will be; so a record
+//     that is not marked after step 4 was its key's last when the generation departed. Step 5 counts them.
+//  28. Step 4 takes and gives back each shard's lock: whoever found a departed record under a lock and without a guard is
+//     done with it. Readers with a guard are waited for before the memory is freed, by 15. A record whose Pos is still in
+//     a slot or prev is looked up, never simply read; Pos come again after 2^30 chunks, and by then the slot is gone,
+//     since each shard gets a new table once in 256 calls.
+//  29. Departures rises before the first record departs. Say it is c when a caller reads it and again after Head has found
+//     nothing under the shard's lock. Let v be the key's newest version then. Its Insert has returned, and it has departed
+//     with a call of Leave that began before c was read the first time: so it was inserted before that too. The caller's
+//     search, memory first, then the segments of that time, ended at v, by 25 and 26. Nothing newer can come while the
+//     lock is held.
+//
+// Entries and departures:
+//
+//  30. After step 3 no head lies in the generation. The wait of step 6 lets scans store what they had looked up; freeze
+//     then as in 22. A dataset whose order is turned on after step 6 has listed the datasets gets no departed record: its
+//     first build looks them up, and its fresh keys were inserted after that.
+//  31. Each entry that leads to a departed record is changed to the key's newest version, or taken out if the key is not
+//     found. It may have come back before that and have another entry; merging keeps any of the two, so that the mark of
+//     19 is no reason to take it out. A key that comes back after the lookup is new, by 27: it gets its entry in a run
+//     that is not merged with this one before that is exchanged for the one without the entry.
+//
+// A scan of memory and segments, by the caller, at an LSN that it holds: read Departures, then load the segments. For each
+// step: call Next; if Departures has changed, read it and load the segments again, behind the key returned last; merge up
+// to the last key that Next gave, or to the end if it gave none, the version of memory being the newer one.
+//
+//  32. No key is lost: if a step of memory missed a key because its version had left, the Leave had raised Departures
+//     before the step ended. Either that was before Departures was read last, and then the segments, loaded after that,
+//     have the version, by 25; or they are loaded again now. No key comes twice: each source goes on behind the key
+//     returned last. None is wrong: memory's version, if it has one ≤ the LSN, is the newest, by 26.
+//
 // # Downsides
 //
-// Keys never leave: a table that has seen many keys, all deleted, is as large as if they lived. The first scan of a
-// dataset reads the record of every key in the table. A key with very many versions is followed to the end by an
-// eviction, under no lock. Draining reads each key's record once more.
+// The first scan of a dataset reads the record of every key in the table. A key with very many versions is followed to the
+// end by an eviction, under no lock. Draining reads each key's record once more. Leave reads all entries of all runs, so
+// that many generations of a large memory had better leave together; runs that lose entries are copied, which for a moment
+// takes their memory twice. A dead slot is passed over by probes as a taken one is.
 package memtable

@@ -96,6 +96,20 @@ func TestLeave(t *testing.T) {
 	f.wantGet(1, "new", event.MaxLSN, "4")
 }
 
+// TestLeaveInsertsWhatIsPending: what recovery has handed over counts as if it had been inserted.
+func TestLeaveInsertsWhatIsPending(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	key := []byte("key")
+	for range 2 {
+		f.t.AddPending(f.t.Hash(1, key), f.record(1, event.OpPut, key, nil))
+	}
+	if res := f.leaveAll(); res.Records != 2 || res.Keys != 1 {
+		t.Fatalf("result %+v", res)
+	}
+	f.checkIndex()
+}
+
 func TestLeaveOutOfOrderPanics(t *testing.T) {
 	f := newFixture(t)
 	defer f.close()
@@ -366,8 +380,8 @@ func TestLeaveTakesEntries(t *testing.T) {
 	res := f.t.Leave(g)
 	f.checkLeft([]tail.Generation{g}, res)
 	m := f.t.Metrics()
-	if m.SortedKeys+m.UnsortedKeys != int64(keys) || m.RunBytes >= before.RunBytes {
-		t.Fatalf("%d entries of %d keys, %d bytes; before %d bytes", m.SortedKeys+m.UnsortedKeys, keys, m.RunBytes, before.RunBytes)
+	if n := m.SortedKeys + m.UnsortedKeys; n != int64(keys) || m.RunBytes >= before.RunBytes {
+		t.Fatalf("%d entries of %d keys, %d bytes; before %d bytes", n, keys, m.RunBytes, before.RunBytes)
 	}
 	if got := f.scan(rng, 1, ScanOptions{Max: f.lsn}, show, nil); !slices.Equal(got, want) {
 		t.Fatalf("got %q\nwant %q", got, want)
@@ -380,6 +394,44 @@ func TestLeaveTakesEntries(t *testing.T) {
 	if got := f.scan(rng, 1, ScanOptions{Max: f.lsn}, show, nil); !slices.Equal(got, []string{"again=3"}) {
 		t.Fatalf("got %q", got)
 	}
+}
+
+// TestKeysComeBackWhileTheirGenerationLeaves: an entry of the order may lead to a departed record while the key is in
+// memory again, and merging may keep that entry.
+func TestKeysComeBackWhileTheirGenerationLeaves(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	rng := rand.New(rand.NewPCG(1, 1))
+	f.t.EnableOrder(1)
+	var want []string
+	for i := range 50 {
+		f.put(1, fmt.Sprintf("%02d", i), "1")
+		want = append(want, fmt.Sprintf("%02d=2", i))
+	}
+	f.scan(rng, 1, ScanOptions{Max: f.lsn}, show, nil)
+	g := f.ap.Seal()
+	g.Depart() // as in the middle of Leave
+	if got := f.scan(rng, 1, ScanOptions{Max: f.lsn}, show, nil); len(got) != 0 {
+		t.Fatalf("got %q of what has departed", got)
+	}
+	for i := range 25 {
+		f.put(1, fmt.Sprintf("%02d", i), "2")
+		if got := f.scan(rng, 1, ScanOptions{Max: f.lsn}, show, nil); !slices.Equal(got, want[:i+1]) {
+			t.Fatalf("got %q, want %q", got, want[:i+1])
+		}
+	}
+	for i := 25; i < 50; i++ {
+		f.put(1, fmt.Sprintf("%02d", i), "2")
+	}
+	f.t.order.all()[1].collect() // merges, and nobody looks the keys up
+	if m := f.t.Metrics(); m.Runs != 1 || m.SortedKeys != 50 {
+		t.Fatalf("%d runs with %d entries, want one with 50", m.Runs, m.SortedKeys)
+	}
+	f.checkLeft([]tail.Generation{g}, f.t.Leave(g))
+	if got := f.scan(rng, 1, ScanOptions{Max: f.lsn}, show, nil); !slices.Equal(got, want) {
+		t.Fatalf("got %q, want %q", got, want)
+	}
+	f.checkIndex()
 }
 
 // TestLeaveIsSeenByAnIteratorInUse: between two steps of a scan keys leave, others get new versions.
@@ -445,10 +497,11 @@ func TestFlood(t *testing.T) {
 			continue
 		}
 		if limit == 0 {
-			limit = 2*offheap.InUse() - f.start
+			limit = 2 * (offheap.InUse() - f.start)
 		}
-		if m.Keys > inMemory || m.IndexBytes > 64*inMemory || m.SortedKeys+m.UnsortedKeys > inMemory/8+1 || offheap.InUse()-f.start > limit {
-			t.Fatalf("after %d keys: %+v, %d bytes in use, at most %d", i+1, m, offheap.InUse()-f.start, limit)
+		inUse := offheap.InUse() - f.start
+		if m.Keys > inMemory || m.IndexBytes > 64*inMemory || m.SortedKeys+m.UnsortedKeys > inMemory/8+1 || inUse > limit {
+			t.Fatalf("after %d keys: %+v, %d bytes in use, at most %d", i+1, m, inUse, limit)
 		}
 		most.IndexBytes = max(most.IndexBytes, m.IndexBytes)
 		most.DeadSlots = max(most.DeadSlots, m.DeadSlots)

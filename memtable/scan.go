@@ -31,8 +31,11 @@ const (
 	touchBytes = 512
 )
 
-// Iterator visits a dataset's keys in order, each with its newest version ≤ Max, deletes included. It copies no data and
-// holds no memory of the table between two calls of Next. One goroutine at a time.
+// Iterator visits the keys of a dataset in memory in order, each with its newest version ≤ Max, deletes included. It
+// copies no data and holds no memory of the table between two calls of Next. One goroutine at a time.
+//
+// A key is visited, once, if its newest version ≤ Max is in memory when the call of Next that passes it returns. One whose
+// version left before that may be visited or not; the package comment says how a scan of memory and segments finds it.
 type Iterator struct {
 	od      *ordered
 	opts    ScanOptions

@@ -105,7 +105,8 @@ func (f *fixture) find(runs func() *[]segment, ds event.DatasetID, key string, m
 }
 
 // scanAll scans as the engine does, see Iterator: a step in memory, the segments of that time or later, both merged.
-func (f *fixture) scanAll(rng *rand.Rand, load func() *[]segment, ds event.DatasetID, o ScanOptions, between func()) (out []string) {
+func (f *fixture) scanAll(rng *rand.Rand, load func() *[]segment, ds event.DatasetID, o ScanOptions, between func(),
+) (out []string) {
 	it := f.t.Scan(ds, o)
 	departures := f.t.Departures()
 	runs := load()

@@ -47,8 +47,8 @@ type shard struct {
 }
 
 // Insert makes the record at p, which is filled, the newest version of its key, whose hash is h. Its LSN must be larger
-// than that of the version before, which may have left memory. When Insert has returned, Get and Scan with max ≥ its LSN see it. The caller holds
-// the shard's lock.
+// than that of the version before, which may have left memory. When Insert has returned, Get and Scan with max ≥ its LSN
+// see it. The caller holds the shard's lock.
 func (t *Table) Insert(h uint64, p tail.Pos) {
 	i := int(h >> (64 - shardBits))
 	t.insertLocked(i, &t.shards[i], h, p)
@@ -122,8 +122,8 @@ func (t *Table) renewLocked(i int, s *shard) *state {
 	return next
 }
 
-// nextSize returns the bytes of the table that follows s and takes the given number of keys. They fill at most half of it, so
-// that it lasts for a while.
+// nextSize returns the bytes of the table that follows s and takes the given number of keys. They fill at most half of
+// it, so that it lasts for a while.
 func nextSize(s slots, keys int) int {
 	n := s.count()
 	switch {
