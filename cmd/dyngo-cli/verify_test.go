@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/dyngodb/dyngo"
 )
 
 // mustRun runs a command line in this process and returns its stdout.
@@ -22,46 +24,77 @@ func mustRun(t *testing.T, args ...string) string {
 }
 
 // TestVerifyFindsEveryFlippedByte closes a store and then flips a bit in each byte of each file of
-// its log in turn (of the zeros in a file header: of every 61st): verify must fail with 6 and name
+// its log, its manifest and its segments in turn (of the zeros in a log file's header: of every
+// 61st; with -short: of every 31st byte): verify must fail with 6 and name
 // file and offset.
 func TestVerifyFindsEveryFlippedByte(t *testing.T) {
 	dir := t.TempDir()
 	mustRun(t, "-d", dir, "datasets", "create", "scores", "--large-value", "1024")
 	mustRun(t, "-d", dir, "put", "scores", "alice", "42", "--reason", "first")
 	mustRun(t, "-d", dir, "put", "scores", "bob", strings.Repeat("large value ", 90))
+	mustRun(t, "-d", dir, "put", "scores", "carol", "7", "--ttl", "1h")
+	mustFlush(t, dir)
 	mustRun(t, "-d", dir, "del", "scores", "alice")
+	mustRun(t, "-d", dir, "del", "scores", "--prefix", "car", "--yes")
+	mustFlush(t, dir)
 	mustRun(t, "-d", dir, "verify")
-	names, err := filepath.Glob(filepath.Join(dir, "wal", "*"))
-	if err != nil || len(names) < 2 {
-		t.Fatalf("files of the log: %v, %v", names, err)
-	}
-	for _, name := range names {
-		sound, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
+	files := 0
+	for _, folder := range []string{"wal", "manifest", "segments"} {
+		names, err := filepath.Glob(filepath.Join(dir, folder, "*"))
+		if err != nil || len(names) == 0 {
+			t.Fatalf("files in %s: %v, %v", folder, names, err)
 		}
-		for at := 0; at < len(sound); at++ {
-			if at > 256 && at < 4096-61 {
-				at += 60
-			}
-			damaged := bytes.Clone(sound)
-			damaged[at] ^= 1 << (at % 8)
-			if err := os.WriteFile(name, damaged, 0o600); err != nil {
+		files += len(names)
+		for _, name := range names {
+			sound, err := os.ReadFile(name)
+			if err != nil {
 				t.Fatal(err)
 			}
-			if err := wantDefect(dir); err != nil {
-				t.Errorf("bit %d of byte %d of %s flipped: %v", at%8, at, filepath.Base(name), err)
+			step := 1
+			if testing.Short() {
+				step = 31
+			}
+			for at := 0; at < len(sound); at += step {
+				if folder == "wal" && at > 256 && at < 4096-61 {
+					at += 60
+				}
+				damaged := bytes.Clone(sound)
+				damaged[at] ^= 1 << (at % 8)
+				if err := os.WriteFile(name, damaged, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if err := wantDefect(dir, folder+"/"); err != nil {
+					t.Errorf("bit %d of byte %d of %s/%s flipped: %v", at%8, at, folder, filepath.Base(name), err)
+				}
+			}
+			if err := os.WriteFile(name, sound, 0o600); err != nil {
+				t.Fatal(err)
 			}
 		}
-		if err := os.WriteFile(name, sound, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	}
+	if files != 5 {
+		t.Errorf("%d files, want a log file, CLEAN, a manifest and two segments", files)
 	}
 	mustRun(t, "-d", dir, "verify")
 }
 
-// wantDefect runs verify, which must find damage.
-func wantDefect(dir string) error {
+// mustFlush writes what is only in the log as a segment.
+func mustFlush(t *testing.T, dir string) {
+	t.Helper()
+	db, err := dyngo.Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantDefect runs verify, which must find damage in a folder first.
+func wantDefect(dir, folder string) error {
 	var out, errs bytes.Buffer
 	if code := run(context.Background(), []string{"-d", dir, "verify"}, nil, &out, &errs); code != exitCorrupt {
 		return fmt.Errorf("exit code %d, want %d; %s%s", code, exitCorrupt, out.String(), errs.String())
@@ -75,7 +108,7 @@ func wantDefect(dir string) error {
 	if err := json.Unmarshal([]byte(first), &defect); err != nil {
 		return err
 	}
-	if !strings.HasPrefix(defect.File, "wal/") || defect.Offset == nil || defect.What == "" {
+	if !strings.HasPrefix(defect.File, folder) || defect.Offset == nil || defect.What == "" {
 		return fmt.Errorf("the report names no place: %s", first)
 	}
 	return nil

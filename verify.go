@@ -1,0 +1,307 @@
+package dyngo
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+
+	"github.com/dyngodb/dyngo/compaction"
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/manifest"
+	"github.com/dyngodb/dyngo/segment"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// VerifyReport is what Verify found.
+type VerifyReport struct {
+	Log wal.VerifyReport
+	// Manifest says how the manifest ends; a torn end is no damage unless the log was closed.
+	Manifest manifest.Tail
+	// Segments and their Bytes were read; Entries are in them.
+	Segments int
+	Bytes    int64
+	Entries  int64
+	// NewestLSN is the newest that manifest or segments promise: the log must reach that far.
+	NewestLSN LSN
+	// Orphans are files that a crash left, without meaning; the next owner removes them. Relative to the store's
+	// directory.
+	Orphans []string
+	// Defects of manifest and segments; those of the log are in Log. Each names file and offset.
+	Defects []error
+}
+
+// All lists the defects of the log and of what is derived from it.
+func (r *VerifyReport) All() []error { return slices.Concat(r.Log.Defects, r.Defects) }
+
+// Count is how many defects there are, those that are not kept included.
+func (r *VerifyReport) Count() int { return len(r.Log.Defects) + r.Log.MoreDefects + len(r.Defects) }
+
+// Verify reads every byte of the store in dir and checks all that can be checked: the log as wal.Verify does, the
+// manifest, that each file which it names is there and is the one that it means, every block, index and filter of each
+// segment, and that nothing in them is newer than the log. progress, if not nil, is called with the bytes done and in
+// all.
+//
+// It takes no lock, changes nothing and works beside a process that has the store open. The error is of the file system
+// or the context; damage is in the report. Of the options only FS is used.
+func Verify(ctx context.Context, dir string, o *Options, progress func(done, total int64)) (VerifyReport, error) {
+	v := verification{ctx: ctx, fs: o.withDefaults().FS, dir: dir, progress: progress}
+	err := v.run()
+	return v.report, err
+}
+
+// verification is the work in progress.
+type verification struct {
+	ctx      context.Context
+	fs       vfs.FS
+	dir      string
+	progress func(done, total int64)
+	report   VerifyReport
+
+	done, sorted int64 // bytes: verified, of segments in all
+}
+
+// run looks at the manifest before the log, so that whatever segments hold must be in the log, and again after it,
+// since an owner may have flushed and merged meanwhile.
+func (v *verification) run() error {
+	before, err := v.version()
+	if err != nil {
+		return err
+	}
+	v.sorted = before.SizeBytes()
+	tell := func(done, total int64) { v.tell(done, total+v.sorted) }
+	v.report.Log, err = wal.Verify(v.ctx, v.fs, path.Join(v.dir, "wal"), tell)
+	if err != nil {
+		return err
+	}
+	v.done = v.report.Log.Bytes
+	v.checkLSNs(before)
+	return v.segments()
+}
+
+func (v *verification) tell(done, total int64) {
+	if v.progress != nil {
+		v.progress(done, max(total, done))
+	}
+}
+
+// defect notes damage and what is unsupported, once, and returns any other error.
+func (v *verification) defect(err error) error {
+	if !errors.Is(err, corruption.ErrCorrupt) && !errors.Is(err, event.ErrUnsupported) {
+		return err
+	}
+	if !slices.ContainsFunc(v.report.Defects, func(d error) bool { return d.Error() == err.Error() }) {
+		v.report.Defects = append(v.report.Defects, err)
+	}
+	return nil
+}
+
+// open reads the manifest. Of a damaged one nothing is known, which is a defect; the set is nil then.
+func (v *verification) open() (*manifest.Set, error) {
+	set, err := manifest.Open(v.fs, path.Join(v.dir, "manifest"), manifest.Options{ReadOnly: true})
+	if err != nil {
+		return nil, v.defect(err)
+	}
+	v.report.Manifest = set.Tail()
+	v.report.NewestLSN = max(v.report.NewestLSN, set.Current().FlushedLSN)
+	return set, nil
+}
+
+// version is what the manifest says before the log is read.
+func (v *verification) version() (*manifest.Version, error) {
+	set, err := v.open()
+	if set == nil {
+		return &manifest.Version{}, err
+	}
+	defer set.Close() // only read from
+	return set.Current(), nil
+}
+
+// checkLSNs holds what segments promise against the log, which was read after the manifest.
+func (v *verification) checkLSNs(m *manifest.Version) {
+	if len(v.report.Log.Defects) > 0 {
+		return // where a damaged log ends is not known
+	}
+	last := v.report.Log.Tail.NextLSN - min(v.report.Log.Tail.NextLSN, 1)
+	if m.FlushedLSN > last {
+		v.report.Defects = append(v.report.Defects, corruption.At(v.report.Manifest.File, 0,
+			"segments hold events up to LSN %d, the log ends with %d", m.FlushedLSN, last))
+	}
+	if t := &v.report.Manifest; t.CutBytes > 0 && v.report.Log.Tail.Clean {
+		v.report.Defects = append(v.report.Defects, corruption.At(t.File, t.End,
+			"%d bytes that are no record, though the store was closed. %s", t.CutBytes, t.Doubt))
+	}
+}
+
+// maxVerifyTries bounds how often the manifest is read again because a file that it names is gone.
+const maxVerifyTries = 10
+
+// segments checks the files that the manifest names.
+func (v *verification) segments() error {
+	checked := map[string]bool{}
+	edits := uint64(0) // of the manifest that was read before
+	for try := 0; ; try++ {
+		set, err := v.open()
+		if err != nil {
+			return err
+		}
+		names, err := v.fs.List(path.Join(v.dir, manifest.Dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("list the segments: %w", err)
+		}
+		if set == nil {
+			return v.unnamed(names)
+		}
+		missing, err := v.named(set.Current(), checked)
+		if err != nil {
+			return errors.Join(err, set.Close())
+		}
+		again := len(missing) > 0 && try < maxVerifyTries && (try == 0 || set.Current().Edits != edits)
+		edits = set.Current().Edits
+		if again { // an owner may have merged it away
+			set.Close() // only read from
+			continue
+		}
+		if !set.Found() {
+			if err := set.Check(names); err != nil { // files without a manifest
+				missing = append(missing, err)
+			}
+			err = v.unnamed(names)
+		}
+		v.report.Defects = append(v.report.Defects, missing...)
+		v.orphans(set, names)
+		return errors.Join(err, set.Close())
+	}
+}
+
+// named checks the files of a version that were not checked before, and returns those that are missing as defects.
+func (v *verification) named(m *manifest.Version, checked map[string]bool) (missing []error, err error) {
+	check := func(name string, size int64, check func(name string) error) error {
+		if checked[name] || v.ctx.Err() != nil {
+			return v.ctx.Err()
+		}
+		err := check(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			missing = append(missing, corruption.At(name, 0, "the file is missing, the manifest names it"))
+			return nil
+		}
+		checked[name] = true
+		v.done += size
+		v.report.Bytes += size
+		v.tell(v.done, v.report.Log.Bytes+v.sorted)
+		if err != nil {
+			return v.defect(err)
+		}
+		return nil
+	}
+	for s := range m.All() {
+		err := check(segmentDisplayName(s.Num), s.SizeBytes, func(name string) error { return v.segment(name, s) })
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range m.Values {
+		name := path.Join(manifest.Dir, manifest.ValueName(f.Num))
+		err := check(name, f.SizeBytes, func(name string) error { return v.valueFile(name, f) })
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, d := range m.Damaged {
+		if name := segmentDisplayName(d.Segment.Num); !checked[name] {
+			checked[name] = true
+			v.report.Defects = append(v.report.Defects, corruption.At(name, 0, "set aside: %s", d.Reason))
+		}
+	}
+	return missing, nil
+}
+
+// segment checks one file; s is what the manifest says of it, nil if that is not known.
+func (v *verification) segment(name string, s *manifest.Segment) error {
+	r, err := segment.Open(v.fs, path.Join(v.dir, name), segment.ReaderOptions{DisplayName: name})
+	if err != nil {
+		return err
+	}
+	defer r.Close() // only read from
+	if err := r.Verify(v.ctx, func(done, _ int64) { v.tell(v.done+done, v.report.Log.Bytes+v.sorted) }); err != nil {
+		return err
+	}
+	p := r.Properties()
+	v.report.Segments++
+	v.report.Entries += p.Entries
+	v.report.NewestLSN = max(v.report.NewestLSN, p.MaxLSN)
+	if s == nil {
+		return nil
+	}
+	is := compaction.SegmentOf(p)
+	if is.Run = s.Run; p.SHA256 != s.SHA256 || is.String() != s.String() { // it may have been moved to another run
+		return corruption.At(name, 0, "another file than the manifest names: it is %s", is)
+	}
+	return nil
+}
+
+// valueFile checks size and hash of one file.
+func (v *verification) valueFile(name string, f *manifest.ValueFile) error {
+	file, err := v.fs.Open(path.Join(v.dir, name))
+	if err != nil {
+		return err
+	}
+	defer file.Close() // only read from
+	size, err := file.Size()
+	if err != nil {
+		return err
+	}
+	hash := sha256.New()
+	if _, err := io.Copy(hash, io.NewSectionReader(file, 0, size)); err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	if size != f.SizeBytes || [32]byte(hash.Sum(nil)) != f.SHA256 {
+		return corruption.At(name, 0, "another file than the manifest names: size or hash differ")
+	}
+	return nil
+}
+
+// unnamed checks the segments that are there when no manifest tells which ones count.
+func (v *verification) unnamed(names []string) error {
+	for _, name := range names {
+		if err := v.ctx.Err(); err != nil {
+			return err
+		}
+		num, value, ok := manifest.ParseName(name)
+		if !ok || value {
+			continue
+		}
+		if err := v.segment(segmentDisplayName(num), nil); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := v.defect(err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// orphans notes files that no version has.
+func (v *verification) orphans(set *manifest.Set, names []string) {
+	known := map[manifest.FileNum]bool{}
+	m := set.Current()
+	for s := range m.All() {
+		known[s.Num] = true
+	}
+	for _, f := range m.Values {
+		known[f.Num] = true
+	}
+	for _, d := range m.Damaged {
+		known[d.Segment.Num] = true
+	}
+	for _, name := range names {
+		if num, _, ok := manifest.ParseName(name); ok && set.Found() && !known[num] {
+			v.report.Orphans = append(v.report.Orphans, path.Join(manifest.Dir, name))
+		}
+	}
+}
