@@ -404,6 +404,15 @@ func (r *renderer) header(i int) string {
 	return strings.ToUpper(strings.ReplaceAll(r.cols[i].name, "_", " "))
 }
 
+// jsonCell is a cell that holds any value as JSON.
+func jsonCell(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("dyngo: bug: cell: " + err.Error())
+	}
+	return b
+}
+
 // isAbsent reports whether a cell has no value.
 func isAbsent(cell any) bool {
 	if cell == nil {
