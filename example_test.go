@@ -2,6 +2,7 @@ package dyngo_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -177,4 +178,28 @@ func ExampleListener() {
 	}
 	fmt.Println(<-expired)
 	// Output: sessions/s1
+}
+
+func ExampleDataset_History() {
+	db, scores := store()
+	defer db.Close()
+	for _, points := range []string{"40", "42"} {
+		if _, err := scores.PutWith([]byte("anna"), []byte(points), dyngo.WriteOptions{Reason: "match " + points}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if _, err := scores.Delete([]byte("anna")); err != nil {
+		log.Fatal(err)
+	}
+	for v, err := range scores.History(context.Background(), []byte("anna")) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s %s %q\n", v.Op, v.Value, v.Reason)
+	}
+	// Output:
+	// delete  ""
+	// put 42 "match 42"
+	// put 40 "match 40"
+	// dataset-created  ""
 }

@@ -191,6 +191,31 @@ func listFrame(t *testing.T, out *strings.Builder, f *Frame, files *Files) {
 			}
 			listEvent(t, out, e)
 		}
+		checkPlaces(t, f, files)
+	}
+}
+
+// checkPlaces reads each event of a commit frame where Places says that it lies.
+func checkPlaces(t *testing.T, f *Frame, files *Files) {
+	t.Helper()
+	n := event.LSN(0)
+	err := f.Places(files.readPiece, func(e *event.Event, at Position, wire []byte) error {
+		b := make([]byte, len(wire))
+		if err := files.ReadAt(b, at); err != nil {
+			return err
+		}
+		there, _, size, err := event.ParseWire(b)
+		if err != nil || size != len(b) || !bytes.Equal(b, wire) || there.Op != e.Op || !bytes.Equal(there.Key, e.Key) {
+			t.Errorf("at %+v lies %s %q of %d bytes, want %s %q of %d: %v", at, there.Op, there.Key, size, e.Op, e.Key, len(b), err)
+		}
+		if e.LSN != f.BaseLSN+n {
+			t.Errorf("LSN %d after %d", e.LSN, f.BaseLSN+n)
+		}
+		n++
+		return nil
+	})
+	if err != nil || n != event.LSN(f.Count) {
+		t.Errorf("%d places, want %d: %v", n, f.Count, err)
 	}
 }
 

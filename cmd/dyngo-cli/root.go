@@ -43,7 +43,7 @@ unavailable, 6 corruption or failed verification, 7 conflict, 130 interrupted.`,
 		&cobra.Group{ID: groupData, Title: "Data:"},
 		&cobra.Group{ID: groupStore, Title: "Store:"},
 	)
-	inGroup(root, groupData, newPutCommand(), newGetCommand(), newDelCommand(), newScanCommand(),
+	inGroup(root, groupData, newPutCommand(), newGetCommand(), newDelCommand(), newScanCommand(), newHistoryCommand(),
 		newLoadCommand(), newExportCommand(), newDatasetsCommand())
 	inGroup(root, groupStore, newQuickstartCommand(), newStatsCommand(), newLevelsCommand(), newLogCommand(),
 		newVerifyCommand(), newRepairCommand(), newCompactCommand(), newDoctorCommand(), newBenchCommand())

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/event"
+)
+
+func newHistoryCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "history DATASET KEY",
+		Short: "List what happened to a key, newest first",
+		Long: `List what happened to a key, newest first: every value, deletes and expiries,
+range deletes that cover it, creation and drop of datasets of this name.
+
+--limit counts rows; with --reverse it takes the oldest, and the rows that are
+shown are held in memory. A key that nothing was ever written to gives exit
+code 3.`,
+		Example: `  dyngo-cli history scores alice
+  dyngo-cli history scores alice --limit 10 -o json
+  dyngo-cli history scores alice --reverse -l`,
+		Args: exactArgs("DATASET", "KEY"),
+	}
+	f := cmd.Flags()
+	limit := f.Int("limit", 0, "at most so many rows, 0 = all")
+	reverse := f.Bool("reverse", false, "oldest first")
+	long := f.BoolP("long", "l", false, "key, ticket, expiry and range in tables too")
+	escaped := addEscaped(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *limit < 0 {
+			return usage("--limit 10", "--limit is %d: it can't be negative", *limit)
+		}
+		key, err := parseKey("KEY", args[1], *escaped)
+		if err != nil {
+			return err
+		}
+		return runHistory(cmd, args[0], key, *limit, *reverse, *long)
+	}
+	return cmd
+}
+
+func runHistory(cmd *cobra.Command, dataset string, key []byte, limit int, reverse, long bool) (err error) {
+	db, err := openRead(cmd)
+	if err != nil {
+		return err
+	}
+	defer closeStore(db, &err)
+	ds, err := readDataset(cmd, db, dataset)
+	if err != nil {
+		return err
+	}
+	r := newRenderer(cmd, manyRows, historyColumns()...)
+	r.detail = long
+	row := func(v dyngo.Version) error { return rowVersion(r, key, &v) }
+	seen, err := eachVersion(cmd.Context(), ds, key, limit, reverse, row)
+	if err != nil {
+		return flushed(r, err)
+	}
+	if !seen {
+		return absentKey(dyngo.ErrNotFound, dataset, key)
+	}
+	return r.Close()
+}
+
+// eachVersion calls row with the versions of a key, at most limit if that is not 0. It reports whether something was
+// ever written to the key itself; if not, it calls nothing.
+func eachVersion(ctx context.Context, ds *dyngo.Dataset, key []byte, limit int, reverse bool, row func(dyngo.Version) error) (seen bool, err error) {
+	var held []dyngo.Version // all rows with reverse, else those before the first that is the key's own
+	n := 0
+	for v, err := range ds.History(ctx, key) {
+		if err != nil {
+			return seen, err
+		}
+		own := v.Op != event.OpDeleteRange && !v.Op.System()
+		if !seen && own && !reverse {
+			for _, h := range held {
+				if err := row(h); err != nil {
+					return true, err
+				}
+			}
+			held = nil
+		}
+		seen = seen || own
+		switch full := limit > 0 && n >= limit; {
+		case reverse:
+			if held = append(held, v); limit > 0 && len(held) > limit {
+				held = slices.Delete(held, 0, 1)
+			}
+			continue
+		case full && seen:
+			return true, nil
+		case full:
+			continue
+		case !seen:
+			held = append(held, v)
+		default:
+			if err := row(v); err != nil {
+				return true, err
+			}
+		}
+		if n++; seen && n == limit {
+			return true, nil
+		}
+	}
+	if seen && reverse {
+		for _, h := range slices.Backward(held) {
+			if err := row(h); err != nil {
+				return true, err
+			}
+		}
+	}
+	return seen, nil
+}
+
+func historyColumns() []column {
+	return []column{
+		{name: "key", detail: true}, {name: "lsn"}, {name: "time"}, {name: "op"}, {name: "value"}, {name: "actor"}, {name: "reason"},
+		{name: "ticket", detail: true}, {name: "expires", detail: true}, {name: "from", detail: true}, {name: "to", detail: true},
+		{name: "flags"},
+	}
+}
+
+// rowVersion prints a row of historyColumns.
+func rowVersion(r *renderer, key []byte, v *dyngo.Version) error {
+	var val, from, to, flags any
+	if v.Value != nil {
+		val = valueCell(v.Value)
+	}
+	if v.From != nil {
+		from = keyCell(v.From)
+	}
+	if v.To != nil {
+		to = keyCell(v.To)
+	}
+	if v.NotApplied {
+		flags = event.FlagNotApplied.String()
+	}
+	return r.Row(keyCell(key), v.LSN, v.Time, v.Op.String(), val, orAbsent(v.Actor), orAbsent(v.Reason), orAbsent(v.Ticket),
+		v.Expires, from, to, flags)
+}

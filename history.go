@@ -1,0 +1,329 @@
+package dyngo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/coding"
+	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// Version is what one event did to a key.
+type Version struct {
+	LSN  LSN
+	Time time.Time // log time
+	// Op is OpPut, OpDelete, OpExpire (the value's time was over), OpDeleteRange, which covered the key, or
+	// OpDatasetCreated and OpDatasetDropped of a dataset of this name.
+	Op         event.Op
+	Value      []byte    // of a put: the caller's, not nil; else nil
+	From, To   []byte    // of a range delete: [From, To), nil = open end
+	Expires    time.Time // of a put: zero = never
+	NotApplied bool      // a put that was not newest: logged, without effect
+	// Actor is who wrote, as Options.Session said; Reason and Ticket say why, as WriteOptions did.
+	Actor, Reason, Ticket string
+}
+
+// History yields what happened to key, newest first, up to what is durable when it begins: its puts, deletes and expiries,
+// range deletes that cover it, and the creation of the dataset. It goes on with datasets of the same name that were dropped
+// before, down to the oldest log file that is kept.
+//
+// It reads log files from front to back. Memory does not grow with the number of versions. An error ends it, that of ctx too.
+func (ds *Dataset) History(ctx context.Context, key []byte) iter.Seq2[Version, error] {
+	return func(yield func(Version, error) bool) {
+		h, err := ds.newHistory(key)
+		if err != nil {
+			yield(Version{}, err)
+			return
+		}
+		for {
+			v, err := h.next(ctx)
+			if err == io.EOF {
+				return
+			}
+			if err != nil {
+				yield(Version{}, openError(ds.db.dir, err))
+				return
+			}
+			if !yield(v, nil) {
+				return
+			}
+		}
+	}
+}
+
+// history walks the log files from the newest to the oldest.
+type history struct {
+	db    *DB
+	name  []byte // of the dataset
+	key   []byte
+	files []wal.FileInfo // not yet done, the last one is walked now
+	track
+	scan *logWalk // of the current file, nil before it is asked
+}
+
+// track is where a walk stands.
+type track struct {
+	id    event.DatasetID // whose events count, 0 = below the creation of one and above the drop of another
+	below LSN             // only events before it count
+}
+
+// place says where an event of a key lies, and what need not be read there.
+type place struct {
+	op      event.Op
+	flags   event.Flags
+	lsn     LSN
+	time    int64
+	session event.SessionID
+	at      wal.Position // of the wire form
+	size    uint32
+	crc     uint32 // of the wire form
+}
+
+func (ds *Dataset) newHistory(key []byte) (*history, error) {
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	db := ds.db
+	call := db.calls.Enter()
+	defer call.Exit()
+	if db.closed.Load() {
+		return nil, ErrClosed
+	}
+	if ds.dropped.Load() != 0 {
+		return nil, ds.errDropped()
+	}
+	h := &history{db: db, name: []byte(ds.name), key: bytes.Clone(key)}
+	h.id, h.below = ds.id, db.DurableLSN()+1
+	var err error
+	h.files, err = wal.ListFiles(db.opts.FS, db.walDir())
+	return h, err
+}
+
+// next returns the next older version, io.EOF after the last.
+func (h *history) next(ctx context.Context) (Version, error) {
+	call := h.db.calls.Enter() // Close waits for the step
+	defer call.Exit()
+	for len(h.files) > 0 {
+		if h.db.closed.Load() {
+			return Version{}, ErrClosed
+		}
+		if err := ctx.Err(); err != nil {
+			return Version{}, err
+		}
+		file := h.files[len(h.files)-1]
+		p, actor, ok, err := h.find(ctx, file)
+		if err != nil {
+			if h.isGone(file) {
+				return Version{}, io.EOF
+			}
+			return Version{}, err
+		}
+		if !ok {
+			h.files, h.scan = h.files[:len(h.files)-1], nil
+			continue
+		}
+		v, e, err := h.read(&p)
+		if err != nil {
+			if h.isGone(file) {
+				return Version{}, io.EOF
+			}
+			return Version{}, err
+		}
+		v.Actor, h.below = actor, p.lsn
+		switch p.op {
+		case event.OpDatasetCreated:
+			h.id = 0
+		case event.OpDatasetDropped:
+			h.id = e.Dataset
+		}
+		return v, nil
+	}
+	return Version{}, io.EOF
+}
+
+// isGone says that a file was given up since the history began, and with it all before it.
+func (h *history) isGone(file wal.FileInfo) bool {
+	files, err := wal.ListFiles(h.db.opts.FS, h.db.walDir())
+	return err == nil && len(files) > 0 && files[0].Seq > file.Seq
+}
+
+// find returns the newest event of a file that counts.
+func (h *history) find(ctx context.Context, file wal.FileInfo) (place, string, bool, error) {
+	if file.FirstLSN >= h.below {
+		return place{}, "", false, nil
+	}
+	if h.scan == nil {
+		h.scan = &logWalk{history: h, file: file.Seq}
+	}
+	return h.scan.find(ctx)
+}
+
+// counts says whether an event belongs to the key's history; a track alone decides.
+func (h *history) counts(e *event.Event) bool {
+	if e.LSN >= h.below {
+		return false
+	}
+	switch e.Op {
+	case event.OpDatasetCreated:
+		return e.Dataset == h.id && h.id != 0
+	case event.OpDatasetDropped:
+		return h.id == 0 && bytes.Equal(e.Key, h.name)
+	case event.OpDeleteRange:
+		return e.Dataset == h.id && h.id != 0 && bytes.Compare(e.Key, h.key) <= 0 &&
+			(len(e.Value) == 0 || bytes.Compare(h.key, e.Value) < 0)
+	case event.OpPut, event.OpDelete, event.OpExpire, event.OpMerge, event.OpRedact:
+		return e.Dataset == h.id && h.id != 0 && bytes.Equal(e.Key, h.key)
+	}
+	return false
+}
+
+// read reads the event at a place, with its value wherever that is.
+func (h *history) read(p *place) (Version, event.Event, error) {
+	wire := make([]byte, p.size)
+	if err := h.db.files.ReadAt(wire, p.at); err != nil {
+		return Version{}, event.Event{}, err
+	}
+	bad := func(what string, err error) (Version, event.Event, error) {
+		return Version{}, event.Event{}, &corruption.Error{File: h.db.files.Name(p.at.File), Offset: p.at.Offset,
+			What: fmt.Sprintf("event of LSN %d: %s", p.lsn, what), Err: err}
+	}
+	if crc := coding.CRC(wire); crc != p.crc {
+		return bad(fmt.Sprintf("crc %08x, want %08x", crc, p.crc), nil)
+	}
+	e, _, n, err := event.ParseWire(wire)
+	if errors.Is(err, event.ErrUnsupported) {
+		return Version{}, event.Event{}, err
+	}
+	if err != nil || n != len(wire) || e.Op != p.op {
+		return bad(fmt.Sprintf("%s, want %s", e.Op, p.op), err)
+	}
+	v := Version{LSN: p.lsn, Time: time.Unix(0, p.time), Op: p.op, NotApplied: p.flags&event.FlagNotApplied != 0}
+	reason, _ := event.FindAnnotation(e.Parts, "reason")
+	ticket, _ := event.FindAnnotation(e.Parts, "ticket")
+	v.Reason, v.Ticket = string(reason), string(ticket)
+	switch e.Op {
+	case event.OpPut, event.OpMerge:
+		if due, ok := event.Expiry(e.Parts); ok {
+			v.Expires = unixTime(due)
+		}
+		stored := value{inline: e.Value, ref: e.Flags&event.FlagValueRef != 0}
+		if codec, raw, ok := event.CodecOf(e.Parts); ok {
+			stored.codec, stored.raw = codec, raw
+		}
+		v.Value, err = stored.resolve(h.db, []byte{})
+	case event.OpDeleteRange:
+		if len(e.Key) > 0 {
+			v.From = e.Key
+		}
+		if len(e.Value) > 0 {
+			v.To = e.Value
+		}
+	}
+	return v, e, err
+}
+
+// logWalk finds the events of a key in a log file that has no side file, by reading all of it. What it finds it keeps, up to
+// walkPlaces of the newest; if there were more, it reads the file again when they are used up.
+type logWalk struct {
+	*history
+	file     uint64
+	id       event.DatasetID // that the places are of
+	places   []place         // LSNs ascending, used from the end
+	actors   map[event.SessionID]string
+	complete bool // there are no older ones than places had
+	read     bool
+}
+
+// walkPlaces bounds what a logWalk keeps to 4 MiB.
+const walkPlaces = 64 << 10
+
+func (w *logWalk) find(ctx context.Context) (place, string, bool, error) {
+	if !w.read || w.id != w.history.id || len(w.places) == 0 && !w.complete {
+		if err := w.walk(ctx); err != nil {
+			return place{}, "", false, err
+		}
+	}
+	if len(w.places) == 0 {
+		return place{}, "", false, nil
+	}
+	p := w.places[len(w.places)-1]
+	w.places = w.places[:len(w.places)-1]
+	return p, w.actors[p.session], true, nil
+}
+
+// walk reads the file from front to back, up to the first event that is too new.
+func (w *logWalk) walk(ctx context.Context) error {
+	w.read, w.complete, w.id = true, true, w.history.id
+	w.places, w.actors = nil, map[event.SessionID]string{}
+	s, err := wal.NewScanner(w.db.opts.FS, w.db.walDir(), wal.ScanOptions{ReadOnly: true, FromFile: w.file, Only: true})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	for s.Tail().NextLSN < w.below { // what lies behind may be on its way
+		f, err := s.Next()
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil {
+			err = w.frame(f)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *logWalk) frame(f *wal.Frame) error {
+	if f.Kind == wal.KindDictionary {
+		d, err := event.ParseDictionary(f.Body)
+		if err != nil {
+			return corruption.Locate(err, f.Name, f.Offset)
+		}
+		for _, s := range d.Sessions {
+			w.actors[s.ID] = s.Actor
+		}
+		return nil
+	}
+	if f.Kind != wal.KindCommit {
+		return nil
+	}
+	return f.Places(w.db.readPiece, func(e *event.Event, at wal.Position, wire []byte) error {
+		if e.Op == event.OpSessionOpened {
+			s, err := event.ParseSession(e.Value)
+			if err != nil {
+				return corruption.Locate(err, f.Name, f.Offset)
+			}
+			w.actors[s.ID] = s.Actor
+		}
+		if w.counts(e) {
+			if len(w.places) == walkPlaces {
+				w.places, w.complete = w.places[:copy(w.places, w.places[walkPlaces/2:])], false
+			}
+			w.places = append(w.places, placeOf(e, at, wire))
+		}
+		return nil
+	})
+}
+
+func placeOf(e *event.Event, at wal.Position, wire []byte) place {
+	return place{op: e.Op, flags: e.Flags, lsn: e.LSN, time: e.Time, session: e.Session, at: at,
+		size: uint32(len(wire)), crc: coding.CRC(wire)}
+}
+
+// readPiece reads one piece of a spilled batch.
+func (db *DB) readPiece(p event.Piece) ([]byte, error) {
+	b := make([]byte, p.StoredLen) // at most 1 MiB
+	return b, db.files.ReadPiece(b, wal.Position{File: p.File, Offset: int64(p.Offset)}, p.CRC)
+}
