@@ -76,6 +76,7 @@ type mender struct {
 	report RepairReport
 
 	aside []string // names to put aside, relative to dir
+	anew  bool     // manifest and segments are to be written
 }
 
 func (m *mender) run() error {
@@ -101,7 +102,7 @@ func (m *mender) run() error {
 	if err := errors.Join(err, lock.Close()); err != nil || !goOn {
 		return err
 	}
-	if len(m.aside) > 0 {
+	if m.anew || len(m.aside) > 0 {
 		err = m.rebuild()
 	}
 	m.report.Done = err == nil
@@ -134,15 +135,17 @@ func (m *mender) diagnose() error {
 	}
 	if left {
 		m.step(repairDir, "remove what a repair that was interrupted has put aside")
-	}
-	if found.Count() == 0 {
-		return nil
+		there, err := vfs.Exists(m.opts.FS, m.path("manifest"))
+		if err != nil {
+			return err
+		}
+		m.anew = !there
 	}
 	if len(found.Log.Defects) > 0 { // of CLEAN, see logSuffices
 		m.aside = append(m.aside, "wal/"+wal.CleanName)
 		m.step("wal/"+wal.CleanName, "remove: the log then counts as not closed, and ends where its last event does")
 	}
-	if len(found.Defects) > 0 {
+	if m.anew = m.anew || len(found.Defects) > 0; m.anew {
 		for _, name := range []string{"manifest", manifest.Dir} {
 			exists, err := vfs.Exists(m.opts.FS, m.path(name))
 			if err != nil {

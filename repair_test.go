@@ -12,6 +12,7 @@ import (
 
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/wal"
 )
 
 // fillSegments makes a store with two runs of segments and a few events above them, and returns what is in it.
@@ -82,6 +83,26 @@ func damageFile(t *testing.T, fs vfs.FS, folder, suffix string) {
 	t.Fatalf("no file *%s in %s", suffix, folder)
 }
 
+// truncateLog takes the last byte from the newest log file.
+func truncateLog(t *testing.T, fs vfs.FS) {
+	t.Helper()
+	files, err := wal.ListFiles(fs, storeDir+"/wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := wal.Verify(context.Background(), fs, storeDir+"/wal", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := fs.OpenRW(storeDir + "/wal/" + files[len(files)-1].Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(report.Tail.End-1), f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // removeTree removes a folder of the store.
 func removeTree(t *testing.T, fs vfs.FS, dir string) {
 	t.Helper()
@@ -137,6 +158,15 @@ func TestRepair(t *testing.T) {
 			damageFile(t, fs, "wal", "CLEAN")
 			damageFile(t, fs, "segments", ".seg")
 		}, "wal/CLEAN"},
+		{"a segment, after an interrupted repair", func(t *testing.T, fs vfs.FS) {
+			damageFile(t, fs, "segments", ".seg")
+			if err := fs.MkdirAll(storeDir + "/repair.old/manifest"); err != nil {
+				t.Fatal(err)
+			}
+			if err := vfs.WriteFileSync(fs, storeDir+"/repair.old/manifest/old", []byte("old")); err != nil {
+				t.Fatal(err)
+			}
+		}, "segments/"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fs := vfs.NewCrash(1)
@@ -173,6 +203,27 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+// A repair that was interrupted before it had written anything is ended: the new files are there afterwards.
+func TestRepairEndsAnother(t *testing.T) {
+	fs := vfs.NewCrash(1)
+	want := fillSegments(t, fs)
+	if err := fs.MkdirAll(storeDir + "/repair.old"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"manifest", "segments"} {
+		if err := fs.Rename(storeDir+"/"+name, storeDir+"/repair.old/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report, err := repair(fs, dyngo.RepairOptions{})
+	if err != nil || !report.Done || report.Segments == 0 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if err := errors.Join(soundStore(fs), sameStore(fs, want)); err != nil {
+		t.Error(err)
+	}
+}
+
 // With everything but the log deleted, the store is what it was, without a repair.
 func TestTheLogAloneIsTheStore(t *testing.T) {
 	fs := vfs.NewCrash(1)
@@ -201,6 +252,10 @@ func TestRepairRefuses(t *testing.T) {
 		{"a damaged log and segment", func(t *testing.T, fs vfs.FS) {
 			damageFile(t, fs, "wal", ".log")
 			damageFile(t, fs, "segments", ".seg")
+		}, "the log itself is damaged"},
+		{"a damaged CLEAN, and a log that does not end well", func(t *testing.T, fs vfs.FS) {
+			damageFile(t, fs, "wal", "CLEAN")
+			truncateLog(t, fs)
 		}, "the log itself is damaged"},
 		{"a log that is gone", func(t *testing.T, fs vfs.FS) {
 			removeTree(t, fs, storeDir+"/wal")
