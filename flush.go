@@ -61,8 +61,7 @@ func generationBytes(budget int64) int64 { return min(max(budget/8, 2<<20), 64<<
 
 // used is the memory of recent events and of what finds them.
 func (f *flusher) used() int64 {
-	m := f.db.mem.Metrics()
-	return f.db.arena.Bytes() + m.IndexBytes + m.RunBytes
+	return f.db.arena.Bytes() + f.db.mem.Metrics().Bytes()
 }
 
 // nudge is called when events became durable. It must not block.

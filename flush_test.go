@@ -48,7 +48,7 @@ func pairs(t *testing.T, ds *dyngo.Dataset, r dyngo.Range) (keys, values []strin
 func TestKeysLeaveMemory(t *testing.T) {
 	n := 120_000
 	if testing.Short() {
-		n = 60_000
+		n = 90_000
 	}
 	fs := vfs.NewMem()
 	db := mustOpen(t, storeDir, small(fs))

@@ -155,7 +155,6 @@ func BenchmarkScan(b *testing.B) {
 		setup func(bt *bench)
 	}{
 		{"records=arrival", func(*bench) {}},
-		{"records=inorder", func(bt *bench) { bt.t.Evict(bt.ap.Seal(), EvictOptions{Durable: bt.lsn}) }},
 		{"records=overwritten", nil}, // all keys, before each scan of all
 	} {
 		bt := newBench()
@@ -351,35 +350,6 @@ func BenchmarkSorted(b *testing.B) {
 			_ = sum
 			b.ReportMetric(float64(cpu.sum)/float64(b.N)/records, "cpu-ns/record")
 			b.ReportMetric(float64(kept)/records, "kept/record")
-		})
-	}
-}
-
-func BenchmarkEvict(b *testing.B) {
-	for _, name := range []string{"order=off", "order=on"} {
-		b.Run("records=100K/value=100B/"+name, func(b *testing.B) {
-			var cpu cpuMeter
-			value := make([]byte, 100)
-			bt := newBench()
-			defer bt.close()
-			var key []byte
-			if name == "order=on" {
-				bt.t.EnableOrder(1)
-			}
-			n := uint64(0)
-			for b.Loop() {
-				b.StopTimer()
-				for range 100_000 {
-					key = benchKey(key, n)
-					bt.put(1, key, value)
-					n++
-				}
-				b.StartTimer()
-				cpu.start()
-				bt.t.Evict(bt.ap.Seal(), EvictOptions{Durable: bt.lsn})
-				cpu.stop()
-			}
-			b.ReportMetric(float64(cpu.sum)/float64(b.N)/100_000, "cpu-ns/record")
 		})
 	}
 }

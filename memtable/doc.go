@@ -1,13 +1,13 @@
 // Package memtable finds the records of the log's tail in memory by key, and keeps keys in order when a scan asks.
 //
 // It promises: a read at a current or held LSN gives the newest version of a key at that LSN, or says that memory does
-// not have it, whatever inserts, growth, merges, evictions and departures go on; a version stays reachable until its
+// not have it, whatever inserts, growth, merges and departures go on; a version stays reachable until its
 // generation leaves, deletes included; reads take no lock and allocate nothing. It does not know what an op means, which
 // LSNs are durable or visible, how values in the log are read or what segments hold: the caller says so. It promises no
 // compatibility.
 //
 // Life of a Table: New → AddPending and DrainPending by recovery → Insert, Get, Scan by everyone, for each generation
-// Sorted and then Leave (or Evict) → Close, then the epoch domain's Close, then the arena's.
+// Sorted and then Leave → Close, then the epoch domain's Close, then the arena's.
 //
 // # Structure
 //
@@ -36,11 +36,10 @@
 //
 // # Locks
 //
-// In this order: evictor.mu or leaver.mu; ordered.mergeMu; ordered.collectMu; a shard's lock (several in ascending order);
+// In this order: leaver.mu; ordered.mergeMu; ordered.collectMu; a shard's lock (several in ascending order);
 // ordered.freshMu. ordered.publishMu and order.mu are innermost but for freshMu. Nobody waits for the epoch domain with
-// any lock but those two held. A shard's lock is held for an insert (with at most 24 slots of a growing table), for the
-// stores that switch one key to a copy, or for 128 slots of a growing table; the first use of a shard after recovery
-// inserts all that recovery left for it.
+// any lock but leaver.mu held. A shard's lock is held for an insert (with at most 24 slots of a growing table) or for 128
+// slots of a growing table; the first use of a shard after recovery inserts all that recovery left for it.
 //
 // # Why readers need no lock
 //
@@ -49,7 +48,7 @@
 //
 // No torn record:
 //
-//  1. A record is filled before the store that first publishes its Pos (a slot, or prev of a newer copy), and what is
+//  1. A record is filled before the store that first publishes its Pos (a slot), and what is
 //     not atomic in it never changes after that. Who loads the Pos sees the record whole.
 //
 // No missed key, within a table:
@@ -59,8 +58,8 @@
 //     in the table when it was read. Insert takes a dead slot only after it has probed on to an empty one without finding
 //     the key, under the lock: no key has two slots that are not dead. A reader that passed the slot before has begun
 //     before that Insert returned.
-//  3. An overwrite and an eviction change the slot's Pos to a version of the same key. Either value is a valid answer for
-//     a reader in the middle of it: the Insert has not returned, and the copy is the same version.
+//  3. An overwrite changes the slot's Pos to a newer version of the same key. Either value is a valid answer for a reader
+//     in the middle of it: the Insert has not returned.
 //
 // No missed key, while a shard grows:
 //
@@ -78,106 +77,87 @@
 //
 // Chains:
 //
-//  9. Insert sets prev of the new record before it publishes it and touches no other prev. Only an eviction changes prev
-//     of a published record, and there is one eviction at a time. So the chain below a head is stable but for evictions.
-//     It ends where it leads to a record that has departed.
+//  9. Insert sets prev of the new record before it publishes it and touches no other prev. Nothing changes prev of
+//     a published record. So the chain below a head is stable. It ends where it leads to a record that has departed.
 //
-// Evictions (Evict marks the steps it numbers):
+// Memory:
 //
-//  10. A version is needed if it is the newest, or above Durable, or the newest ≤ Durable or ≤ a held LSN. A read is at
-//     max ≥ Durable or at a held one, or began before step 2 of Evict and has ended after it. For max ≥ Durable the
-//     answer is above Durable or the newest ≤ Durable; so every answer is a needed version.
-//  11. Chains are relinked from the oldest needed version up. At each moment, the chain from any record that a reader may
-//     stand on, in the old chain or the new, holds each needed version that is older, as itself or as its copy: versions
-//     that are passed over are not needed, and records that were taken out keep their own prev.
-//  12. A head is switched to its copy under the shard's lock and only if it still is the head. If it is not, the new
-//     version's chain is followed to the one whose prev is the old head, and that prev is changed.
-//  13. After step 3 no slot of cur, prev in a chain, or state leads to the generation; old tables may, so step 4 ends
-//     their draining. Tables that become old later have no such slot.
-//  14. Who holds a shard's lock instead of a guard is safe: slots, heads and prev change under the lock only.
-//  15. The memory is freed by Release through the domain, after every reader of before has left.
+//  10. Who holds a shard's lock instead of a guard is safe: slots and heads change under the lock only.
+//  11. The memory is freed by Release through the domain, after every reader of before has left.
 //
 // # Why scans miss nothing
 //
-//  16. A new key of an ordered dataset is put into fresh, and uncollected is raised, before its Insert returns.
+//  12. A new key of an ordered dataset is put into fresh, and uncollected is raised, before its Insert returns.
 //     uncollected is lowered after the run with the key is published. So a scan that sees 0 finds every key it must
 //     find in the runs it loads next; otherwise it collects, or waits for who does.
-//  17. The first build looks at each shard after new keys go to fresh, and after taking the shard's lock once: an Insert
+//
+//  13. The first build looks at each shard after new keys go to fresh, and after taking the shard's lock once: an Insert
 //     that did not see that had ended by then, and its slot is found. A key may come from both sides; merging keeps one.
-//  18. An entry's record that has neither departed nor is marked superseded answers by itself: every version that came
-//     after it, and whose Insert has returned, would have marked it. Insert marks the former head after storing the slot;
-//     an eviction marks a record in the same hold of the lock in which it stores the copy's Pos, before anything can be
-//     inserted on top of the copy.
-//  19. An entry's record that is marked is not used, since its chain may have been cut or moved: the head is looked up.
+//
+//  14. An entry's record that has neither departed nor is marked superseded answers by itself: every version that came
+//     after it, and whose Insert has returned, would have marked it. Insert marks the former head after storing the slot.
+//
+//  15. An entry's record that is marked is not used, since there is a newer version: the head is looked up.
 //     Storing the mark before the slot would not do: the lookup could find the old head. One that has departed is not
 //     used either, since a version that came after that did not mark it. The record itself can be read as long as an
 //     entry leads to it.
-//  20. Between two calls of Next the iterator keeps the key visited last and indices into the runs. If the published
+//
+//  16. Between two calls of Next the iterator keeps the key visited last and indices into the runs. If the published
 //     runs are the same object as before, they have not been freed and the indices are valid; otherwise it seeks.
 //
-// Anchors and evictions:
-//
-//  21. A record gets LinkAnchor before an entry that points to it is published. Those that store entries are: scans,
-//     which hold a guard from looking up the head to the store; collecting, under collectMu; merging and the first build,
-//     under mergeMu or collectMu.
-//  22. After step 3 no new head lies in the generation. The wait of step 5 lets scans store what they had looked up; then
-//     fresh is collected and merging is stopped (freeze), so that all entries which lead to the generation are in the
-//     published runs and their records are marked. Each is changed to the record's copy or to the newest version. What is
-//     published from then on cannot lead to the generation.
-//  23. Merging and collecting use records without a guard: a generation whose records their entries may lead to is
+//  17. Merging and collecting use records without a guard: a generation whose records their entries may lead to is
 //     not released before freeze, which waits for them.
 //
 // # Why departures are safe
 //
 // Leave marks the steps that it numbers. A caller that misses in memory looks at the segments as they are after that.
 //
-//  24. Generations depart oldest first, and the chunks of each in order. So at any moment what has departed is the records
+//  18. Generations depart oldest first, and the chunks of each in order. So at any moment what has departed is the records
 //     up to some LSN; who has seen one departed sees all before it departed. A chain is cut by that at one place, below
 //     which all has departed; and if a key's record in cur has departed, so has the older one in old: it can't be served
 //     from there, nor be brought back by draining.
-//  25. What memory does not find has left, or was inserted after the read began: a key that did not leave keeps its slot
+//  19. What memory does not find has left, or was inserted after the read began: a key that did not leave keeps its slot
 //     by 2 and 4 to 8, its chain by 9. (A reader may hold an old value of a slot, whose record departs before it is looked
 //     at, while the slot has a newer version: that one's Insert had not returned when the read began.) What has left is in
 //     a segment that was published before Leave began; who saw it departed finds that segment.
-//  26. What memory finds is the newest version ≤ max. It is reached through versions above max only; a newer one ≤ max
-//     would lie above it in the chain, or has departed: then what was found departed before that, by 24, and would not
+//  20. What memory finds is the newest version ≤ max. It is reached through versions above max only; a newer one ≤ max
+//     would lie above it in the chain, or has departed: then what was found departed before that, by 18, and would not
 //     have been found.
-//  27. Insert decides once, under the lock, whether the version before is in memory. If it has departed, the key is new: it
+//  21. Insert decides once, under the lock, whether the version before is in memory. If it has departed, the key is new: it
 //     counts as one, and goes to fresh. The version before is then not marked as superseded and never will be; so a record
 //     that is not marked after step 4 was its key's last when the generation departed. Step 5 counts them.
-//  28. Step 4 takes and gives back each shard's lock: whoever found a departed record under a lock and without a guard is
-//     done with it. Readers with a guard are waited for before the memory is freed, by 15. A record whose Pos is still in
+//  22. Step 4 takes and gives back each shard's lock: whoever found a departed record under a lock and without a guard is
+//     done with it. Readers with a guard are waited for before the memory is freed, by 11. A record whose Pos is still in
 //     a slot or prev is looked up, never simply read; Pos come again after 2^30 chunks, and by then the slot is gone,
 //     since each shard gets a new table once in 256 calls.
-//  29. Departures rises before the first record departs. Say it is c when a caller reads it and again after Head has found
+//  23. Departures rises before the first record departs. Say it is c when a caller reads it and again after Head has found
 //     nothing under the shard's lock. Let v be the key's newest version then. Its Insert has returned, and it has departed
 //     with a call of Leave that began before c was read the first time: so it was inserted before that too. The caller's
-//     search, memory first, then the segments of that time, ended at v, by 25 and 26. Nothing newer can come while the
+//     search, memory first, then the segments of that time, ended at v, by 19 and 20. Nothing newer can come while the
 //     lock is held.
 //
 // Entries and departures:
 //
-//  30. After step 3 no head lies in the generation. The wait of step 6 lets scans store what they had looked up; freeze
+//  24. After step 3 no head lies in the generation. The wait of step 6 lets scans store what they had looked up; freeze
 //     then as in 22. A dataset whose order is turned on after step 6 has listed the datasets gets no departed record: its
 //     first build looks them up, and its fresh keys were inserted after that.
-//  31. Each entry that leads to a departed record is changed to the key's newest version, or taken out if the key is not
+//  25. Each entry that leads to a departed record is changed to the key's newest version, or taken out if the key is not
 //     found. It may have come back before that and have another entry; merging keeps any of the two, so that the mark of
-//     19 is no reason to take it out. A key that comes back after the lookup is new, by 27: it gets its entry in a run
+//     15 is no reason to take it out. A key that comes back after the lookup is new, by 21: it gets its entry in a run
 //     that is not merged with this one before that is exchanged for the one without the entry.
 //
 // A scan of memory and segments, by the caller, at an LSN that it holds: read Departures, then load the segments. For each
 // step: call Next; if Departures has changed, read it and load the segments again, behind the key returned last; merge up
 // to the last key that Next gave, or to the end if it gave none, the version of memory being the newer one.
 //
-//  32. No key is lost: if a step of memory missed a key because its version had left, the Leave had raised Departures
+//  26. No key is lost: if a step of memory missed a key because its version had left, the Leave had raised Departures
 //     before the step ended. Either that was before Departures was read last, and then the segments, loaded after that,
-//     have the version, by 25; or they are loaded again now. No key comes twice: each source goes on behind the key
-//     returned last. None is wrong: memory's version, if it has one ≤ the LSN, is the newest, by 26.
+//     have the version, by 19; or they are loaded again now. No key comes twice: each source goes on behind the key
+//     returned last. None is wrong: memory's version, if it has one ≤ the LSN, is the newest, by 20.
 //
 // # Downsides
 //
-// The first scan of a dataset reads the record of every key in the table. A key with very many versions is followed to the
-// end by an eviction, under no lock. Draining reads each key's record once more. Leave reads all entries of all runs, so
+// The first scan of a dataset reads the record of every key in the table. Draining reads each key's record once more. Leave reads all entries of all runs, so
 // that many generations of a large memory had better leave together; runs that lose entries are copied, which for a moment
 // takes their memory twice. A dead slot is passed over by probes as a taken one is.
 package memtable

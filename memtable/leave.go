@@ -20,7 +20,7 @@ type LeaveResult struct {
 
 // leaver holds what calls of Leave share.
 type leaver struct {
-	mu    sync.Mutex // one Leave at a time; guards the fields below; comes where evictor.mu does in the lock order
+	mu    sync.Mutex // one Leave at a time; guards the fields below; the first in the lock order
 	last  event.LSN  // of the records that have left
 	count int        // calls
 
@@ -42,8 +42,8 @@ func (t *Table) Departures() uint64 { return t.leave.departures.Load() }
 //
 // Generations leave oldest first, over all calls; several may leave at once, which costs little more than one. All their
 // records have been inserted (or never will be) and are durable, each version that a read may need is in a segment that
-// readers find, and no Sorted holds them. A table whose generations leave is never evicted from. The caller holds no
-// guard and no lock.
+// readers find, and no Sorted holds them. The caller holds no guard and no
+// lock.
 func (t *Table) Leave(gens ...tail.Generation) LeaveResult {
 	l := &t.leave
 	l.mu.Lock()
@@ -206,8 +206,7 @@ func (od *ordered) reanchorBatch(r *run, batch []departed, gone *posList) {
 		sink += byte(t.homeSlot(d.h))
 	}
 	for _, d := range batch {
-		if head, newest, ok := t.Head(d.h, od.ds, d.rec.Key()); ok {
-			newest.AddLinks(tail.LinkAnchor)
+		if head, _, ok := t.Head(d.h, od.ds, d.rec.Key()); ok {
 			atomic.CompareAndSwapUint64(&r.es[d.i].pos, uint64(d.p), uint64(head))
 		} else {
 			gone.add(uint64(d.i))

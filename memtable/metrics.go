@@ -21,11 +21,6 @@ type Metrics struct {
 	LeftRecords int64 // versions that have left
 	LeftKeys    int64 // keys that have left, each as often as it did
 
-	Evicted   int64 // generations emptied
-	Copied    int64 // records that evictions copied whole
-	Stubs     int64 // records that evictions copied without their value
-	Dropped   int64 // versions that evictions dropped
-	ColdBytes int64 // memory of the cold generation that is being filled
 }
 
 // Metrics returns the table's figures. It takes each shard's lock for a moment.
@@ -65,10 +60,7 @@ func (t *Table) Metrics() Metrics {
 	}
 	l := &t.leave
 	m.Departures, m.LeftRecords, m.LeftKeys = int64(l.departures.Load()), l.records.Load(), l.keys.Load()
-	e := &t.evict
-	m.Evicted, m.Copied, m.Stubs = e.generations.Load(), e.copied.Load(), e.stubs.Load()
-	m.Dropped, m.ColdBytes = e.dropped.Load(), e.coldBytes.Load()
-	m.Versions -= m.Dropped + m.LeftRecords
+	m.Versions -= m.LeftRecords
 	return m
 }
 

@@ -222,7 +222,7 @@ func (od *ordered) collect() {
 	if set := od.runs.Load(); len(set.runs) > 0 {
 		hint = set.runs[0].common
 	}
-	r := od.t.sortedRun(&fresh, hint, tail.LinkAnchor)
+	r := od.t.sortedRun(&fresh, hint)
 	od.publish(nil, r)
 	// After the store of the runs: who reads zero here finds all in them.
 	od.uncollected.Add(-int64(fresh.n))
@@ -277,6 +277,23 @@ func (od *ordered) mergeLarge() {
 	}
 }
 
+// freeze keeps the dataset's runs from being merged, after putting all keys into runs. Scans go on and may add runs,
+// whose entries are younger than the call.
+func (od *ordered) freeze() {
+	od.mergeMu.Lock()
+	od.collect()
+	od.collectMu.Lock()
+	od.frozen = true
+	od.collectMu.Unlock()
+}
+
+func (od *ordered) thaw() {
+	od.collectMu.Lock()
+	od.frozen = false
+	od.collectMu.Unlock()
+	od.mergeMu.Unlock()
+}
+
 // drainAllPending inserts what recovery has left, for all shards.
 func (t *Table) drainAllPending() {
 	if t.pendingCount.Load() == 0 {
@@ -289,9 +306,9 @@ func (t *Table) drainAllPending() {
 }
 
 // sortedRun makes a run of the keys of the records at ps. It begins with the assumption that all keys begin with hint,
-// and takes what they share of it. The records get the links of mark.
-func (t *Table) sortedRun(ps *posList, hint string, mark tail.Link) *run {
-	r := t.unsortedRun(ps, hint, mark)
+// and takes what they share of it.
+func (t *Table) sortedRun(ps *posList, hint string) *run {
+	r := t.unsortedRun(ps, hint)
 	tmp := newRun(ps.n)
 	defer tmp.free()
 	r.es = sortEntries(t.arena, r.es, tmp.es)
@@ -299,7 +316,7 @@ func (t *Table) sortedRun(ps *posList, hint string, mark tail.Link) *run {
 }
 
 // unsortedRun is sortedRun before sorting: it has an entry for each word of ps. Bits above the Pos go with it.
-func (t *Table) unsortedRun(ps *posList, hint string, mark tail.Link) *run {
+func (t *Table) unsortedRun(ps *posList, hint string) *run {
 	r := newRun(ps.n)
 	if ps.n > 0 && hint == "" {
 		hint = t.sharedPrefix(ps)
@@ -315,9 +332,6 @@ func (t *Table) unsortedRun(ps *posList, hint string, mark tail.Link) *run {
 			continue
 		}
 		r.es[i] = entry{prefixAt(key, len(r.common)), w}
-		if mark != 0 {
-			rec.AddLinks(mark)
-		}
 	}
 	return r
 }
@@ -343,7 +357,7 @@ func (od *ordered) build() *run {
 			for i := next.Add(1) - 1; i < shardCount; i = next.Add(1) - 1 {
 				od.gather(int(i), &ps)
 			}
-			runs[w] = od.t.sortedRun(&ps, "", 0)
+			runs[w] = od.t.sortedRun(&ps, "")
 			ps.free()
 		})
 	}
@@ -391,7 +405,7 @@ func (od *ordered) gather(shard int, ps *posList) (sink uint64) {
 			continue
 		}
 		for i := range s.mask + 1 {
-			if i%touchAhead == 0 { // so that the misses overlap: marking a record waits for all loads before it
+			if i%touchAhead == 0 { // so that the misses overlap
 				for j := i; j < min(i+touchAhead, s.mask+1); j++ {
 					if r, ok := t.arena.Lookup(tail.Pos(atomic.LoadUint64(s.at(j)) & posMask)); ok {
 						sink += uint64(r.LSN())
@@ -400,7 +414,6 @@ func (od *ordered) gather(shard int, ps *posList) (sink uint64) {
 			}
 			p := tail.Pos(atomic.LoadUint64(s.at(i)) & posMask)
 			if r, ok := t.arena.Lookup(p); ok && r.Dataset() == od.ds {
-				r.AddLinks(tail.LinkAnchor)
 				ps.add(uint64(p))
 			}
 		}

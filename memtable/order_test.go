@@ -39,7 +39,7 @@ func (f *fixture) runOf(keys [][]byte, rng *rand.Rand) *run {
 			ps.add(uint64(f.record(1, event.OpPut, keys[i], nil))) // twice
 		}
 	}
-	return f.t.sortedRun(&ps, "", 0)
+	return f.t.sortedRun(&ps, "")
 }
 
 func (f *fixture) wantKeys(r *run, keys [][]byte) {

@@ -246,7 +246,6 @@ func (it *Iterator) resolve(e *entry, p tail.Pos, r tail.Record) (some, seen tai
 	if !ok {
 		return r, tail.Record{}, false
 	}
-	newest.AddLinks(tail.LinkAnchor) // before the entry points to it
 	atomic.CompareAndSwapUint64(&e.pos, uint64(p), uint64(head))
 	seen, ok = t.visible(newest, it.opts.Max)
 	return r, seen, ok

@@ -57,7 +57,7 @@ func (t *Table) Sorted(gens []tail.Generation, o SortedOptions) *Sorted {
 	applied := s.read(gens)
 	for _, ds := range slices.Sorted(maps.Keys(applied)) {
 		ps := applied[ds]
-		r := t.unsortedRun(ps, "", 0)
+		r := t.unsortedRun(ps, "")
 		tmp := newRun(ps.n)
 		ps.free()
 		if sortPrefixes(r.es, tmp.es) {
@@ -76,7 +76,7 @@ func (s *Sorted) read(gens []tail.Generation) (applied byDataset) {
 	for _, g := range gens {
 		for p, r := range g.Records() {
 			switch op, _, _, links := r.State(); {
-			case links&(tail.LinkIndexed|tail.LinkDropped) == tail.LinkIndexed:
+			case links&tail.LinkIndexed != 0:
 				if links&tail.LinkSuperseded != 0 {
 					p |= markSuperseded
 				}

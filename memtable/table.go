@@ -28,7 +28,6 @@ type Table struct {
 	shards [shardCount]shard
 
 	order  order // datasets kept in key order
-	evict  evictor
 	leave  leaver
 	grower grower // makes tables ready and drains old ones
 
@@ -42,7 +41,6 @@ func New(a *tail.Arena, d *epoch.Domain) *Table {
 	for i := range t.states {
 		t.states[i].Store(&noState)
 	}
-	t.evict.init(t)
 	t.grower.start(t)
 	t.order.start(t)
 	return t

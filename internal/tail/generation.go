@@ -33,34 +33,6 @@ func (g Generation) Has(p Pos) bool {
 	return false
 }
 
-// ChunkSet returns the generation's chunks as a set, for many calls of Has.
-func (g Generation) ChunkSet() ChunkSet {
-	var s ChunkSet
-	for i, c := range g.chunks {
-		if i == 0 {
-			s.first = c.no
-		}
-		n := (c.no - s.first) & maxChunkNo
-		for int(n>>6) >= len(s.bits) {
-			s.bits = append(s.bits, make([]uint64, 1+int(n>>6)-len(s.bits))...)
-		}
-		s.bits[n>>6] |= 1 << (n & 63)
-	}
-	return s
-}
-
-// ChunkSet is a set of chunks.
-type ChunkSet struct {
-	first uint32   // number of the first bit
-	bits  []uint64 // by number
-}
-
-// Has reports whether p lies in one of the chunks.
-func (s ChunkSet) Has(p Pos) bool {
-	n := (p.chunkNo() - s.first) & maxChunkNo
-	return int(n>>6) < len(s.bits) && s.bits[n>>6]>>(n&63)&1 != 0
-}
-
 // Records yields the records in the order of Reserve, with their places.
 func (g Generation) Records() iter.Seq2[Pos, Record] {
 	return func(yield func(Pos, Record) bool) {

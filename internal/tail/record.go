@@ -27,10 +27,7 @@ type Link uint8
 // Bits of Link. They are only ever added.
 const (
 	LinkIndexed    Link = 1 << 0 // the memtable has taken the record
-	LinkSuperseded Link = 1 << 1 // it is not the newest version of its key, or a copy took its place
-	LinkDropped    Link = 1 << 2 // no chain leads to it any more
-	LinkAnchor     Link = 1 << 3 // an entry of a sorted run points to it, or did
-	LinkMoved      Link = 1 << 4 // the running eviction remembers its copy
+	LinkSuperseded Link = 1 << 1 // it is not the newest version of its key
 )
 
 const linkShift = 24
@@ -63,9 +60,6 @@ func (r Record) Fill(lsn event.LSN, time int64, ds event.DatasetID, op event.Op,
 
 // Prev returns the version of the key before this one, 0 if there is none in memory.
 func (r Record) Prev() Pos { return Pos(atomic.LoadUint64(&r.h.prev)) }
-
-// SetPrev sets the version before this one. Only the memtable calls it.
-func (r Record) SetPrev(p Pos) { atomic.StoreUint64(&r.h.prev, uint64(p)) }
 
 // Link sets prev and marks the record as indexed. The record must not be published yet; only the memtable calls it.
 func (r Record) Link(prev Pos, l Link) {
@@ -169,14 +163,6 @@ func (r Record) Value() []byte {
 func (r Record) Parts() []byte {
 	_, _, _, parts, _ := event.SplitPayload(r.Payload())
 	return parts
-}
-
-// CopyHeader sets all fields of r but prev, size and payload to those of src, without src's links and with mem added.
-// r must not be published yet.
-func (r Record) CopyHeader(src Record, mem Mem) {
-	op, flags, m, _ := src.State()
-	r.Fill(src.LSN(), src.Time(), src.Dataset(), op, flags, m|mem)
-	r.h.logpos = src.LogPos()
 }
 
 // StubBytes is the size of an encoded Stub.
