@@ -103,6 +103,9 @@ func (c *compactor) once(ctx context.Context, pick func(*manifest.Version, compa
 	c.one.Lock()
 	defer c.one.Unlock()
 	db := c.db
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(db.ctx, cancel)()
 	s := db.sorted.acquire()
 	defer s.release()
 	in := c.input(s, full)
@@ -267,11 +270,12 @@ func (db *DB) Compact(ctx context.Context) error {
 		return openError(db.dir, err)
 	}
 	for did := true; did; {
-		if did, err = db.compact.once(ctx, compaction.Pick, true); err != nil {
-			return openError(db.dir, err)
-		}
+		did, err = db.compact.once(ctx, compaction.Pick, true)
 		if db.closed.Load() {
 			return ErrClosed
+		}
+		if err != nil {
+			return openError(db.dir, err)
 		}
 	}
 	_, err = db.compact.once(ctx, compaction.Rewrite, true)

@@ -190,8 +190,8 @@ func (db *DB) close() error {
 	if db.log != nil {
 		db.log.Interrupt() // calls that wait for disk space give up
 	}
+	db.cancel() // merges that calls wait for end early
 	db.calls.Synchronize()
-	db.cancel()
 	if db.pacer != nil {
 		db.pacer.Close()
 	}

@@ -414,7 +414,10 @@ func (db *DB) Flush(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return openError(db.dir, db.flusher.flushAll())
+	if err = db.flusher.flushAll(); err != nil && db.closed.Load() {
+		return ErrClosed
+	}
+	return openError(db.dir, err)
 }
 
 // output writes the segments of a new run.
