@@ -32,7 +32,8 @@ type Fault struct {
 		trace   []Call // ring of the last maxTrace, the newest at (calls-1)%maxTrace
 		hook    func(Call) error
 		plans   []*plan
-		fired   int64
+		fired   []Call
+		open    map[*faultFile]bool
 		skips   []func(Call) bool
 		skipped int64
 		sites   map[string]Site
@@ -46,6 +47,7 @@ var _ FS = (*Fault)(nil)
 func NewFault(fsys FS) *Fault {
 	f := &Fault{fs: fsys}
 	f.mu.sites = map[string]Site{}
+	f.mu.open = map[*faultFile]bool{}
 	f.mu.space.init()
 	return f
 }
@@ -196,10 +198,25 @@ func (f *Fault) Heal() {
 }
 
 // Fired returns how many calls have failed by plan.
-func (f *Fault) Fired() int64 {
+func (f *Fault) Fired() int64 { return int64(len(f.Failed())) }
+
+// Failed returns the calls that have failed by plan, in their order.
+func (f *Fault) Failed() []Call {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.mu.fired
+	return slices.Clone(f.mu.fired)
+}
+
+// OpenFiles returns the names of the files that were opened or created and not closed since, sorted.
+func (f *Fault) OpenFiles() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var names []string
+	for file := range f.mu.open {
+		names = append(names, file.name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Calls returns the number of calls so far, those of files included.
@@ -298,7 +315,7 @@ func (f *Fault) planLocked(c *Call) (v verdict) {
 		}
 		p.seen++
 		if p.seen >= p.K && (p.Count < 0 || p.seen < p.K+p.Count) && !v.fail {
-			f.mu.fired++
+			f.mu.fired = append(f.mu.fired, *c)
 			v = verdict{fail: true, kind: p.Kind, err: p.Err}
 		}
 	}
@@ -369,7 +386,9 @@ func (f *Fault) open(op Op, name string, open func(string) (File, error)) (File,
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &faultFile{fs: f, file: file, name: name, usage: f.mu.space.opened(name, size)}, nil
+	opened := &faultFile{fs: f, file: file, name: name, usage: f.mu.space.opened(name, size)}
+	f.mu.open[opened] = true
+	return opened, nil
 }
 
 func (f *Fault) Remove(name string) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -208,6 +209,26 @@ func TestFaultHook(t *testing.T) {
 		t.Fatal(got)
 	}
 	mustList(t, c, "/", "f")
+}
+
+func TestFaultTellsWhatFailedAndWhatIsOpen(t *testing.T) {
+	f := NewFault(NewMem())
+	a, b := put(t, f, "a", "x"), put(t, f, "b", "")
+	f.Inject(Plan{Count: 2, Ops: OpWrite | OpClose})
+	_, err := b.WriteAt([]byte("x"), 0)
+	mustErr(t, err, syscall.EIO)
+	if got := f.OpenFiles(); !slices.Equal(got, []string{"a", "b"}) {
+		t.Fatalf("open: %q", got)
+	}
+	mustErr(t, a.Close(), syscall.EIO) // closed all the same
+	if got := f.OpenFiles(); !slices.Equal(got, []string{"b"}) {
+		t.Fatalf("open: %q", got)
+	}
+	must(t, b.Close())
+	failed := f.Failed()
+	if len(failed) != 2 || failed[0].Op != OpWrite || failed[0].Name != "b" || failed[1].Op != OpClose || failed[1].Name != "a" {
+		t.Fatalf("failed: %v", failed)
+	}
 }
 
 func TestFaultTraceKeepsTheLastCalls(t *testing.T) {

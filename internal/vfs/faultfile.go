@@ -108,6 +108,9 @@ func (f *faultFile) Close() error {
 	closing := func() error {
 		called = true
 		closed = f.file.Close()
+		f.fs.mu.Lock()
+		delete(f.fs.mu.open, f)
+		f.fs.mu.Unlock()
 		return f.fs.thenAccount(closed, func(s *space) { s.closed(f.usage) })
 	}
 	err := f.fs.do(Call{Op: OpClose, Name: f.name}, closing, nil)
