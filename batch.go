@@ -126,7 +126,7 @@ func (b *Batch) add(o op, wo WriteOptions) {
 		b.err = limitError("batch of more than %d bytes, at most %d are allowed", b.wire, int64(MaxBatchBytes))
 		return
 	}
-	if b.wire > spillBatch && b.pending > spillPiece {
+	if b.wire > b.db.opts.spillBatch && b.pending > b.db.opts.spillPiece {
 		b.err = b.writeAhead(len(b.c.ops) - 1)
 	}
 }
@@ -229,7 +229,7 @@ func (b *Batch) writeAhead(end int) error {
 			flags &^= event.FlagMore // only Commit writes the last event
 		}
 		payload := event.AppendPayload(nil, b.db.session, o.key, o.value, o.parts)
-		if len(buf)+len(payload)+event.MaxWireOverhead > spillPiece {
+		if int64(len(buf)+len(payload)+event.MaxWireOverhead) > b.db.opts.spillPiece {
 			if err := flush(i); err != nil {
 				return err
 			}

@@ -2,37 +2,37 @@ package dyngo_test
 
 import (
 	"bytes"
-	"errors"
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"sort"
-	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/dyngodb/dyngo"
-	"github.com/dyngodb/dyngo/internal/clock"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
 // change is one event as the model sees it.
 type change struct {
-	kind    string // put, newest, del, range, create, drop, session
+	kind    string // put, newest, del, range, expire, create, drop, session
 	ds      string
 	key, to string
 	value   string
-	time    int64 // newest
-	expires int64 // put, 0 = never
+	time    int64         // newest
+	ttl     time.Duration // put and newest, 0 = the dataset's
+	expires int64         // put and newest, 0 = never; follows from ttl
 }
 
 // attempt is a batch that was handed to the store.
 type attempt struct {
 	changes []change
-	first   dyngo.LSN // 0 = not known: the call did not return
+	first   dyngo.LSN // LSNs are dense, so it is known before
 	acked   bool      // it returned, and durable was asked for
 }
+
+func (a *attempt) last() dyngo.LSN { return a.first + dyngo.LSN(len(a.changes)) - 1 }
 
 // model is what a store must hold: the effect of a prefix of the attempts. One goroutine writes, tests may look from others.
 type model struct {
@@ -43,16 +43,45 @@ type model struct {
 func (m *model) begin(cs ...change) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.attempts = append(m.attempts, attempt{changes: cs})
+	m.attempts = append(m.attempts, attempt{changes: cs, first: m.nextLocked()})
 	return len(m.attempts) - 1
 }
 
-// done notes that attempt i returned with the LSN of its last event.
-func (m *model) done(i int, last dyngo.LSN, durable bool) {
+func (m *model) nextLocked() dyngo.LSN {
+	if n := len(m.attempts); n > 0 {
+		return m.attempts[n-1].last() + 1
+	}
+	return 1
+}
+
+// done notes that attempt i returned with the LSN of its last event, which must be the next one: no event is logged that
+// nobody asked for.
+func (m *model) done(i int, last dyngo.LSN, durable bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a := &m.attempts[i]
-	a.first, a.acked = last-dyngo.LSN(len(a.changes))+1, durable
+	if a.last() != last {
+		return fmt.Errorf("%v ends at LSN %d, want %d", a.changes[0], last, a.last())
+	}
+	a.acked = durable
+	return nil
+}
+
+// swap exchanges the changes of two attempts of equal length.
+func (m *model) swap(i, j int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.attempts[i].changes, m.attempts[j].changes = m.attempts[j].changes, m.attempts[i].changes
+}
+
+// durable notes that everything up to lsn is durable.
+func (m *model) durable(lsn dyngo.LSN) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.attempts {
+		a := &m.attempts[i]
+		a.acked = a.acked || a.last() <= lsn
+	}
 }
 
 // crash takes the picture that a crash leaves, and the model that fits it, while the store is at work: what is
@@ -95,9 +124,9 @@ func (c contents) apply(ch change) {
 	case "newest":
 		old, ok := keys[ch.key]
 		if !ok || !old.hasTime || ch.time > old.time {
-			keys[ch.key] = cell{value: ch.value, time: ch.time, hasTime: true}
+			keys[ch.key] = cell{value: ch.value, time: ch.time, hasTime: true, expires: ch.expires}
 		}
-	case "del":
+	case "del", "expire":
 		old := keys[ch.key]
 		keys[ch.key] = cell{value: gone, time: old.time, hasTime: old.hasTime}
 	case "range":
@@ -112,32 +141,54 @@ func (c contents) apply(ch change) {
 // gone marks a deleted key, which keeps its record time.
 const gone = "\x00gone"
 
-// at returns the contents as of lsn, and whether lsn is the end of an attempt. now decides what is expired.
-func (m *model) at(lsn dyngo.LSN, now int64) (map[string]map[string]string, error) {
+// replay returns the effect of the attempts up to lsn, which must be the end of one.
+func (m *model) replay(lsn dyngo.LSN) (contents, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := contents{}
-	next := dyngo.LSN(1)
 	for i, a := range m.attempts { // to the end: an acknowledged attempt may follow one that was not
-		first := a.first
-		if first == 0 {
-			first = next // it did not return: if it is there, it follows the others
-		}
-		last := first + dyngo.LSN(len(a.changes)) - 1
-		if first > lsn {
-			if a.acked {
-				return nil, fmt.Errorf("the store ends at LSN %d, attempt %d was acknowledged as durable at %d..%d", lsn, i, first, last)
+		switch {
+		case a.last() <= lsn:
+			for _, ch := range a.changes {
+				c.apply(ch)
 			}
-			next = last + 1
-			continue
+		case a.first <= lsn:
+			return nil, fmt.Errorf("the store ends at LSN %d, in the middle of attempt %d with %d..%d", lsn, i, a.first, a.last())
+		case a.acked:
+			return nil, fmt.Errorf("the store ends at LSN %d, attempt %d was acknowledged as durable at %d..%d", lsn, i, a.first, a.last())
 		}
-		if last > lsn {
-			return nil, fmt.Errorf("the store ends at LSN %d, in the middle of attempt %d with %d..%d", lsn, i, first, last)
+	}
+	if next := m.nextLocked(); lsn >= next {
+		return nil, fmt.Errorf("the store ends at LSN %d, nothing was written beyond %d", lsn, next-1)
+	}
+	return c, nil
+}
+
+// due lists the keys, as dataset/key, whose version ends by now, in the order of the times at which they end.
+func (m *model) due(now int64) []string {
+	m.mu.Lock()
+	end := m.nextLocked() - 1
+	m.mu.Unlock()
+	c, err := m.replay(end)
+	if err != nil {
+		panic(err) // all attempts end there
+	}
+	at := map[string]int64{}
+	for ds, keys := range c {
+		for k, v := range keys {
+			if v.value != gone && v.expires != 0 && v.expires <= now {
+				at[ds+"/"+k] = v.expires
+			}
 		}
-		for _, ch := range a.changes {
-			c.apply(ch)
-		}
-		next = last + 1
+	}
+	return slices.SortedFunc(maps.Keys(at), func(a, b string) int { return cmp.Compare(at[a], at[b]) })
+}
+
+// at returns the contents as of lsn, and whether lsn is the end of an attempt. now decides what is expired.
+func (m *model) at(lsn dyngo.LSN, now int64) (map[string]map[string]string, error) {
+	c, err := m.replay(lsn)
+	if err != nil {
+		return nil, err
 	}
 	out := map[string]map[string]string{}
 	for ds, keys := range c {
@@ -193,17 +244,23 @@ func dump(db *dyngo.DB) (map[string]map[string]string, error) {
 	return out, nil
 }
 
-// checkAgainst compares a store with the model at the store's own end.
-func (m *model) check(db *dyngo.DB, now int64) error {
-	want, err := m.at(db.DurableLSN(), now)
+// check compares what a store shows with the model at lsn, which is where the store ends but for expire events.
+func (m *model) check(db *dyngo.DB, lsn dyngo.LSN, now int64) error {
+	_, err := m.checked(db, lsn, now)
+	return err
+}
+
+// checked is check that returns what the store shows.
+func (m *model) checked(db *dyngo.DB, lsn dyngo.LSN, now int64) (map[string]map[string]string, error) {
+	want, err := m.at(lsn, now)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	got, err := dump(db)
-	if err != nil {
-		return err
+	if err == nil {
+		err = differ(want, got)
 	}
-	return differ(want, got)
+	return got, err
 }
 
 func differ(want, got map[string]map[string]string) error {
@@ -223,124 +280,4 @@ func differ(want, got map[string]map[string]string) error {
 		}
 	}
 	return nil
-}
-
-// rig drives a store and the model together. Its first error ends the script.
-type rig struct {
-	db    *dyngo.DB
-	m     *model
-	clock *clock.Manual
-	ds    map[string]*dyngo.Dataset
-	begun bool  // the session of this process is logged
-	err   error // the first
-}
-
-func options(fs vfs.FS, c *clock.Manual) *dyngo.Options {
-	return &dyngo.Options{FS: fs, Clock: c, MemoryBudget: 8 << 20, LogFileBytes: 1 << 20}
-}
-
-// do runs one call beside the model. After the first error nothing more is tried: the model could not tell what an
-// unknown outcome did.
-func (r *rig) do(durable bool, call func() (dyngo.LSN, error), cs ...change) error {
-	if r.err != nil {
-		return r.err
-	}
-	if !r.begun { // the event that opens the session comes before the first write of a process
-		r.begun = true
-		r.m.begin(change{kind: "session"})
-	}
-	i := r.m.begin(cs...)
-	lsn, err := call()
-	if err != nil {
-		r.err = err
-		return err
-	}
-	r.m.done(i, lsn, durable)
-	return nil
-}
-
-func (r *rig) create(name string, o *dyngo.DatasetOptions) error {
-	return r.do(true, func() (dyngo.LSN, error) {
-		ds, err := r.db.CreateDataset(name, o)
-		if err != nil {
-			return 0, err
-		}
-		r.ds[name] = ds
-		i := slices.IndexFunc(r.db.Datasets(), func(d dyngo.DatasetInfo) bool { return d.Name == name })
-		return r.db.Datasets()[i].Created, nil
-	}, change{kind: "create", ds: name})
-}
-
-func (r *rig) drop(name string) error {
-	return r.do(true, func() (dyngo.LSN, error) { return r.db.DropDataset(name) }, change{kind: "drop", ds: name})
-}
-
-// durable says that writes to the dataset are acknowledged when they are durable.
-func (r *rig) durable(ds string) bool {
-	return r.err == nil && r.ds[ds].Options().Consistency == dyngo.Strong
-}
-
-func (r *rig) put(ds, key, value string) error {
-	return r.do(r.durable(ds), func() (dyngo.LSN, error) { return r.ds[ds].Put([]byte(key), []byte(value)) },
-		change{kind: "put", ds: ds, key: key, value: value})
-}
-
-func (r *rig) putReader(ds, key, value string) error {
-	return r.do(r.durable(ds), func() (dyngo.LSN, error) {
-		return r.ds[ds].PutReader([]byte(key), int64(len(value)), strings.NewReader(value))
-	}, change{kind: "put", ds: ds, key: key, value: value})
-}
-
-func (r *rig) newest(ds, key, value string, t int64) error {
-	return r.do(r.durable(ds), func() (dyngo.LSN, error) {
-		_, lsn, err := r.ds[ds].PutNewest([]byte(key), []byte(value), time.Unix(0, t))
-		return lsn, err
-	}, change{kind: "newest", ds: ds, key: key, value: value, time: t})
-}
-
-func (r *rig) del(ds, key string) error {
-	return r.do(r.durable(ds), func() (dyngo.LSN, error) { return r.ds[ds].Delete([]byte(key)) }, change{kind: "del", ds: ds, key: key})
-}
-
-func (r *rig) delRange(ds, from, to string) error {
-	return r.do(r.durable(ds), func() (dyngo.LSN, error) { return r.ds[ds].DeleteRange(orNil(from), orNil(to)) },
-		change{kind: "range", ds: ds, key: from, to: to})
-}
-
-func orNil(s string) []byte {
-	if s == "" {
-		return nil
-	}
-	return []byte(s)
-}
-
-func (r *rig) batch(cs ...change) error {
-	strong := slices.ContainsFunc(cs, func(c change) bool { return r.durable(c.ds) })
-	return r.do(strong, func() (dyngo.LSN, error) {
-		b := r.db.NewBatch()
-		for _, c := range cs {
-			switch ds := r.ds[c.ds]; c.kind {
-			case "put":
-				b.Put(ds, []byte(c.key), []byte(c.value))
-			case "newest":
-				b.PutNewest(ds, []byte(c.key), []byte(c.value), time.Unix(0, c.time))
-			case "del":
-				b.Delete(ds, []byte(c.key))
-			case "range":
-				b.DeleteRange(ds, orNil(c.key), orNil(c.to))
-			default:
-				return 0, errors.New("no such change in a batch: " + c.kind)
-			}
-		}
-		return b.Commit()
-	}, cs...)
-}
-
-func mustOpen(t testing.TB, dir string, o *dyngo.Options) *dyngo.DB {
-	t.Helper()
-	db, err := dyngo.Open(dir, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return db
 }

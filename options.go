@@ -48,6 +48,9 @@ type Options struct {
 	// FS and Clock replace the operating system in tests. Default: the operating system.
 	FS    vfs.FS
 	Clock clock.Clock
+
+	// Sizes of batches that go to data frames, see batch.go. Only this package's tests set them.
+	spillBatch, spillPiece int64
 }
 
 // Session says who is at work: Actor (user or service), Address (where from), Client (program and version).
@@ -81,6 +84,9 @@ func (o *Options) withDefaults() Options {
 	}
 	if c.Clock == nil {
 		c.Clock = clock.NewSystem()
+	}
+	if c.spillBatch == 0 {
+		c.spillBatch, c.spillPiece = spillBatch, spillPiece
 	}
 	return c
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/dyngodb/dyngo"
-	"github.com/dyngodb/dyngo/internal/clock"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
@@ -27,8 +26,8 @@ type heldView struct {
 	want map[string]map[string]string
 }
 
-// Random operations on a store whose memory holds a fraction of its data, with views kept open while events leave memory,
-// with reopening and with crashes, against a model of a few maps.
+// Random operations on a store whose memory holds a fraction of its data, with views kept open while events leave memory
+// and versions expire, with batches that spill, with reopening and with crashes, against a model of a few maps.
 func TestRandomOperations(t *testing.T) {
 	seed := *randomSeed
 	if seed == 0 {
@@ -58,15 +57,8 @@ func TestRandomOperations(t *testing.T) {
 			drop(0)
 		}
 		evicted += r.db.Metrics().Evictions
-		if err := r.db.Close(); err != nil {
+		if err := r.reopen(time.Millisecond); err != nil {
 			t.Fatal(err)
-		}
-		r.clock = clock.NewManual(time.Unix(0, r.clock.Now()+1))
-		r.db, r.begun = mustOpen(t, storeDir, options(fs, r.clock)), false
-		for n := range r.ds {
-			if r.ds[n], err = r.db.Dataset(n); err != nil {
-				t.Fatal(err)
-			}
 		}
 	}
 	key := func() string { return fmt.Sprintf("key-%04d", rng.IntN(3000)) }
@@ -87,13 +79,21 @@ func TestRandomOperations(t *testing.T) {
 	for i := range ops {
 		name := names[rng.IntN(len(names))]
 		var err error
+		ttl := time.Duration(1+rng.IntN(1000))*time.Millisecond + time.Duration(i) // no two end together
 		switch n := rng.IntN(1000); {
-		case n < 500:
+		case n < 450:
 			err = r.put(name, key(), value(i))
+		case n < 490:
+			err = r.putTTL(name, key(), value(i), ttl)
+		case n < 500:
+			err = r.advance(time.Duration(rng.IntN(100)) * time.Millisecond)
 		case n < 600:
 			err = r.del(name, key())
 		case n < 700:
-			err = r.newest(name, key(), value(i), int64(rng.IntN(1000)))
+			if rng.IntN(4) > 0 {
+				ttl = 0
+			}
+			err = r.newestTTL(name, key(), value(i), int64(rng.IntN(1000)), ttl)
 		case n < 705:
 			from := rng.IntN(3000)
 			err = r.delRange(name, fmt.Sprintf("key-%04d", from), fmt.Sprintf("key-%04d", from+rng.IntN(60)))
@@ -102,6 +102,9 @@ func TestRandomOperations(t *testing.T) {
 			for range 1 + rng.IntN(6) {
 				kind := []string{"put", "put", "newest", "del"}[rng.IntN(4)]
 				cs = append(cs, change{kind: kind, ds: names[rng.IntN(len(names))], key: key(), value: value(i), time: int64(rng.IntN(1000))})
+			}
+			if cs[0].kind == "put" {
+				cs[0].ttl = ttl
 			}
 			err = r.batch(cs...)
 		case n < 810 && len(views) < 4:
@@ -118,7 +121,7 @@ func TestRandomOperations(t *testing.T) {
 		case n < 831:
 			reopen()
 		case n < 832:
-			if err = r.db.WaitDurable(t.Context(), r.db.LSN()); err == nil {
+			if err = r.flush(); err == nil {
 				err = r.m.recovered(fs.PowerLoss(vfs.CrashOptions{Seed: uint64(i)}), r.clock.Now())
 			}
 		case n < 990 && len(views) > 0:
@@ -146,8 +149,8 @@ func TestRandomOperations(t *testing.T) {
 				t.Fatalf("op %d: scan of a view at %d from %s gives %d pairs, want %d", i, v.LSN(), from, len(got), len(want))
 			}
 		case n < 996:
-			if err = r.db.WaitDurable(t.Context(), r.db.LSN()); err == nil {
-				err = r.m.check(r.db, r.clock.Now())
+			if err = r.flush(); err == nil {
+				err = r.m.check(r.db, r.db.DurableLSN(), r.clock.Now())
 			}
 		}
 		if err != nil {
@@ -155,7 +158,7 @@ func TestRandomOperations(t *testing.T) {
 		}
 	}
 	reopen()
-	if err := r.m.check(r.db, r.clock.Now()); err != nil {
+	if err := r.m.check(r.db, r.db.DurableLSN(), r.clock.Now()); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%d evictions, log of %d bytes", evicted, r.db.Recovery().Bytes)
@@ -195,21 +198,17 @@ func TestLargeBatch(t *testing.T) {
 	if err := r.batch(cs...); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.m.check(r.db, r.clock.Now()); err != nil {
+	if err := r.m.check(r.db, r.db.DurableLSN(), r.clock.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.m.recovered(fs.KillProcess(), r.clock.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.db.Close(); err != nil {
+	if err := r.reopen(1); err != nil {
 		t.Fatal(err)
 	}
-	r.db, r.begun = mustOpen(t, storeDir, options(fs, r.clock)), false
 	defer r.db.Close()
-	if r.ds["d"], err = r.db.Dataset("d"); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.m.check(r.db, r.clock.Now()); err != nil {
+	if err := r.m.check(r.db, r.db.DurableLSN(), r.clock.Now()); err != nil {
 		t.Fatal(err)
 	}
 	// The delete kept the record time, though it was written ahead of its decision.

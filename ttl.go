@@ -71,13 +71,23 @@ func (e *expirer) dropSuperseded() {
 	defer g.Exit()
 	kept := e.due[:0]
 	for _, d := range e.due {
-		if r, ok := e.db.mem.FindLSN(d.hash, d.ds, d.lsn); ok && r.Links()&tail.LinkSuperseded == 0 {
+		if _, ok := e.newest(d); ok {
 			kept = append(kept, d)
 		}
 	}
 	e.due = kept
 	slices.SortFunc(e.due, func(a, b dueEntry) int { return cmp.Compare(a.at, b.at) }) // sorted is a heap
 	e.room = 2 * len(e.due)
+}
+
+// newest finds a version in memory if it is still the newest of its key. The caller holds a guard of reads. (The record's
+// link bits do not tell: what an eviction has just copied is marked as superseded.)
+func (e *expirer) newest(d dueEntry) (tail.Record, bool) {
+	r, ok := e.db.mem.FindLSN(d.hash, d.ds, d.lsn)
+	if ok {
+		_, r, ok = e.db.mem.Head(d.hash, d.ds, r.Key())
+	}
+	return r, ok && r.LSN() == d.lsn
 }
 
 // recovered takes what recovery finds, before run starts.
@@ -129,8 +139,15 @@ func (e *expirer) run() {
 		now := e.db.now()
 		d, isDue, wait := e.next(now)
 		if isDue {
-			if e.ended(e.expire(d)) {
+			if err := e.expire(d); e.ended(err) {
 				return
+			} else if err != nil {
+				e.add(d.at, d.lsn, d.ds, d.hash)
+				timer.Reset(dueRetry)
+				select { // not on wake: the entry is the first again
+				case <-timer.C():
+				case <-e.db.ctx.Done():
+				}
 			}
 			continue
 		}
@@ -143,6 +160,9 @@ func (e *expirer) run() {
 		}
 		if wait > 0 {
 			timer.Reset(wait)
+			if err == nil && e.db.now()-now > int64(time.Millisecond) {
+				continue // the timer was set too late: time has passed since wait was reckoned
+			}
 		}
 		select {
 		case <-timer.C():
@@ -153,9 +173,16 @@ func (e *expirer) run() {
 	}
 }
 
-// ended says that an error leaves nothing to be done: the log takes no more.
+// ended says that an error leaves nothing to be done: the log takes no more. Any other is tried again: the log could not be
+// started, or a segment not be read.
 func (e *expirer) ended(err error) bool {
-	return errors.Is(err, wal.ErrFailed) || errors.Is(err, ErrClosed) || errors.Is(err, wal.ErrClosed)
+	if errors.Is(err, ErrClosed) || errors.Is(err, wal.ErrClosed) {
+		return true
+	}
+	if err != nil {
+		e.db.opts.Logger.Error("dyngo: an expired key could not be logged as such; reads treat it as absent all the same", "err", err)
+	}
+	return errors.Is(err, wal.ErrFailed)
 }
 
 // nudge has run look at new segments.
@@ -256,7 +283,7 @@ func (e *expirer) expire(d dueEntry) error {
 		return nil
 	}
 	g := db.reads.Enter()
-	r, ok := db.mem.FindLSN(d.hash, d.ds, d.lsn)
+	r, ok := e.newest(d)
 	if !ok || ds.ranges.Covers(r.Key(), d.lsn, ^LSN(0)) {
 		g.Exit()
 		return nil
@@ -269,26 +296,53 @@ func (e *expirer) expire(d dueEntry) error {
 // end logs the end of a version if it is still the key's newest.
 func (e *expirer) end(ds *Dataset, key []byte, hash uint64, lsn LSN, due int64) error {
 	db := e.db
-	call, err := db.enterCall()
-	if err != nil {
-		return err
-	}
-	defer call.Exit()
-	c := db.newCommit()
-	defer db.release(c)
-	parts := event.AppendPrevLSN(nil, lsn)
-	c.ops = append(c.ops, op{ds: ds, kind: event.OpExpire, key: key, hash: hash, ifLSN: lsn, base: parts, parts: parts})
-	now := db.now()
-	if err := db.commit(c, wal.Ack{Window: Eventual.window()}, true, now); err != nil {
-		if errors.Is(err, errSuperseded) {
-			return nil
+	if !db.started.Load() { // a store that is only opened is written to if an event follows, not to find that none does
+		if ok, err := e.isNewest(ds, key, hash, lsn); !ok || err != nil {
+			return err
 		}
-		db.opts.Logger.Error("dyngo: an expired key could not be logged as such; reads treat it as absent all the same", "err", err)
+	}
+	at, now, err := db.logExpiry(ds, key, hash, lsn)
+	if errors.Is(err, errSuperseded) || errors.Is(err, ErrNoDataset) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	db.count.expired.Add(1)
 	if f := db.opts.Listener.Expired; f != nil {
-		f(ds.name, key, c.log.First, unixTime(due), time.Duration(now-due))
+		f(ds.name, key, at, unixTime(due), time.Duration(now-due))
 	}
 	return nil
+}
+
+// isNewest looks for a newer version of the key, in memory and in segments.
+func (e *expirer) isNewest(ds *Dataset, key []byte, hash uint64, lsn LSN) (bool, error) {
+	g := e.db.reads.Enter()
+	defer g.Exit()
+	if _, head, ok := e.db.mem.Head(hash, ds.id, key); ok {
+		return head.LSN() == lsn, nil
+	}
+	var entry segment.Entry
+	b, ok, err := e.db.sorted.current.Load().get(ds.id, key, event.MaxLSN, &entry)
+	if !ok || err != nil {
+		return false, err
+	}
+	defer b.Release()
+	return entry.LSN == lsn, nil
+}
+
+// logExpiry writes the event that ends the version with an LSN. It returns the event's LSN and when it was written.
+func (db *DB) logExpiry(ds *Dataset, key []byte, hash uint64, lsn LSN) (LSN, int64, error) {
+	call, err := db.enterCall()
+	if err != nil {
+		return 0, 0, err
+	}
+	defer call.Exit()
+	c := db.newCommit()
+	defer db.release(c)
+	prev := event.AppendPrevLSN(nil, lsn)
+	c.ops = append(c.ops, op{ds: ds, kind: event.OpExpire, key: key, hash: hash, ifLSN: lsn, base: prev, parts: prev})
+	now := db.now()
+	err = db.commit(c, wal.Ack{Window: Eventual.window()}, true, now)
+	return c.log.First, now, err
 }

@@ -543,7 +543,7 @@ func (c *commit) decideOne(db *DB, i int, now int64, watch bool) error {
 		o.flags |= event.FlagNotApplied
 		if c.log.Spill != nil {
 			if len(c.log.Spill.NotApplied) >= maxStaleInSpill {
-				return limitError("batch of more than %d stale events above %d bytes", maxStaleInSpill, spillBatch)
+				return limitError("batch of more than %d stale events above %d bytes", maxStaleInSpill, db.opts.spillBatch)
 			}
 			c.log.Spill.NotApplied = append(c.log.Spill.NotApplied, uint64(i))
 		}
