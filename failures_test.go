@@ -1,13 +1,18 @@
 package dyngo_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/offheap"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
@@ -95,4 +100,118 @@ func failOnce(seed uint64, plan vfs.Plan) (fired bool, err error) {
 		err = fmt.Errorf("%s (the script: %v): %w\n%s", planned, failed, err, fault.Trace())
 	}
 	return true, err
+}
+
+// A value whose reader fails is as if it had never been put, wherever that happens.
+func TestPutFromReaderThatFails(t *testing.T) {
+	fs := vfs.NewMem()
+	db, ds := openWith(t, &dyngo.Options{FS: fs})
+	if _, err := ds.Put([]byte("k"), []byte("before")); err != nil {
+		t.Fatal(err)
+	}
+	last := db.LSN()
+	for _, c := range []struct {
+		name        string
+		size, after int // the reader gives so many bytes, then fails
+	}{
+		{"small, at once", 100, 0}, {"small, in the middle", 100, 50}, {"at once", 600 << 10, 0}, {"in the first piece", 600 << 10, 1000},
+		{"between pieces", 600 << 10, 256 << 10}, {"in the last piece", 600 << 10, 600<<10 - 1},
+	} {
+		for _, short := range []bool{false, true} {
+			want, r := errReader, failingReader(big(c.after, 1))
+			if short {
+				want, r = io.ErrUnexpectedEOF, strings.NewReader(big(c.after, 1))
+			}
+			_, err := ds.PutReader([]byte("k"), int64(c.size), r)
+			if !errors.Is(err, want) {
+				t.Errorf("%s, short %v: %v", c.name, short, err)
+			}
+		}
+	}
+	if v, err := ds.Get([]byte("k")); string(v) != "before" || err != nil || db.LSN() != last {
+		t.Errorf("afterwards %q, %v, at LSN %d, want %d", v, err, db.LSN(), last)
+	}
+	if _, err := ds.Put([]byte("k"), []byte("after")); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = mustOpen(t, storeDir, &dyngo.Options{FS: fs})
+	got, err := dump(db)
+	if err := errors.Join(err, differ(map[string]map[string]string{"d": {"k": "after"}}, got), db.Close(), verify(fs)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Each call of Open fails once, on a store that is new, was closed, or was killed. The failed Open leaves nothing behind: no
+// lock, no open file, no memory. The next one opens the store.
+func TestOpenAfterFailedOpen(t *testing.T) {
+	crash := vfs.NewCrash(1)
+	r, err := newRig(crash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := runScript(r); err != nil {
+		t.Fatal(err)
+	}
+	killed := crash.KillProcess()
+	if err := r.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	empty := &model{}
+	for _, store := range []struct {
+		name     string
+		fs       *vfs.Crash
+		m        *model
+		readOnly bool
+	}{
+		{"new", vfs.NewCrash(1), empty, false}, {"closed", crash, r.m, false}, {"killed", killed, r.m, false},
+		{"closed, read-only", crash, r.m, true}, {"killed, read-only", killed, r.m, true},
+	} {
+		t.Run(store.name, func(t *testing.T) {
+			failures := 0
+			for _, kind := range []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailSync, vfs.FailNoSpace} {
+				step := int64(1)
+				if testing.Short() {
+					step = 4
+				}
+				for k := 1 + int64(kind)%step; ; k += step {
+					fault := vfs.NewFault(store.fs.KillProcess())
+					fault.Inject(vfs.Plan{K: k, Kind: kind})
+					o := options(fault, clock.NewManual(time.Unix(0, r.clock.Now()+1)))
+					o.ReadOnly = store.readOnly
+					before := offheap.InUse()
+					db, err := dyngo.Open(storeDir, o)
+					if fault.Fired() == 0 {
+						fault.Heal()
+						if err := errors.Join(err, db.Close()); err != nil {
+							t.Fatal(err)
+						}
+						break
+					}
+					if err != nil {
+						failures++
+						if errors.Is(err, dyngo.ErrCorrupt) {
+							t.Fatalf("%v is taken for damage: %v", fault.Failed(), err)
+						}
+						if open, memory := fault.OpenFiles(), offheap.InUse()-before; len(open) > 0 || memory > 0 {
+							t.Fatalf("%v, %v: files open %q, %d bytes of memory kept", fault.Failed(), err, open, memory)
+						}
+						if db, err = dyngo.Open(storeDir, o); err != nil {
+							t.Fatalf("second Open after %v: %v", fault.Failed(), err)
+						}
+					}
+					err = errors.Join(store.m.check(db, db.Recovery().LastLSN, o.Clock.Now()), db.Close())
+					if err != nil {
+						t.Fatalf("after %v: %v", fault.Failed(), err)
+					}
+				}
+			}
+			if failures < 3 {
+				t.Fatalf("only %d failures of Open", failures)
+			}
+			t.Logf("%d failures", failures)
+		})
+	}
 }

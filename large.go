@@ -10,7 +10,7 @@ import (
 )
 
 // PutReader stores size bytes read from r under key: for values up to 1 GiB, of which only a piece is in memory at a
-// time. If r fails or ends early, nothing changes.
+// time. If r fails or ends early (io.ErrUnexpectedEOF), nothing changes.
 func (ds *Dataset) PutReader(key []byte, size int64, r io.Reader) (LSN, error) {
 	return ds.PutReaderWith(key, size, r, WriteOptions{})
 }
@@ -22,7 +22,7 @@ func (ds *Dataset) PutReaderWith(key []byte, size int64, r io.Reader, wo WriteOp
 	}
 	if size < int64(ds.opts.LargeValue) {
 		b := make([]byte, size)
-		if _, err := io.ReadFull(r, b); err != nil {
+		if err := readFull(r, b); err != nil {
 			return 0, fmt.Errorf("dyngo: read the value's %d bytes: %w", size, err)
 		}
 		return ds.PutWith(key, b, wo)

@@ -64,8 +64,16 @@ type pieceReader interface {
 type ioReader struct{ r io.Reader }
 
 func (r ioReader) next(buf []byte, n int) ([]byte, error) {
-	_, err := io.ReadFull(r.r, buf[:n])
-	return buf[:n], err
+	return buf[:n], readFull(r.r, buf[:n])
+}
+
+// readFull fills b. A reader that ends early gives io.ErrUnexpectedEOF, wherever it ends.
+func readFull(r io.Reader, b []byte) error {
+	_, err := io.ReadFull(r, b)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // storeLarge writes size bytes ahead of their commit. If the commit never comes, the pieces are garbage.

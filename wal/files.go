@@ -3,7 +3,6 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"path"
 	"sync"
 
 	"github.com/dyngodb/dyngo/internal/corruption"
@@ -20,7 +19,7 @@ type Files struct {
 
 	mu    sync.Mutex // guards the fields below; held while a file is opened, not while it is read
 	files map[uint64]*openFile
-	names map[uint64]string
+	infos map[uint64]FileInfo
 	tick  int64
 	done  bool
 }
@@ -37,15 +36,15 @@ type openFile struct {
 
 // OpenFiles returns the reader of the log files in dir. It opens none.
 func OpenFiles(fs vfs.FS, dir string) *Files {
-	return &Files{fs: fs, dir: dir, files: map[uint64]*openFile{}, names: map[uint64]string{}}
+	return &Files{fs: fs, dir: dir, files: map[uint64]*openFile{}, infos: map[uint64]FileInfo{}}
 }
 
 // Name is the file's name relative to the store's directory, for messages.
 func (f *Files) Name(seq uint64) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if n, ok := f.names[seq]; ok {
-		return "wal/" + n
+	if i, ok := f.infos[seq]; ok {
+		return "wal/" + i.Name
 	}
 	return fmt.Sprintf("wal/%010d-*.log", seq)
 }
@@ -62,33 +61,24 @@ func (f *Files) get(seq uint64) (*openFile, error) {
 		of.readers++
 		return of, nil
 	}
-	name, ok := f.names[seq]
+	info, ok := f.infos[seq]
 	if !ok {
 		infos, err := ListFiles(f.fs, f.dir)
 		if err != nil {
 			return nil, err
 		}
 		for _, i := range infos {
-			f.names[i.Seq] = i.Name
+			f.infos[i.Seq] = i
 		}
-		if name, ok = f.names[seq]; !ok {
+		if info, ok = f.infos[seq]; !ok {
 			return nil, &corruption.Error{File: fmt.Sprintf("wal/%010d-*.log", seq), What: "the file is missing"}
 		}
 	}
-	file, err := f.fs.Open(path.Join(f.dir, name))
+	file, head, err := openHeader(f.fs, f.dir, info)
 	if err != nil {
-		return nil, fmt.Errorf("open log file to read a value: %w", err)
+		return nil, err
 	}
-	var b [HeaderSize]byte
-	_, err = file.ReadAt(b[:], 0)
-	of := &openFile{File: file, name: "wal/" + name, used: f.tick, readers: 1}
-	if err == nil {
-		of.head, err = ParseHeader(b[:])
-	}
-	if err != nil {
-		file.Close()
-		return nil, &corruption.Error{File: "wal/" + name, What: "file header", Err: err}
-	}
+	of := &openFile{File: file, name: "wal/" + info.Name, head: head, used: f.tick, readers: 1}
 	if len(f.files) >= maxOpenFiles {
 		var oldest uint64
 		for s, o := range f.files {
@@ -128,8 +118,8 @@ func (f *Files) ReadAt(b []byte, pos Position) error {
 		return err
 	}
 	defer f.put(of)
-	if _, err := of.ReadAt(b, pos.Offset); err != nil {
-		return &corruption.Error{File: of.name, Offset: pos.Offset, What: fmt.Sprintf("read %d bytes", len(b)), Err: err}
+	if _, err := readFull(of, b, pos.Offset); err != nil {
+		return readError(err, of.name, pos.Offset)
 	}
 	return nil
 }
