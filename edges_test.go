@@ -75,31 +75,6 @@ func TestFailureWhileSyncing(t *testing.T) {
 	}
 }
 
-func TestFirstWriteOnFullDisk(t *testing.T) {
-	fault := vfs.NewFault(vfs.NewMem())
-	told := make(chan bool, 4)
-	db := mustOpen(t, storeDir, &dyngo.Options{FS: fault, Listener: &dyngo.Listener{DiskFull: func(full bool) { told <- full }}})
-	defer db.Close()
-	fault.SetQuota(fault.Used())
-	tried := make(chan struct{}, 1)
-	fault.OnCall(func(c vfs.Call) error {
-		if c.Op == vfs.OpWrite {
-			select {
-			case tried <- struct{}{}:
-			default:
-			}
-		}
-		return nil
-	})
-	done := make(chan error)
-	go func() { done <- second(db.CreateDataset("d", nil)) }()
-	<-tried
-	fault.SetQuota(-1)
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-}
-
 // After a lone durable put the log says, within a moment, that it was durable: else damage to it would look like a torn
 // tail.
 func TestWatermarkFollowsTheLastPut(t *testing.T) {

@@ -3,7 +3,6 @@ package dyngo_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -82,99 +81,6 @@ func TestReadOnlyDirectory(t *testing.T) {
 	fault.Heal()
 	if _, err := db.CreateDataset("d", nil); err != nil {
 		t.Fatalf("after the directory can be written: %v", err)
-	}
-}
-
-// A full disk makes writers wait; deletes go on; when there is space everything goes on without a restart.
-func TestFullDisk(t *testing.T) {
-	fault := vfs.NewFault(vfs.NewMem())
-	told := make(chan bool, 8)
-	db := mustOpen(t, storeDir, &dyngo.Options{FS: fault, LogFileBytes: 1 << 20,
-		Listener: &dyngo.Listener{DiskFull: func(full bool) { told <- full }}})
-	ds, err := db.CreateDataset("d", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fault.SetQuota(16 << 20)
-	acked := 0
-	value := []byte(big(4000, 1))
-	written := make(chan error)
-	stop := make(chan struct{})
-	go func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				written <- nil
-				return
-			default:
-			}
-			if _, err := ds.Put(fmt.Appendf(nil, "k%06d", i), value); err != nil {
-				written <- err
-				return
-			}
-			acked = i + 1
-		}
-	}()
-	if full := <-told; !full {
-		t.Fatal("told that there is space before it was full")
-	}
-	for i := range 10 {
-		if _, err := ds.Delete(fmt.Appendf(nil, "k%06d", i)); err != nil {
-			t.Fatalf("delete with the disk full: %v", err)
-		}
-	}
-	if _, err := ds.Get([]byte("k000020")); err != nil {
-		t.Fatalf("read with the disk full: %v", err)
-	}
-	fault.SetQuota(64 << 20)
-	if full := <-told; full {
-		t.Fatal("told twice that the disk is full")
-	}
-	if _, err := ds.Put([]byte("after"), []byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	close(stop)
-	if err := <-written; err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	db = mustOpen(t, storeDir, &dyngo.Options{FS: fault})
-	defer db.Close()
-	if ds, err = db.Dataset("d"); err != nil {
-		t.Fatal(err)
-	}
-	for i := 10; i < acked; i++ {
-		if _, err := ds.Get(fmt.Appendf(nil, "k%06d", i)); err != nil {
-			t.Fatalf("key %d of %d: %v", i, acked, err)
-		}
-	}
-}
-
-// Close does not wait for space that never comes.
-func TestCloseWithFullDisk(t *testing.T) {
-	fault := vfs.NewFault(vfs.NewMem())
-	told := make(chan bool, 1)
-	db := mustOpen(t, storeDir, &dyngo.Options{FS: fault, Listener: &dyngo.Listener{DiskFull: func(bool) { told <- true }}})
-	ds, err := db.CreateDataset("d", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fault.SetQuota(1 << 20)
-	done := make(chan error)
-	go func() {
-		for {
-			if _, err := ds.Put([]byte("k"), []byte(big(5000, 1))); err != nil {
-				done <- err
-				return
-			}
-		}
-	}()
-	<-told
-	_ = db.Close() // reports what could not be written
-	if err := <-done; !errors.Is(err, dyngo.ErrClosed) && !errors.Is(err, dyngo.ErrOutcomeUnknown) && !errors.Is(err, dyngo.ErrLogFailed) {
-		t.Fatalf("a put that waited for space: %v", err)
 	}
 }
 

@@ -274,7 +274,10 @@ func (db *DB) ensureStarted() error {
 		db.fresh = false
 	}
 	if err := db.log.Start(); err != nil {
-		if errors.Is(err, fs.ErrPermission) {
+		switch {
+		case db.closed.Load(): // it waited for space that never came
+			return fmt.Errorf("%w: %w", ErrClosed, err)
+		case errors.Is(err, fs.ErrPermission):
 			return fmt.Errorf("dyngo: %s can't be written: %w", db.dir, err)
 		}
 		return err

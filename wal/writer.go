@@ -205,7 +205,8 @@ func (w *writer) startFile(seq, prev uint64, prevEnd int64, ending Ending) error
 	if err != nil {
 		return fmt.Errorf("start log file %s: %w", name, err)
 	}
-	if err := w.cfg.fs.Rename(tmp, path.Join(w.cfg.dir, name)); err != nil {
+	// A longer name may need a new block of the directory.
+	if err := w.untilSpace(func() error { return w.cfg.fs.Rename(tmp, path.Join(w.cfg.dir, name)) }); err != nil {
 		f.Close()
 		return fmt.Errorf("start log file %s: %w", name, err)
 	}
@@ -223,13 +224,11 @@ func (w *writer) startFile(seq, prev uint64, prevEnd int64, ending Ending) error
 
 // createDurable writes a whole new file and syncs it, waiting out a full disk.
 func (w *writer) createDurable(name string, b []byte) (vfs.File, error) {
-	f, err := w.cfg.fs.Create(name)
-	for vfs.IsNoSpace(err) {
-		if err := w.waitForSpace(err); err != nil {
-			return nil, err
-		}
+	var f vfs.File
+	err := w.untilSpace(func() (err error) {
 		f, err = w.cfg.fs.Create(name)
-	}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -438,6 +437,19 @@ func (w *writer) writeAt(f io.WriterAt, b []byte, off int64) error {
 	}
 }
 
+// untilSpace calls f until it fails for another reason than a full disk, or not at all.
+func (w *writer) untilSpace(f func() error) error {
+	for {
+		err := f()
+		if !vfs.IsNoSpace(err) {
+			return err
+		}
+		if err := w.waitForSpace(err); err != nil {
+			return err
+		}
+	}
+}
+
 // waitForSpace gives the reserve back on the first call, then waits a little. It returns an error only when the log is
 // being closed.
 func (w *writer) waitForSpace(cause error) error {
@@ -528,6 +540,7 @@ func (w *writer) close(next event.LSN, lastTime int64, clean bool) error {
 				return err
 			}
 		}
+		w.spendReserve() // CLEAN may need its space
 		// All frames are durable: the watermark that ends the log was synced. The cut need not be: should it be undone,
 		// the zeros are back, which CLEAN allows.
 		c := Clean{Seq: w.mu.head.Seq, End: uint64(w.mu.end), Chain: w.mu.chain, NextLSN: next, LastTime: lastTime}
@@ -535,9 +548,6 @@ func (w *writer) close(next event.LSN, lastTime int64, clean bool) error {
 	}()
 	if cerr := f.Close(); err == nil {
 		err = cerr
-	}
-	if w.reserved.Load() {
-		err = errors.Join(err, w.cfg.fs.Remove(path.Join(w.cfg.dir, "..", reserveName)))
 	}
 	w.mu.err = ErrClosed
 	if err != nil {
