@@ -55,6 +55,7 @@ type DB struct {
 	flusher *flusher
 	compact *compactor
 	sorted  *sortedFiles
+	side    *sideFiles
 	pacer   *pacer.Pacer // of the work of flusher and compactor: the foreground comes first
 	id      [16]byte     // of the log, zero until the log is open
 	live    *liveServer
@@ -208,6 +209,7 @@ func (db *DB) close() error {
 	db.told.Wait()
 	db.reads.Synchronize()
 	db.calls.Close()
+	db.side.close()
 	errs = append(errs, db.sorted.close())
 	db.mem.Close()
 	db.reads.Close()

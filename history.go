@@ -31,10 +31,11 @@ type Version struct {
 }
 
 // History yields what happened to key, newest first, up to what is durable when it begins: its puts, deletes and expiries,
-// range deletes that cover it, and the creation of the dataset. It goes on with datasets of the same name that were dropped
-// before, down to the oldest log file that is kept.
+// range deletes that cover it, and the creation of the dataset. It goes on with datasets of the same name that were
+// dropped before, down to the oldest log file that is kept.
 //
-// It reads log files from front to back. Memory does not grow with the number of versions. An error ends it, that of ctx too.
+// It reads of a sealed log file that has a side file only what belongs to the key, other files from front to back. Memory
+// does not grow with the number of versions. An error ends it, that of ctx too.
 func (ds *Dataset) History(ctx context.Context, key []byte) iter.Seq2[Version, error] {
 	return func(yield func(Version, error) bool) {
 		h, err := ds.newHistory(key)
@@ -65,7 +66,8 @@ type history struct {
 	key   []byte
 	files []wal.FileInfo // not yet done, the last one is walked now
 	track
-	scan *logWalk // of the current file, nil before it is asked
+	after wal.FileInfo // the file after the current one, zero for the newest
+	scan  *logWalk     // of the current file, nil before it is asked, or while its side file serves
 }
 
 // track is where a walk stands.
@@ -126,7 +128,7 @@ func (h *history) next(ctx context.Context) (Version, error) {
 			return Version{}, err
 		}
 		if !ok {
-			h.files, h.scan = h.files[:len(h.files)-1], nil
+			h.files, h.after, h.scan = h.files[:len(h.files)-1], file, nil
 			continue
 		}
 		v, e, err := h.read(&p)
@@ -158,6 +160,16 @@ func (h *history) isGone(file wal.FileInfo) bool {
 func (h *history) find(ctx context.Context, file wal.FileInfo) (place, string, bool, error) {
 	if file.FirstLSN >= h.below {
 		return place{}, "", false, nil
+	}
+	if h.scan == nil && h.after.Seq != 0 {
+		if f := h.db.side.get(file, h.after); f != nil {
+			p, actor, ok, err := f.find(h)
+			h.db.side.put(f)
+			if err == nil {
+				return p, actor, ok, nil
+			}
+			h.db.side.discard(file.Seq)
+		}
 	}
 	if h.scan == nil {
 		h.scan = &logWalk{history: h, file: file.Seq}

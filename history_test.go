@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -209,6 +211,8 @@ func TestHistoryModel(t *testing.T) {
 		for range 700 {
 			s.step()
 		}
+		s.compare(s.db) // with what the background has built
+		s.check(s.db.BuildSideFiles(context.Background()))
 		s.compare(s.db)
 	}
 	s.batch("a", s.dataset("a"), 3000, 12<<10) // larger than a frame
@@ -219,7 +223,67 @@ func TestHistoryModel(t *testing.T) {
 	reader := mustOpen(t, storeDir, &dyngo.Options{FS: s.fs, ReadOnly: true}) // beside the owner
 	s.compare(reader)
 	s.check(reader.Close())
+	s.check(s.db.BuildSideFiles(context.Background()))
+	s.compare(s.db)
+	s.spoil()
 	s.check(s.db.Close())
+}
+
+// spoil damages, removes and exchanges side files: histories stay the same, and the files are built anew.
+func (s *historyScript) spoil() {
+	dir := storeDir + "/side"
+	names, err := s.fs.List(dir)
+	s.check(err)
+	if len(names) < 5 {
+		s.t.Fatalf("side files %q: too few for a test", names)
+	}
+	s.check(s.db.Close())
+	for i, name := range names {
+		name = dir + "/" + name
+		data, err := s.fs.ReadFile(name, 1<<30)
+		s.check(err)
+		switch i % 4 {
+		case 0:
+			s.check(s.fs.Remove(name))
+		case 1: // of another log file
+			s.check(s.fs.Remove(name))
+			s.check(s.fs.Link(dir+"/"+names[(i+1)%len(names)], name))
+		case 2:
+			s.rewrite(name, data[:s.rnd.IntN(len(data))])
+		case 3:
+			for range 3 {
+				data[s.rnd.IntN(len(data))] ^= 1 << s.rnd.IntN(8)
+			}
+			s.rewrite(name, data)
+		}
+	}
+	s.rewrite(dir+"/0000000099.side.tmp", []byte("left by a crash"))
+	reader := mustOpen(s.t, storeDir, &dyngo.Options{FS: s.fs, ReadOnly: true})
+	s.compare(reader)
+	s.check(reader.Close())
+	s.open()
+	s.compare(s.db)
+	s.check(s.db.BuildSideFiles(context.Background()))
+	s.compare(s.db)
+	after, err := s.fs.List(dir)
+	s.check(err)
+	if len(after) < len(names) || slices.Contains(after, "0000000099.side.tmp") || !strings.HasSuffix(after[len(after)-1], ".side") {
+		s.t.Errorf("side files %q became %q", names, after)
+	}
+	if m := s.db.Metrics(); m.SideFiles != len(after) || m.SideBytes == 0 {
+		s.t.Errorf("metrics tell of %d side files with %d bytes, %d are there", m.SideFiles, m.SideBytes, len(after))
+	}
+}
+
+func (s *historyScript) rewrite(name string, data []byte) {
+	s.t.Helper()
+	if err := s.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.t.Fatal(err)
+	}
+	f, err := s.fs.Create(name)
+	s.check(err)
+	_, err = f.WriteAt(data, 0)
+	s.check(errors.Join(err, f.Close()))
 }
 
 func TestHistoryEnds(t *testing.T) {

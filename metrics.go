@@ -42,6 +42,10 @@ type Metrics struct {
 	// counts those that failed, DamagedSegments those that they left alone since.
 	Compactions, CompactReadBytes, CompactWrittenBytes, CompactionErrors int64
 	DamagedSegments                                                      int64
+	// SideFiles say for sealed log files where the events of each key lie, in SideBytes. Fewer than sealed log files for long
+	// means that building does not keep up, and histories read more.
+	SideFiles int
+	SideBytes int64
 	// CacheHits and CacheMisses count looks for blocks of segments in memory.
 	CacheHits, CacheMisses int64
 	// MemoryBudgetBytes is what was asked for. Of it, TailBytes are taken by recent events, IndexBytes by the hash index and
@@ -74,6 +78,7 @@ func (db *DB) Metrics() Metrics {
 		return m
 	}
 	db.sorted.measure(&m)
+	m.SideFiles, m.SideBytes = db.side.measure()
 	m.Memtable = db.mem.Metrics()
 	m.TailBytes, m.IndexBytes = db.arena.Bytes(), m.Memtable.IndexBytes+m.Memtable.RunBytes
 	if free, _, err := db.opts.FS.Free(db.dir); err == nil {

@@ -84,6 +84,7 @@ func (db *DB) open() error {
 	db.mem = memtable.New(db.arena, db.reads)
 	db.files = wal.OpenFiles(fsys, db.walDir())
 	db.ttl, db.flusher, db.compact = newExpirer(db), newFlusher(db), newCompactor(db)
+	db.side = newSideFiles(db)
 	db.pacer = pacer.New(db.opts.Clock, pacer.Options{Cores: runtime.GOMAXPROCS(0)})
 	// 4. The segments, then what the log holds above them.
 	if err := db.openSorted(); err != nil {
@@ -124,6 +125,9 @@ func (db *DB) open() error {
 		db.start(db.flusher.run)
 		db.start(db.compact.run)
 		db.start(db.ttl.run)
+		if !db.opts.InMemory {
+			db.start(db.side.run)
+		}
 	}
 	if db.opts.Live && !db.opts.InMemory && !db.opts.ReadOnly {
 		if db.live, err = serveLive(db); err != nil {
@@ -231,6 +235,7 @@ func (db *DB) openLog(state *recovery.State) error {
 		Tail: state.Tail, FileBytes: db.opts.LogFileBytes, MaxPending: db.opts.MemoryBudget / 4, Dictionary: db.catalog.dictionary,
 		Reserve: !db.opts.InMemory, OnDurable: func(LSN) { db.flusher.nudge() },
 		OnRotate: func(file uint64) {
+			db.side.nudge()
 			if l.FileSealed != nil {
 				db.tell(func() { l.FileSealed(file - 1) })
 			}

@@ -168,6 +168,11 @@
 //	6       dues      least and greatest, i64; left out without dues
 //	7       filters   kind u8 (1: the pages above) · bits a key u8 · seed u64; left out without filters
 //
+// # Extra properties
+//
+// Tags from 64 on are never those of segments. Files of other kinds that are built on this format, under names of their
+// own, use them for what they have beside entries; a segment has none.
+//
 // # Example
 //
 // A data block at offset 64 of a file whose salt is the bytes 00 to 0f, not compressed. It holds two versions of

@@ -65,6 +65,9 @@ const (
 	maxProp = propFilter
 )
 
+// ExtraTag is the first tag of properties that are not the segment's own; it uses the tags below for itself.
+const ExtraTag = 64
+
 const filterKind = 1
 
 const mustProps uint64 = 1<<propOrigin | 1<<propCounts | 1<<propKeys | 1<<propRange

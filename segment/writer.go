@@ -59,6 +59,13 @@ type WriterOptions struct {
 	// Salt goes into the CRC of each block. All zero: random, which only tests that want the same bytes again change.
 	Salt [16]byte
 
+	// Extra are properties beside the segment's own, for files of other kinds that are built on this format: see "Extra
+	// properties" in the package comment. Tags ascend and begin at ExtraTag. Readers find them in Properties.Unknown.
+	Extra []Property
+
+	// NoSync leaves the content to the system: for what can be made again. Who reads it finds out when it is torn.
+	NoSync bool
+
 	dueBytes int // memory for sorting the due index; tests make it small
 }
 
@@ -96,6 +103,11 @@ func (o WriterOptions) withDefaults() (WriterOptions, error) {
 		return o, fmt.Errorf("segment: WriterOptions.FilterBits is %d, at most %d are allowed", o.FilterBits, maxBitsPerKey)
 	case o.Compression > NoCompression:
 		return o, fmt.Errorf("segment: WriterOptions.Compression is %d", o.Compression)
+	}
+	for i, p := range o.Extra {
+		if p.Tag < ExtraTag || i > 0 && p.Tag <= o.Extra[i-1].Tag {
+			return o, fmt.Errorf("segment: WriterOptions.Extra has tag %d at %d", p.Tag, i)
+		}
 	}
 	o.FilterBits = max(o.FilterBits, 0)
 	o.Replaces = slices.Compact(slices.Sorted(slices.Values(o.Replaces)))
@@ -164,7 +176,7 @@ func Create(fsys vfs.FS, name string, o WriterOptions) (*Writer, error) {
 		top:   newBuilder(kindTop, maxBlockBytes/2, 1),
 		dues:  dueSorter{fs: fsys, name: name + ".due", limit: o.dueBytes},
 		props: Properties{Num: o.Num, Run: o.Run, CreatedAt: o.CreatedAt, FlushedLSN: o.FlushedLSN, Replaces: o.Replaces,
-			FilterBits: o.FilterBits, HashSeed: o.HashSeed},
+			FilterBits: o.FilterBits, HashSeed: o.HashSeed, Unknown: o.Extra},
 	}
 	if o.FilterBits > 0 {
 		w.maxHashes = filterKeys(o.FilterBits)
@@ -305,8 +317,10 @@ func (w *Writer) finish() error {
 		return w.err
 	}
 	w.props.SizeBytes, w.props.SHA256 = w.pos, foot.sha256
-	if err := w.file.Sync(); err != nil {
-		return fmt.Errorf("sync segment: %w", err)
+	if !w.opts.NoSync {
+		if err := w.file.Sync(); err != nil {
+			return fmt.Errorf("sync segment: %w", err)
+		}
 	}
 	file := w.file
 	w.file = nil

@@ -1,0 +1,311 @@
+package dyngo
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/coding"
+	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/pacer"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/segment"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// sideBuild makes one side file: it reads the log file once and sorts its events in memory, in runs when they are more than
+// fit, which are merged.
+type sideBuild struct {
+	fs    vfs.FS
+	dir   string
+	piece func(event.Piece) ([]byte, error) // of a spilled batch
+	opts  segment.WriterOptions
+	seq   uint64
+	limit int // of arena and keys, in bytes
+
+	arena []byte // for each event: dataset and key, then the rest; see add
+	keys  []sideKey
+	runs  []string // names of segments without filter
+
+	wide, sessions, times          []byte // bodies of the properties without their counts
+	nWide, nSession, nTime, events int
+	value                          []byte
+}
+
+// sideKey finds an event in the arena: 16 bytes to sort by.
+type sideKey struct {
+	prefix uint64
+	off    uint32
+	length uint32 // of dataset and key
+}
+
+// addEntry takes entries in the order of segments.
+type addEntry func(e *segment.Entry) error
+
+// errTooWide says that a log file gets no side file.
+var errTooWide = errors.New("dyngo: too many range deletes or sessions for a side file")
+
+// sideMemory is how much memory a build takes, so that a log file makes at most some ten runs.
+func sideMemory(o *Options) int {
+	return int(max(min(o.MemoryBudget/16, 16<<20), o.LogFileBytes/32, 1<<20))
+}
+
+// buildSide makes the side file of a sealed log file under a temporary name and returns its properties.
+func (db *DB) buildSide(ctx context.Context, file wal.FileInfo, name string) (*segment.Properties, error) {
+	b := &sideBuild{fs: db.opts.FS, dir: db.side.dir, piece: db.readPiece, seq: file.Seq, limit: db.side.memory,
+		opts: segment.WriterOptions{Num: file.Seq, CreatedAt: db.opts.Clock.Wall(), HashSeed: db.sorted.seed()}}
+	work := db.pacer.Begin(pacer.Verify)
+	defer work.End()
+	from, err := b.scan(ctx, db.walDir(), work)
+	if err != nil {
+		b.removeRuns()
+		return nil, err
+	}
+	return b.finish(name, &from, func(add addEntry) addEntry {
+		return paced(ctx, work, add)
+	})
+}
+
+func (b *sideBuild) removeRuns() {
+	for _, run := range b.runs {
+		_ = b.fs.Remove(run) // the next process removes what stays
+	}
+}
+
+// finish writes the side file of the events that were added.
+func (b *sideBuild) finish(name string, from *origin, pace func(addEntry) addEntry) (*segment.Properties, error) {
+	defer b.removeRuns()
+	counted := func(n int, body []byte) []byte { return append(coding.AppendUvarint(nil, uint64(n)), body...) }
+	o := b.opts
+	o.Extra = []segment.Property{
+		{Tag: sideOrigin, Body: appendOrigin(nil, from)}, {Tag: sideWide, Body: counted(b.nWide, b.wide)},
+		{Tag: sideSessions, Body: counted(b.nSession, b.sessions)}, {Tag: sideTimes, Body: counted(b.nTime, b.times)},
+	}
+	return b.write(name, o, func(add addEntry) error {
+		add = pace(add)
+		if len(b.runs) == 0 {
+			return b.sorted(add)
+		}
+		if err := b.spill(); err != nil {
+			return err
+		}
+		return b.merge(add)
+	})
+}
+
+// paced lets other work go first, every 64 KiB.
+func paced(ctx context.Context, work *pacer.Job, add addEntry) addEntry {
+	n := 0
+	return func(e *segment.Entry) error {
+		if n += len(e.Key) + 32; n >= 64<<10 {
+			if err := work.Wait(ctx, int64(n)); err != nil {
+				return err
+			}
+			n = 0
+		}
+		return add(e)
+	}
+}
+
+// scan reads the log file.
+func (b *sideBuild) scan(ctx context.Context, dir string, work *pacer.Job) (origin, error) {
+	s, err := wal.NewScanner(b.fs, dir, wal.ScanOptions{ReadOnly: true, FromFile: b.seq, Only: true})
+	if err != nil {
+		return origin{}, err
+	}
+	defer s.Close()
+	for {
+		f, err := s.Next()
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			err = b.frame(f)
+		}
+		if err == nil {
+			err = work.Wait(ctx, int64(len(f.Body)))
+		}
+		if err != nil {
+			return origin{}, err
+		}
+		if len(b.wide)+len(b.sessions)+len(b.times) > maxSideProps {
+			return origin{}, errTooWide
+		}
+	}
+	t := s.Tail()
+	return origin{logID: s.LogID(), seq: b.seq, end: uint64(t.End), chain: t.Chain}, nil
+}
+
+func (b *sideBuild) frame(f *wal.Frame) error {
+	if f.Kind == wal.KindDictionary {
+		d, err := event.ParseDictionary(f.Body)
+		if err != nil {
+			return corruption.Locate(err, f.Name, f.Offset)
+		}
+		for _, s := range d.Sessions {
+			b.session(event.AppendSession(nil, s))
+		}
+		return nil
+	}
+	if f.Kind != wal.KindCommit {
+		return nil
+	}
+	return f.Places(b.piece, b.add)
+}
+
+func (b *sideBuild) session(encoded []byte) {
+	b.sessions = coding.AppendBytes(b.sessions, encoded)
+	b.nSession++
+}
+
+func (b *sideBuild) add(e *event.Event, at wal.Position, wire []byte) error {
+	if b.events%sampleEvery == 0 {
+		b.times = binary.LittleEndian.AppendUint64(coding.AppendUvarint(b.times, uint64(e.LSN)), uint64(e.Time))
+		b.nTime++
+	}
+	b.events++
+	p := placeOf(e, at, wire)
+	switch {
+	case e.Op == event.OpSessionOpened:
+		b.session(e.Value)
+		return nil
+	case e.Op == event.OpDeleteRange, e.Op >= event.OpDatasetCreated && e.Op <= event.OpDatasetDropped:
+		w := wideEvent{place: p, dataset: e.Dataset, key: e.Key}
+		if e.Op == event.OpDeleteRange {
+			w.to = e.Value
+		}
+		b.wide = appendWide(b.wide, b.seq, &w)
+		b.nWide++
+		return nil
+	case !e.Op.Known() || e.Op.System():
+		return nil
+	}
+	if len(b.arena)+16*len(b.keys) > b.limit {
+		if err := b.spill(); err != nil {
+			return err
+		}
+	}
+	off := len(b.arena)
+	b.arena = append(binary.BigEndian.AppendUint32(b.arena, uint32(e.Dataset)), e.Key...)
+	b.keys = append(b.keys, sideKey{prefix: sidePrefix(e.Dataset, e.Key), off: uint32(off), length: uint32(len(b.arena) - off)})
+	b.arena = append(b.arena, byte(e.Op), byte(e.Flags&event.FlagNotApplied))
+	b.arena = binary.LittleEndian.AppendUint64(b.arena, uint64(e.LSN))
+	b.arena = binary.LittleEndian.AppendUint64(b.arena, uint64(e.Time))
+	b.arena = coding.AppendUvarint(b.arena, uint64(e.Session))
+	b.arena = coding.AppendBytes(b.arena, appendPlace(b.value[:0], b.seq, &p))
+	return nil
+}
+
+// sidePrefix orders keys as far as 8 bytes can. Datasets of large numbers have one prefix for all keys.
+func sidePrefix(ds event.DatasetID, key []byte) uint64 {
+	if ds >= 0xffff {
+		return 0xffff << 48
+	}
+	var k [8]byte
+	copy(k[:], key)
+	return uint64(ds)<<48 | binary.BigEndian.Uint64(k[:])>>16
+}
+
+// sorted gives the events in the arena to add, in the order of segments.
+func (b *sideBuild) sorted(add addEntry) error {
+	slices.SortFunc(b.keys, func(x, y sideKey) int {
+		if c := cmp.Compare(x.prefix, y.prefix); c != 0 {
+			return c
+		}
+		if c := bytes.Compare(b.arena[x.off:][:x.length], b.arena[y.off:][:y.length]); c != 0 {
+			return c
+		}
+		return cmp.Compare(y.off, x.off) // LSNs ascend in the arena
+	})
+	var e segment.Entry
+	for _, k := range b.keys {
+		r := coding.NewReader(b.arena[k.off:])
+		e.Dataset = event.DatasetID(binary.BigEndian.Uint32(r.Next(4)))
+		e.Key = r.Next(uint64(k.length) - 4)
+		e.Op, e.Flags = event.Op(r.Byte()), event.Flags(r.Byte())
+		e.LSN, e.Time, e.Session = LSN(r.Uint64()), int64(r.Uint64()), event.SessionID(r.Uvarint())
+		e.Value = r.Bytes()
+		if r.Err() != nil {
+			panic("dyngo: bug: side file: " + r.Err().Error())
+		}
+		if err := add(&e); err != nil {
+			return err
+		}
+	}
+	b.arena, b.keys = b.arena[:0], b.keys[:0]
+	return nil
+}
+
+// spill writes the events in the arena as a run.
+func (b *sideBuild) spill() error {
+	name := path.Join(b.dir, fmt.Sprintf("%010d.run%d", b.seq, len(b.runs)))
+	b.runs = append(b.runs, name)
+	_, err := b.write(name, segment.WriterOptions{Num: b.seq, FilterBits: -1}, b.sorted)
+	return err
+}
+
+// write makes a segment of the entries that each gives to its argument.
+func (b *sideBuild) write(name string, o segment.WriterOptions, each func(add addEntry) error) (
+	*segment.Properties, error) {
+	if err := b.fs.Remove(name); err != nil && !isMissing(err) {
+		return nil, err
+	}
+	o.NoSync = true
+	w, err := segment.Create(b.fs, name, o)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Abort() // does nothing after Finish
+	if err := each(w.Add); err != nil {
+		return nil, err
+	}
+	return w.Finish()
+}
+
+// merge gives the events of all runs to add.
+func (b *sideBuild) merge(add addEntry) error {
+	var its []*segment.Iter
+	for _, name := range b.runs {
+		r, err := segment.Open(b.fs, name, segment.ReaderOptions{})
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		it := r.NewIter(segment.IterOptions{NoFill: true})
+		defer it.Close()
+		if it.First() {
+			its = append(its, it)
+		} else if it.Err() != nil {
+			return it.Err()
+		}
+	}
+	for len(its) > 0 {
+		first := 0
+		for i := 1; i < len(its); i++ {
+			if c := compareEntries(its[i].Entry(), its[first].Entry()); c < 0 {
+				first = i
+			}
+		}
+		if err := add(its[first].Entry()); err != nil {
+			return err
+		}
+		if !its[first].Next() {
+			if err := its[first].Err(); err != nil {
+				return err
+			}
+			its = slices.Delete(its, first, first+1)
+		}
+	}
+	return nil
+}
+
+func compareEntries(a, b *segment.Entry) int {
+	return cmp.Or(cmp.Compare(a.Dataset, b.Dataset), bytes.Compare(a.Key, b.Key), cmp.Compare(b.LSN, a.LSN))
+}
