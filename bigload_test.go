@@ -20,9 +20,9 @@ import (
 )
 
 var (
-	bigLoadGB  = flag.Float64("bigload.gb", 0, "GB of keys and values that TestBigLoad writes, 0 = skip it; 20 is the size to hold")
+	bigLoadGB  = flag.Float64("bigload.gb", 0, "GB of keys and values of TestBigLoad, 0 = skip it; 20 is the size to hold")
 	bigLoadMiB = flag.Int64("bigload.mib", 512, "MemoryBudget of TestBigLoad in MiB")
-	bigLoadDir = flag.String("bigload.dir", "", "folder for the store of TestBigLoad (default: the system's for temporary files)")
+	bigLoadDir = flag.String("bigload.dir", "", "folder for the store of TestBigLoad (default: for temporary files)")
 )
 
 // bigLoad is a set of pairs of which half the bytes are in values of 100 KB and half in values of 100 B. Each value
@@ -125,7 +125,8 @@ func TestBigLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		took := time.Since(began)
-		t.Logf("%d pairs, %.1f GB in %v: %.0f MB/s", l.pairs, *bigLoadGB, took.Round(time.Millisecond), *bigLoadGB*1e3/took.Seconds())
+		t.Logf("%d pairs, %.1f GB in %v: %.0f MB/s",
+			l.pairs, *bigLoadGB, took.Round(time.Millisecond), *bigLoadGB*1e3/took.Seconds())
 	})
 	w.check("load")
 	closing := time.Now()
@@ -234,7 +235,8 @@ func (l bigLoad) verify(t *testing.T, ds *dyngo.Dataset, w *memoryWatch) {
 	}
 	took := time.Since(began)
 	got, sum := h.Sum(nil), <-want
-	t.Logf("exported %d pairs in %v, %.0f MB/s: SHA-256 %x", n, took.Round(time.Millisecond), *bigLoadGB*1e3/took.Seconds(), got)
+	t.Logf("exported %d pairs in %v, %.0f MB/s: SHA-256 %x",
+		n, took.Round(time.Millisecond), *bigLoadGB*1e3/took.Seconds(), got)
 	if n != l.pairs || !bytes.Equal(got, sum) {
 		t.Errorf("the export has %d pairs with SHA-256 %x, want %d with %x", n, got, l.pairs, sum)
 	}
@@ -283,8 +285,9 @@ func (w *memoryWatch) line(m dyngo.Metrics, rate float64) string {
 	gb := func(n int64) string { return fmt.Sprintf("%.2f GB", float64(n)/1e9) }
 	return fmt.Sprintf("%5.0f s  %s at %4.0f MB/s  resident %d MiB, peak %d  tail %d index %d cache %d readers %d MiB  "+
 		"flushed %d of %d durable  flushes %d  runs %d  segments %d with %s  merges %d, read %s, wrote %s  disk free %s",
-		time.Since(w.began).Seconds(), gb(w.user.Load()), rate, residentSet()>>20, w.peak>>20, m.TailBytes>>20, m.IndexBytes>>20,
-		m.CacheBytes>>20, m.ReaderBytes>>20, m.FlushedLSN, m.DurableLSN, m.Flushes, m.Runs, m.Segments, gb(m.SegmentBytes),
+		time.Since(w.began).Seconds(), gb(w.user.Load()), rate, residentSet()>>20, w.peak>>20,
+		m.TailBytes>>20, m.IndexBytes>>20, m.CacheBytes>>20, m.ReaderBytes>>20, m.FlushedLSN, m.DurableLSN,
+		m.Flushes, m.Runs, m.Segments, gb(m.SegmentBytes),
 		m.Compactions, gb(m.CompactReadBytes), gb(m.CompactWrittenBytes), gb(m.DiskFreeBytes))
 }
 

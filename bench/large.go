@@ -14,7 +14,7 @@ func largeSuite(set settings) suite {
 	return suite{title: "Gets, data 8× memory", rounds: 1, engines: allPeers, cases: []benchCase{{
 		name: "2 readers", bound: 3 * time.Minute, need: preparedNeed(set.largeBytes, 4),
 		spec: preparedSpec(set.largeBytes, work.Spec{Kind: work.Get, Readers: 2,
-			Seconds: pick(set, 6.0, 1.5), WarmUp: pick(set, 2.0, 0.5),
+			Seconds: pick(set, 5.0, 1.5), WarmUp: pick(set, 2.0, 0.5),
 			Dists: []work.Dist{work.Zipf, work.Uniform, work.Missing}}),
 	}}}
 }
@@ -79,7 +79,7 @@ func openCases(bytes int64, engines []string) []benchCase {
 	spec.MemoryLimit = 0
 	size := fmt.Sprintf("%.2g GB", float64(bytes)/1e9)
 	clean := benchCase{
-		name: size + ", closed", spec: spec, bound: 3 * time.Minute, engines: engines,
+		name: size + ", closed", spec: spec, bound: 3 * time.Minute, engines: engines, rounds: 2,
 		need: preparedNeed(bytes, int64(len(engines))),
 	}
 	killed := clean

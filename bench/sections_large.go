@@ -79,7 +79,7 @@ func (r *benchRun) valuesTable(p *page, s suiteOf) {
 
 func (r *benchRun) amplificationTable(p *page, s suiteOf) {
 	p.table("case", "engine", "-device ÷ user bytes", "-disk ÷ live bytes", "-of these log", "-all else",
-		"-until at rest", "-RSS MB", "-budget MB", "-1.25 × budget + 32 MiB")
+		"-until at rest", "-RSS MB", "-RSS MB when empty", "-budget MB", "-1.25 × budget + 32 MiB")
 	r.each(s, func(w *row) {
 		live := w.extra("live").Median
 		if live == 0 {
@@ -90,7 +90,7 @@ func (r *benchRun) amplificationTable(p *page, s suiteOf) {
 		p.cells(w.Case, w.Engine, fmt.Sprintf("%.2f", w.extra("written").Median), ratio("used"), ratio("used_log"),
 			fmt.Sprintf("%.2f", w.summary(present).Median), chart.Nanos(w.extra("settle_s").Median*1e9),
 			fmt.Sprintf("%.0f", w.summary(func(x work.Result) float64 { return float64(x.PeakRSS) / 1e6 }).Median),
-			mb("budget"), mb("rss_limit"))
+			mb("rss_empty"), mb("budget"), mb("rss_limit"))
 	})
 }
 

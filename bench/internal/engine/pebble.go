@@ -26,7 +26,7 @@ const (
 
 // pebbleCacheSize is all that a budget allows: Pebble takes its memtables out of its cache.
 func pebbleCacheSize(c Config) int64 {
-	if c.MemoryBudget > 0 {
+	if c.MemoryBudget > 0 && !c.Loading {
 		return c.MemoryBudget
 	}
 	return pebbleCache
@@ -34,7 +34,7 @@ func pebbleCacheSize(c Config) int64 {
 
 func pebbleMemTableSize(c Config) uint64 {
 	switch {
-	case c.MemoryBudget > 0:
+	case c.MemoryBudget > 0 && !c.Loading:
 		return uint64(min(max(c.MemoryBudget/8, 1<<20), pebbleMemTable))
 	case c.Unflushed:
 		return 4 * pebbleMemTable

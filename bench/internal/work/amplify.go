@@ -23,7 +23,7 @@ func runAmplify(s Spec) ([]Result, error) {
 		return nil, err
 	}
 	defer e.Close()
-	r := Result{}
+	r, empty := Result{}, statusBytes("VmRSS")
 	rest := func(when string) {
 		if !awaitQuiet(s.Dir, quietAtMost) {
 			r.Notes = append(r.Notes, fmt.Sprintf("still at work a minute after %s", when))
@@ -67,6 +67,7 @@ func runAmplify(s Spec) ([]Result, error) {
 		"used_log":  float64(diskUsage(filepath.Join(s.Dir, logDir))),
 		"budget":    float64(s.MemoryBudget),
 		"rss_limit": float64(s.MemoryBudget)*1.25 + 32<<20,
+		"rss_empty": float64(empty), // the driver's share, code of all engines included
 	}
 	r.Case = string(s.Dists[0])
 	return []Result{r}, readEvery(e, s, max(s.Keys/100_000, 1)|1)
