@@ -326,7 +326,7 @@ func (f *flusher) pause(work *pacer.Job, bytes int64) error {
 	}
 	gen := generationBytes(f.db.opts.MemoryBudget)
 	over := f.db.arena.Bytes() - memoryLimit(f.db.opts.MemoryBudget) + 2*gen
-	f.db.pacer.SetUrgency(pacer.Flush, urgencyOf(float64(over)/float64(gen), f.hurry || f.db.retention.waited()))
+	f.db.pacer.SetUrgency(pacer.Flush, urgencyOf(float64(over)/float64(gen), f.hurry))
 	return work.Wait(f.db.ctx, bytes)
 }
 
@@ -399,31 +399,6 @@ func (f *flusher) flushAll() error {
 	f.seal()
 	if first := f.unflushed(); first < len(f.gens) {
 		return f.flush(first, len(f.gens))
-	}
-	return nil
-}
-
-// flushTo writes events up to lsn as segments; those up to left also leave memory. Both are durable.
-func (f *flusher) flushTo(lsn, left LSN) error {
-	f.one.Lock()
-	defer f.one.Unlock()
-	lsn = max(lsn, left)
-	flushed := f.db.sorted.set.Current().FlushedLSN
-	if n := len(f.gens); lsn > flushed && (n == 0 || f.gens[n-1].last < lsn) {
-		f.seal()
-	}
-	first := f.unflushed()
-	to := first
-	for ; to < len(f.gens) && flushed < lsn; to++ {
-		flushed = f.gens[to].last
-	}
-	if to > first {
-		if err := f.flush(first, to); err != nil {
-			return err
-		}
-	}
-	for len(f.gens) > 0 && f.gens[0].flushed && LSN(f.left.Load()) < left {
-		f.leave()
 	}
 	return nil
 }

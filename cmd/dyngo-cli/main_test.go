@@ -22,7 +22,6 @@ func TestMain(m *testing.M) {
 		"dyngo-cli": main,
 		"owner":     owner,
 		"segments":  segments,
-		"rolled":    rolled,
 	})
 }
 
