@@ -14,7 +14,7 @@ import (
 // the driver make one: the limit then holds for the process and its page cache together. --cgroup says
 // in which group the driver may make others: of version 2 with memory in its cgroup.subtree_control, or
 // a memory group of version 1. By default it is the driver's own group of version 2 or the one above;
-// where neither gives memory away, the worker holds its page cache itself (internal/work/hold.go).
+// where neither gives memory away, the worker holds its page cache itself (hold.go of package work).
 
 const (
 	cgroupAuto = "auto"
