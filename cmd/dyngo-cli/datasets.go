@@ -52,20 +52,36 @@ func listDatasets(cmd *cobra.Command) (err error) {
 		if err != nil {
 			return err
 		}
-		n := 0
-		for _, err := range ds.Scan(dyngo.Range{KeysOnly: true}) {
-			if err != nil {
-				return flushed(r, err)
-			}
-			if n++; n&1023 == 0 && cmd.Context().Err() != nil {
-				return cmd.Context().Err()
-			}
+		n, err := countRange(cmd, ds, dyngo.Range{})
+		if err != nil {
+			return flushed(r, err)
 		}
 		if err := rowDataset(r, info, n); err != nil {
 			return err
 		}
 	}
 	return r.Close()
+}
+
+// countRange counts the keys of a range by going through them: that may take a while, so it tells how far it is and ends
+// with the command.
+func countRange(cmd *cobra.Command, ds *dyngo.Dataset, rng dyngo.Range) (int, error) {
+	p := newProgress(cmd, "count "+escapeBytes([]byte(ds.Name())), 0, "keys")
+	defer p.Done()
+	rng.KeysOnly = true
+	n := 0
+	for _, err := range ds.Scan(rng) {
+		if err == nil && n&1023 == 0 {
+			p.Set(int64(n))
+			err = cmd.Context().Err()
+		}
+		if err != nil {
+			return 0, err
+		}
+		n++
+	}
+	p.Set(int64(n))
+	return n, nil
 }
 
 func newDatasetsCreateCommand() *cobra.Command {
@@ -172,12 +188,9 @@ On a terminal the command asks first; elsewhere it needs --yes.`,
 }
 
 func dropDataset(cmd *cobra.Command, db *dyngo.DB, ds *dyngo.Dataset, yes, dryRun bool) error {
-	n := 0
-	for _, err := range ds.Scan(dyngo.Range{KeysOnly: true}) {
-		if err != nil {
-			return err
-		}
-		n++
+	n, err := countRange(cmd, ds, dyngo.Range{})
+	if err != nil {
+		return err
 	}
 	r := newRenderer(cmd, oneRow, column{name: "name"}, column{name: "keys"}, column{name: "lsn"})
 	if dryRun {

@@ -81,25 +81,8 @@ func (d *delRequest) list(cmd *cobra.Command) (err error) {
 	r := newRenderer(cmd, manyRows, kvColumns(true)...)
 	n := 0
 	if storeExists(globalsOf(cmd).dir) {
-		db, err := openRead(cmd)
-		if err != nil {
-			return err
-		}
-		defer closeStore(db, &err)
-		ds, err := db.Dataset(d.dataset)
-		if err != nil && !errors.Is(err, dyngo.ErrNoDataset) {
-			return err
-		}
-		if err == nil {
-			for kv, err := range ds.Scan(d.keys()) {
-				if err != nil {
-					return flushed(r, err)
-				}
-				if err := rowKV(r, kv, true); err != nil {
-					return err
-				}
-				n++
-			}
+		if n, err = d.listStore(cmd, r); err != nil {
+			return flushed(r, err)
 		}
 	}
 	if err := r.Close(); err != nil {
@@ -107,6 +90,35 @@ func (d *delRequest) list(cmd *cobra.Command) (err error) {
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s would be deleted from %q, nothing was changed\n", countKeys(n), d.dataset)
 	return nil
+}
+
+// listStore prints the keys of the store and returns their number.
+func (d *delRequest) listStore(cmd *cobra.Command, r *renderer) (n int, err error) {
+	db, err := openRead(cmd)
+	if err != nil {
+		return 0, err
+	}
+	defer closeStore(db, &err)
+	ds, err := db.Dataset(d.dataset)
+	if errors.Is(err, dyngo.ErrNoDataset) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	for kv, err := range ds.Scan(d.keys()) {
+		if err == nil && n&1023 == 0 {
+			err = cmd.Context().Err()
+		}
+		if err != nil {
+			return n, err
+		}
+		if err := rowKV(r, kv, true); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
 }
 
 func (d *delRequest) run(cmd *cobra.Command) (err error) {
@@ -157,14 +169,9 @@ func (d *delRequest) columns() []column {
 }
 
 func (d *delRequest) deletePrefix(cmd *cobra.Command, db *dyngo.DB, ds *dyngo.Dataset, r *renderer) error {
-	n := 0
-	for _, err := range ds.Scan(d.keys()) {
-		if err != nil {
-			return err
-		}
-		if n++; n&1023 == 0 && cmd.Context().Err() != nil {
-			return cmd.Context().Err()
-		}
+	n, err := countRange(cmd, ds, d.keys())
+	if err != nil {
+		return err
 	}
 	if n == 0 {
 		if err := r.Row(d.dataset, keyCell(d.prefix), countCell(0), nil); err != nil {
