@@ -37,6 +37,11 @@ func startChild(ctx context.Context, s work.Spec, bound time.Duration, group str
 	c := &child{cmd: exec.CommandContext(ctx, self, "worker"), cancel: cancel}
 	c.cmd.Stderr = &c.log
 	c.cmd.SysProcAttr = dieWithParent()
+	if s.MemoryBudget > 0 {
+		// An engine that takes memory through cgo gets it from one arena of the C library: with several it takes up
+		// to twice as much as it asks for.
+		c.cmd.Env = append(os.Environ(), "MALLOC_ARENA_MAX=1")
+	}
 	in, err := c.cmd.StdinPipe()
 	if err != nil {
 		cancel()

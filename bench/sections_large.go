@@ -31,7 +31,8 @@ func (r *benchRun) limits(p *page, s suiteOf) {
 // largeTable shows what gets and scans read from the device, and what opening the cold store took.
 func (r *benchRun) largeTable(p *page, s suiteOf) {
 	r.limits(p, s)
-	p.table("case", "engine", "-read B/op", "-reads/op", "-opened cold", "-first read", "-budget MB")
+	p.table("case", "engine", "-read B/op", "-reads/op", "-opened cold", "-first read", "-budget MB",
+		"-limit MB", "-process MB", "-its page cache MB")
 	r.each(s, func(w *row) {
 		if w.Spec.MemoryLimit == 0 {
 			return
@@ -40,9 +41,16 @@ func (r *benchRun) largeTable(p *page, s suiteOf) {
 			return w.summary(func(x work.Result) float64 { return float64(of(x)) / float64(max(x.Ops, 1)) }).Median
 		}
 		at := func(name string) string { return chart.Nanos(w.extra(name).Median * 1e9) }
+		mb := func(bytes float64) string {
+			if bytes == 0 {
+				return "–" // a cgroup does not tell them apart
+			}
+			return fmt.Sprintf("%.0f", bytes/1e6)
+		}
 		p.cells(w.Case, w.Engine, chart.Short(per(func(x work.Result) int64 { return x.DeviceRead })),
 			fmt.Sprintf("%.3f", per(func(x work.Result) int64 { return x.DiskReads })),
-			at("open_s"), at("first_read_s"), fmt.Sprintf("%.0f", float64(w.Spec.MemoryBudget)/1e6))
+			at("open_s"), at("first_read_s"), mb(float64(w.Spec.MemoryBudget)), mb(float64(w.Spec.MemoryLimit)),
+			mb(w.extra("own_memory").Median), mb(w.extra("page_cache").Median))
 	})
 	if s.Name == "scan" {
 		r.scanTable(p, s)

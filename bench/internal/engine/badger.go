@@ -17,7 +17,7 @@ func badgerOptions(c Config) badger.Options {
 		WithLogger(quiet{}).
 		WithMetricsEnabled(false)
 	switch {
-	case c.MemoryBudget > 0 && !c.Loading:
+	case c.MemoryBudget > 0:
 		// Half for blocks, a quarter for indexes and filters, which would otherwise all stay in memory, the rest for
 		// three memtables; smaller ones than 8 MB Badger refuses beside its default ValueThreshold.
 		o = o.WithMemTableSize(min(max(c.MemoryBudget/16, 8<<20), 64<<20)).WithNumMemtables(3).

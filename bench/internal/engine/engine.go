@@ -31,9 +31,6 @@ type Config struct {
 	// MemoryBudget is what caches and memtables may take, in bytes, where the engine can be told; 0 leaves them as the
 	// engine's documentation advises.
 	MemoryBudget int64
-	// Loading says that nothing is measured before the store is settled and opened anew, so that engines which settle
-	// into the same files in any case may take more than MemoryBudget.
-	Loading bool
 }
 
 // Engine is an open store. All methods but Close and Drain are safe for concurrent use.

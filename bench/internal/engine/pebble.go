@@ -26,7 +26,7 @@ const (
 
 // pebbleCacheSize is all that a budget allows: Pebble takes its memtables out of its cache.
 func pebbleCacheSize(c Config) int64 {
-	if c.MemoryBudget > 0 && !c.Loading {
+	if c.MemoryBudget > 0 {
 		return c.MemoryBudget
 	}
 	return pebbleCache
@@ -34,7 +34,7 @@ func pebbleCacheSize(c Config) int64 {
 
 func pebbleMemTableSize(c Config) uint64 {
 	switch {
-	case c.MemoryBudget > 0 && !c.Loading:
+	case c.MemoryBudget > 0:
 		return uint64(min(max(c.MemoryBudget/8, 1<<20), pebbleMemTable))
 	case c.Unflushed:
 		return 4 * pebbleMemTable
@@ -63,8 +63,16 @@ func pebbleOptionList(c Config) []string {
 		fmt.Sprintf("FormatMajorVersion newest, L0CompactionThreshold %d, L0StopWritesThreshold 1000, LBaseMaxBytes 64 MB",
 			pebbleL0Threshold(c)),
 		"CompactionConcurrencyRange 1–3, BlockSize 32 KB, IndexBlockSize 256 KB, bloom filter of 10 bits on each level",
-		"compression: default (Snappy); WAL on; " + cgo,
+		"compression: default (Snappy); WAL on; " + cgo + arenas(c),
 	}
+}
+
+// arenas names what the driver sets where memory is limited.
+func arenas(c Config) string {
+	if c.MemoryBudget > 0 {
+		return ", MALLOC_ARENA_MAX=1"
+	}
+	return ""
 }
 
 func openPebble(c Config) (Engine, error) {

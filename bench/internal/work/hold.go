@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -18,25 +19,60 @@ import (
 const (
 	holdEvery  = 5 * time.Millisecond
 	holdFiles  = 200 * time.Millisecond // between two looks for new files
-	holdPiece  = 1 << 20
-	minHold    = 4 << 20 // of page cache that is left in any case
-	holdSlack  = 50      // a fiftieth of the limit is dropped beyond it, so that it lasts a while
-	holdRounds = 4096    // pieces dropped before the next look
+	holdPiece  = 2 << 20                // the largest folio: one that is not wholly in a piece stays
+	minHold    = 4 << 20                // of page cache that is left in any case
+	holdSlack  = 50                     // a fiftieth of the limit is dropped beyond it, so that it lasts a while
+	holdRounds = 4096                   // pieces looked at before the next look at all
+	holdQueue  = 32                     // pieces that wait to be dropped
+
+	holdDroppers = 4
 )
 
 // holderCPU is the processor time that holding took in this process, in nanoseconds.
 var holderCPU atomic.Int64
 
-// anonPeak is the most memory of its own that the holder saw this process have.
-var anonPeak atomic.Int64
+// held is what the holder saw: bytes of memory of the process's own and of its store's page cache.
+type held struct {
+	mu sync.Mutex // guards the fields below
 
-// overLimit says so if the process alone took more than the limit of s while the holder looked.
-func overLimit(s Spec) []string {
-	if peak := anonPeak.Load(); s.MemoryLimit > 0 && peak > s.MemoryLimit {
-		return []string{fmt.Sprintf("the process alone took up to %d MiB, more than the limit of %d MiB for it and its "+
-			"page cache; a cgroup would have ended it", peak>>20, s.MemoryLimit>>20)}
+	looks, anon, cached float64 // sums
+	peak                int64   // of the process alone
+}
+
+var heldSoFar held
+
+func (h *held) add(anon, cached int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.looks++
+	h.anon += float64(anon)
+	h.cached += float64(cached)
+	h.peak = max(h.peak, anon)
+}
+
+// overHeld is how far the average of process and page cache may lie above the limit: what is just being
+// read can't be dropped.
+const overHeld = 1.25
+
+// take tells what was held since the last call, and notes what broke the limit of s.
+func (h *held) take(s Spec) (anon, cached float64, notes []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.looks == 0 {
+		return 0, 0, nil
 	}
-	return nil
+	anon, cached = h.anon/h.looks, h.cached/h.looks
+	limit := float64(s.MemoryLimit)
+	if float64(h.peak) > limit {
+		notes = append(notes, fmt.Sprintf("the process alone took up to %d MiB, more than the limit of %d MiB for it and its "+
+			"page cache; a cgroup would have ended it", h.peak>>20, s.MemoryLimit>>20))
+	}
+	if anon+cached > overHeld*limit {
+		notes = append(notes, fmt.Sprintf("process and page cache took %.0f + %.0f MiB on average, the limit of %d MiB was not "+
+			"held: worth nothing beside others", anon/(1<<20), cached/(1<<20), s.MemoryLimit>>20))
+	}
+	h.looks, h.anon, h.cached, h.peak = 0, 0, 0, 0
+	return anon, cached, notes
 }
 
 // limitMemory puts the memory limit of s into force and tells what keeps it; release ends it.

@@ -46,22 +46,36 @@ func diskUsage(dir string) (bytes int64) {
 	return bytes
 }
 
-// holder keeps the page cache of a store small.
+// holder keeps the page cache of a store small. One goroutine looks and decides, several drop, since
+// that waits where pages are being read.
 type holder struct {
 	dir    string
 	limit  int64
-	files  []*heldFile
+	files  []*heldFile // those that went stay, open, until close
 	looked time.Time
 	rng    rng
+	drop   func(p piece) bool // false = not now
 }
 
 type heldFile struct {
 	f       *os.File
+	name    string
 	info    os.FileInfo
 	size    int64
-	present bool // still in the directory
-	maps    []mapping
+	cached  int64
+	present bool      // still in the directory
+	maps    []mapping // replaced, never changed
 }
+
+// piece is a part of a file that is to leave the page cache.
+type piece struct {
+	f    *os.File
+	at   int64
+	maps []mapping
+}
+
+// deleted follows the names of files in /proc/self/maps that are mapped and in no directory.
+const deleted = " (deleted)"
 
 // mapping is a part of the process's memory that shows a part of a file.
 type mapping struct {
@@ -71,6 +85,13 @@ type mapping struct {
 
 // holdCache holds the page cache of dir's files until release. Errors say that the system can't.
 func holdCache(dir string, limit int64) (release func(), err error) {
+	// Mapped files go by the name that the system knows them by.
+	if dir, err = filepath.Abs(dir); err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return nil, err
+	}
 	probe, err := os.Open(dir)
 	if err != nil {
 		return nil, err
@@ -80,22 +101,55 @@ func holdCache(dir string, limit int64) (release func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("the system does not tell what is in its page cache: %w", err)
 	}
+	pieces := make(chan piece, holdQueue)
 	h := &holder{dir: dir, limit: limit, rng: 1}
+	h.drop = func(p piece) bool {
+		select {
+		case pieces <- p:
+			return true
+		default:
+			return false
+		}
+	}
 	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		h.run(stop)
+	var looks, drops sync.WaitGroup
+	looks.Go(func() {
+		counted(func(count func()) { h.run(stop, count) })
+		close(pieces)
 	})
-	return func() { close(stop); wg.Wait() }, nil
+	for range holdDroppers {
+		drops.Go(func() {
+			counted(func(count func()) {
+				for p := range pieces {
+					p.drop()
+					count()
+				}
+			})
+		})
+	}
+	return func() {
+		close(stop)
+		looks.Wait()
+		drops.Wait()
+		h.close()
+	}, nil
 }
 
-func (h *holder) run(stop <-chan struct{}) {
-	defer h.close()
+// counted calls do on a thread of its own, whose processor time so far count adds to holderCPU.
+func counted(do func(count func())) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	last := threadCPU()
+	do(func() {
+		now := threadCPU()
+		holderCPU.Add(int64(now - last))
+		last = now
+	})
+}
+
+func (h *holder) run(stop <-chan struct{}, count func()) {
 	tick := time.NewTicker(holdEvery)
 	defer tick.Stop()
-	began := threadCPU()
 	for {
 		select {
 		case <-stop:
@@ -107,9 +161,7 @@ func (h *holder) run(stop <-chan struct{}) {
 			}
 			h.round()
 		}
-		now := threadCPU()
-		holderCPU.Add(int64(now - began))
-		began = now
+		count()
 	}
 }
 
@@ -119,55 +171,39 @@ func (h *holder) close() {
 	}
 }
 
-// look finds new files, forgets those that are gone, and reads anew where files are mapped.
+// look finds new files and those that are gone, and reads anew where files are mapped.
 func (h *holder) look() {
 	for _, f := range h.files {
-		f.present, f.maps = false, nil
+		f.present = false
 	}
-	byName := map[string]*heldFile{}
 	for _, name := range storeFiles(h.dir) {
-		if f := h.hold(name); f != nil {
-			byName[name] = f
-		}
+		h.hold(name)
 	}
-	kept := h.files[:0]
+	b, _ := os.ReadFile("/proc/self/maps") // without it mapped pages stay
+	maps := parseMaps(string(b))
 	for _, f := range h.files {
+		name := f.name
 		if !f.present {
-			_ = f.f.Close() // it was only read
-			continue
+			name += deleted
 		}
-		kept = append(kept, f)
-	}
-	h.files = kept
-	b, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		return
-	}
-	for name, m := range parseMaps(string(b)) {
-		if f := byName[name]; f != nil {
-			f.maps = m
-		}
+		f.maps = maps[name]
 	}
 }
 
-func (h *holder) hold(name string) *heldFile {
+func (h *holder) hold(name string) {
 	info, err := os.Stat(name)
 	if err != nil {
-		return nil // gone since it was listed
+		return // gone since it was listed
 	}
 	for _, f := range h.files {
 		if os.SameFile(f.info, info) {
-			f.present, f.size = true, info.Size()
-			return f
+			f.name, f.present, f.size = name, true, info.Size()
+			return
 		}
 	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil
+	if f, err := os.Open(name); err == nil {
+		h.files = append(h.files, &heldFile{f: f, name: name, info: info, size: info.Size(), present: true})
 	}
-	held := &heldFile{f: f, info: info, size: info.Size(), present: true}
-	h.files = append(h.files, held)
-	return held
 }
 
 // parseMaps reads the text of /proc/self/maps: where files are mapped and shared, by their names.
@@ -193,65 +229,72 @@ func parseMaps(text string) map[string][]mapping {
 
 // round drops pieces if more is cached than the limit leaves.
 func (h *holder) round() {
-	anon := statusBytes("RssAnon")
-	anonPeak.Store(max(anonPeak.Load(), anon))
-	allowed := max(h.limit-anon, minHold)
-	cached, size := int64(0), int64(0)
+	anon, cached := statusBytes("RssAnon"), int64(0)
 	for _, f := range h.files {
-		n, err := cachedBytes(f.f, 0, 0)
-		if err == nil {
-			cached += n
-		}
-		size += f.size
+		f.cached, _ = cachedBytes(f.f, 0, 0) // 0 if it can't be told
+		cached += f.cached
 	}
-	if cached <= allowed || size == 0 {
+	heldSoFar.add(anon, cached)
+	allowed := max(h.limit-anon, minHold)
+	if cached <= allowed {
 		return
 	}
-	target := allowed - h.limit/holdSlack
+	target := max(allowed-h.limit/holdSlack, 0)
 	for i := 0; i < holdRounds && cached > target; i++ {
-		at := int64(h.rng.next()>>1) % size
-		for _, f := range h.files {
-			if at < f.size {
-				cached -= f.drop(at &^ (holdPiece - 1))
-				break
-			}
-			at -= f.size
+		// A file is picked by what is cached of it, a piece of it at random: files may have long holes.
+		f := h.pick(int64(h.rng.next()>>1) % cached)
+		p := piece{f.f, int64(h.rng.next()>>1) % max(f.size, 1) &^ (holdPiece - 1), f.maps}
+		n, err := cachedBytes(p.f, p.at, holdPiece)
+		if err != nil || n == 0 {
+			continue
 		}
+		if !h.drop(p) {
+			return
+		}
+		n = min(n, f.cached)
+		f.cached -= n
+		cached -= n
 	}
 }
 
-// drop takes a piece out of the page cache and returns how many bytes of it were there.
-func (f *heldFile) drop(at int64) int64 {
-	n, err := cachedBytes(f.f, at, holdPiece)
-	if err != nil || n == 0 {
-		return 0
+// pick returns the file that holds the at-th cached byte of all.
+func (h *holder) pick(at int64) *heldFile {
+	for _, f := range h.files {
+		if at < f.cached {
+			return f
+		}
+		at -= f.cached
 	}
-	for _, m := range f.maps {
-		from := max(at, m.offset)
-		to := min(at+holdPiece, m.offset+int64(m.to-m.from))
+	return h.files[len(h.files)-1]
+}
+
+// drop takes a piece out of the page cache, after writing back what of it is dirty.
+func (p piece) drop() {
+	if st, err := cacheState(p.f, p.at, holdPiece); err != nil || st.Dirty+st.Writeback > 0 {
+		const flags = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+		_ = unix.SyncFileRange(int(p.f.Fd()), p.at, holdPiece, flags) // what stays is seen in the next round
+	}
+	for _, m := range p.maps {
+		from := max(p.at, m.offset)
+		to := min(p.at+holdPiece, m.offset+int64(m.to-m.from))
 		if from < to {
 			// Unlike MADV_DONTNEED this destroys nothing, should the engine have mapped something else there since.
 			_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.from+uintptr(from-m.offset), uintptr(to-from), unix.MADV_PAGEOUT)
 		}
 	}
-	if err := unix.Fadvise(int(f.f.Fd()), at, holdPiece, unix.FADV_DONTNEED); err != nil {
-		return 0
-	}
-	left, err := cachedBytes(f.f, at, holdPiece)
-	if err != nil {
-		return 0
-	}
-	return n - left
+	_ = unix.Fadvise(int(p.f.Fd()), p.at, holdPiece, unix.FADV_DONTNEED) // as above
 }
 
 // cachedBytes asks how much of n bytes from at on is in the page cache; n = 0 means to the end.
 func cachedBytes(f *os.File, at, n int64) (int64, error) {
-	var st unix.Cachestat_t
+	st, err := cacheState(f, at, n)
+	return int64(st.Cache) * int64(os.Getpagesize()), err
+}
+
+func cacheState(f *os.File, at, n int64) (st unix.Cachestat_t, err error) {
 	r := unix.CachestatRange{Off: uint64(at), Len: uint64(n)}
-	if err := unix.Cachestat(uint(f.Fd()), &r, &st, 0); err != nil {
-		return 0, err
-	}
-	return int64(st.Cache) * int64(os.Getpagesize()), nil
+	err = unix.Cachestat(uint(f.Fd()), &r, &st, 0)
+	return st, err
 }
 
 // threadCPU is the processor time of the calling thread.

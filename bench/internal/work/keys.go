@@ -40,7 +40,7 @@ func putKey(k []byte, i uint64) {
 }
 
 // Values start with the key's number and a version, so that a read can be checked, and go on with
-// random bytes that no codec makes smaller.
+// random bytes that no codec makes smaller, also not those of a block of neighbours.
 const valueHeader = 16
 
 var noise = func() []byte {
@@ -60,8 +60,14 @@ func putValue(v []byte, i, version uint64) {
 		return
 	}
 	binary.LittleEndian.PutUint64(v[8:], version)
-	at := int((i*golden)>>40) % (len(noise) - len(v))
-	copy(v[valueHeader:], noise[at:])
+	copy(v[valueHeader:], noise[noiseAt(i, len(v)):])
+}
+
+// noiseAt is where the random bytes of key i's value of n bytes begin. It follows no order of the keys:
+// values of neighbours would overlap, and a codec make their block much smaller.
+func noiseAt(i uint64, n int) int {
+	r := rng(i)
+	return int(r.next()>>32) % (len(noise) - n)
 }
 
 // checkValue tells whether v is a value of key i of the given size, in any version.
@@ -70,7 +76,7 @@ func checkValue(v []byte, i uint64, size int) error {
 		return fmt.Errorf("wrong value for key %d: %d bytes, starts with %x", i, len(v), v[:min(8, len(v))])
 	}
 	if len(v) > valueHeader {
-		at := int((i*golden)>>40) % (len(noise) - len(v))
+		at := noiseAt(i, len(v))
 		// The last byte stands for the rest: reading it proves that the copy reached the end.
 		if last := len(v) - 1; v[last] != noise[at+last-valueHeader] {
 			return fmt.Errorf("wrong value for key %d: last byte %x", i, v[last])

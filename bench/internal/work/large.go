@@ -104,10 +104,12 @@ func (c *coldOpen) addTo(r *Result) {
 	if c.limit == "" {
 		return
 	}
-	r.Limit, r.Notes = c.limit, slices.Concat(r.Notes, c.notes, overLimit(c.spec))
+	anon, cached, notes := heldSoFar.take(c.spec)
+	r.Limit, r.Notes = c.limit, slices.Concat(r.Notes, c.notes, notes)
 	if r.Extra == nil {
 		r.Extra = map[string]float64{}
 	}
+	r.Extra["own_memory"], r.Extra["page_cache"] = anon, cached
 	r.Extra["open_s"], r.Extra["first_read_s"] = c.opened.Seconds(), c.read.Seconds()
 }
 

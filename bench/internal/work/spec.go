@@ -153,6 +153,5 @@ func (s Spec) config() engine.Config {
 		Writers:      s.Writers,
 		Unflushed:    !s.Prepared && (s.Kind == Fill || s.Kind == Reopen),
 		MemoryBudget: s.MemoryBudget,
-		Loading:      s.Kind == Prepare,
 	}
 }

@@ -2,10 +2,13 @@ package work
 
 import (
 	"bytes"
+	"cmp"
 	"math"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/s2"
 
 	"github.com/dyngodb/dyngo/bench/internal/engine"
 )
@@ -42,6 +45,25 @@ func TestValueIsChecked(t *testing.T) {
 	v[99]++
 	if checkValue(v, 7, 100) == nil {
 		t.Error("a changed last byte passed")
+	}
+}
+
+// TestValuesDontGetSmaller compresses what a block of a sorted file would hold: values of neighbours in key order.
+func TestValuesDontGetSmaller(t *testing.T) {
+	const keys, block = 200_000, 32 << 10
+	numbers := make([]uint64, keys)
+	for i := range numbers {
+		numbers[i] = uint64(i)
+	}
+	slices.SortFunc(numbers, func(a, b uint64) int { return cmp.Compare(a*golden, b*golden) })
+	v := newValue(100)
+	var raw []byte
+	for _, i := range numbers[:block/len(v)] {
+		putValue(v, i, 0)
+		raw = append(raw, v[valueHeader:]...)
+	}
+	if n := len(s2.Encode(nil, raw)); n < len(raw)*95/100 {
+		t.Errorf("%d bytes of neighbours' values become %d", len(raw), n)
 	}
 }
 
