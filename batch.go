@@ -22,7 +22,8 @@ const (
 // Batch collects events that are committed together: after a crash all are there or none, and no view sees a part; a
 // current read of a dataset sees its events all at once, those of a Causal dataset before those of a Strong one. Keys and
 // values are copied when added, so the slices stay the caller's. Errors of single events are kept and returned by
-// Commit, which then commits nothing. A Batch belongs to one goroutine.
+// Commit, which then commits nothing. A batch that was neither committed nor Reset holds log files back if it has large values
+// or is large itself. A Batch belongs to one goroutine.
 type Batch struct {
 	db        *DB
 	c         *commit // ops so far
@@ -45,6 +46,7 @@ func (b *Batch) Len() int { return len(b.c.ops) }
 
 // Reset empties the batch for reuse. What it spilled into the log is garbage there.
 func (b *Batch) Reset() {
+	b.c.hold.release()
 	clear(b.c.ops)
 	*b.c = commit{ops: b.c.ops[:0], hashes: b.c.hashes[:0], scratch: nil, log: wal.Commit{Sizes: b.c.log.Sizes[:0], Pos: b.c.log.Pos[:0]}}
 	*b = Batch{db: b.db, c: b.c, chunk: b.chunk[:0], applied: b.applied[:0]}
@@ -157,6 +159,10 @@ func (b *Batch) CommitWith(wo WriteOptions) (LSN, error) {
 	if len(c.ops) == 0 {
 		return 0, nil
 	}
+	if err := c.hold.again(); err != nil {
+		return 0, err
+	}
+	defer func() { c.hold.release() }()
 	if b.spill != nil {
 		if err := b.writeAhead(len(c.ops)); err != nil {
 			return 0, openError(db.dir, err)
@@ -188,6 +194,7 @@ func (b *Batch) CommitWith(wo WriteOptions) (LSN, error) {
 	if err := db.commit(c, db.ack(c, wo.Ack), frees, db.now()); err != nil {
 		return 0, openError(db.dir, err)
 	}
+	c.hold.referred(c.log.Last())
 	b.applied = b.applied[:0]
 	for i := range c.ops {
 		b.applied = append(b.applied, c.ops[i].flags&event.FlagNotApplied == 0)
@@ -200,6 +207,10 @@ func (b *Batch) CommitWith(wo WriteOptions) (LSN, error) {
 func (b *Batch) writeAhead(end int) error {
 	if b.spill == nil {
 		b.spill = &wal.Spill{}
+		if b.c.hold == nil {
+			b.c.hold = b.db.beginHold("a batch is being written")
+		}
+		b.c.hold.stubs = true
 	}
 	var buf []byte
 	first := b.spilled

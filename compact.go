@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dyngodb/dyngo/compaction"
@@ -22,6 +23,8 @@ import (
 type compactor struct {
 	db   *DB
 	wake chan struct{}
+
+	hurry atomic.Int32 // callers that wait for merges
 
 	one        sync.Mutex // one job at a time; guards the fields up to mu
 	read, over int64      // versions that merges have read, and that turned out to be replaced by newer ones
@@ -119,12 +122,13 @@ func (c *compactor) once(ctx context.Context, pick func(*manifest.Version, compa
 	c.note(job.Kind.String() + ", " + job.Why)
 	defer c.note("")
 	began := db.opts.Clock.Mono()
-	db.pacer.SetUrgency(pacer.Compaction, urgencyOf(compaction.Urgency(s.version, in.Options), full))
+	db.pacer.SetUrgency(pacer.Compaction, urgencyOf(compaction.Urgency(s.version, in.Options), c.hurry.Load() > 0))
 	work := db.pacer.Begin(pacer.Compaction)
 	defer work.End()
 	result, err := compaction.Run(ctx, &job, compaction.RunOptions{
 		Options: in.Options, Version: s.version, FS: db.opts.FS, Dir: db.sorted.dir, Open: s.readerOf, NewFile: db.sorted.set.NewFileNum,
-		HashSeed: s.seed, CreatedAt: db.opts.Clock.Wall(), FlushedLSN: s.version.FlushedLSN, Pace: work.Wait,
+		HashSeed: s.seed, CreatedAt: db.opts.Clock.Wall(), FlushedLSN: s.version.FlushedLSN,
+		Pace: func(ctx context.Context, bytes int64) error { return c.pause(ctx, work, bytes) },
 		Live: compaction.Liveness{Durable: in.Durable, Pins: in.Pins, Dropped: in.Dropped, Ranges: db.covering(in.RangeDeletes)},
 	})
 	if err != nil {
@@ -148,6 +152,14 @@ func (c *compactor) once(ctx context.Context, pick func(*manifest.Version, compa
 	db.forgetRanges()
 	db.ttl.nudge()
 	return true, nil
+}
+
+// pause lets the foreground go first, unless somebody waits for the merge.
+func (c *compactor) pause(ctx context.Context, work *pacer.Job, bytes int64) error {
+	if c.hurry.Load() > 0 {
+		c.db.pacer.SetUrgency(pacer.Compaction, 1)
+	}
+	return work.Wait(ctx, bytes)
 }
 
 // urgencyOf is 1 for what somebody waits for.
@@ -269,6 +281,10 @@ func (db *DB) Compact(ctx context.Context) error {
 	if err := db.flusher.flushAll(); err != nil {
 		return openError(db.dir, err)
 	}
+	// A job of the background that holds back for others would be waited for.
+	db.compact.hurry.Add(1)
+	defer db.compact.hurry.Add(-1)
+	db.pacer.SetUrgency(pacer.Compaction, 1)
 	for did := true; did; {
 		did, err = db.compact.once(ctx, compaction.Pick, true)
 		if db.closed.Load() {

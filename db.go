@@ -24,13 +24,14 @@ type DB struct {
 	opts Options // immutable after Open
 	dir  string
 
-	lock  io.Closer // on the directory; nil when read-only or in memory
-	log   *wal.Log  // nil when read-only
-	files *wal.Files
-	arena *tail.Arena
-	reads *epoch.Domain // pins memory that a read looks at
-	calls *epoch.Domain // pins the store for writes, which may take long
-	mem   *memtable.Table
+	lock       io.Closer // on the directory; nil when read-only or in memory
+	log        *wal.Log  // nil when read-only
+	files      *wal.Files
+	arena      *tail.Arena
+	reads      *epoch.Domain // pins memory that a read looks at
+	calls      *epoch.Domain // pins the store for writes, which may take long
+	valueReads *epoch.Domain // pins log files that a value is being read from
+	mem        *memtable.Table
 
 	session event.SessionID // of this process; its event is logged before the first write
 	report  RecoveryReport
@@ -50,19 +51,21 @@ type DB struct {
 	told      sync.WaitGroup // its reader
 	timeShift int64          // added to the clock so that log time goes on where it ended; immutable after Open
 
-	catalog catalog
-	ttl     *expirer
-	flusher *flusher
-	compact *compactor
-	sorted  *sortedFiles
-	side    *sideFiles
-	pacer   *pacer.Pacer // of the work of flusher and compactor: the foreground comes first
-	id      [16]byte     // of the log, zero until the log is open
-	live    *liveServer
-	views   viewSet
-	floor   atomic.Uint64 // LSN that all reads without a view have reached; see raiseFloor
-	commits sync.Pool     // *commit
-	count   counters
+	catalog   catalog
+	ttl       *expirer
+	flusher   *flusher
+	compact   *compactor
+	sorted    *sortedFiles
+	side      *sideFiles
+	pacer     *pacer.Pacer // of the work of flusher and compactor: the foreground comes first
+	id        [16]byte     // of the log, zero until the log is open
+	live      *liveServer
+	views     viewSet
+	holds     holdSet
+	retention *retention
+	floor     atomic.Uint64 // LSN that all reads without a view have reached; see raiseFloor
+	commits   sync.Pool     // *commit
+	count     counters
 }
 
 // catalog is the set of datasets. Lookups go through an atomic pointer; changes hold mu and go through the log.
@@ -210,6 +213,7 @@ func (db *DB) close() error {
 	db.reads.Synchronize()
 	db.calls.Close()
 	db.side.close()
+	db.valueReads.Close()
 	errs = append(errs, db.sorted.close())
 	db.mem.Close()
 	db.reads.Close()

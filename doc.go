@@ -48,20 +48,21 @@
 // Taken in this order; each guards what its comment lists:
 //
 //	DB.starting                  held while the log's first file is made; no other path holds a lock while taking it
+//	retention.one                one pass of retention; held during I/O, flusher.one is taken under it
 //	compactor.one, flusher.one   one merge, one flush at a time; held during I/O; neither is taken under the other
 //	sortedFiles.mu               held while the sources of reads change
 //	catalog.mu                   dataset created or dropped
 //	memtable shard(s)            in ascending order; LockAll takes all
 //	wal.Log.mu                   LSNs and places; never held during I/O
 //	wal.writer.mu                the newest file; held while a frame is handed to the file system
-//	catalog.dictMu, expirer.mu, flusher.mu, viewSet.mu, sortedFiles.goneMu, wal.Files.mu   leaves
+//	catalog.dictMu, expirer.mu, flusher.mu, viewSet.mu, holdSet.mu, sortedFiles.goneMu, wal.Files.mu   leaves
 //
 // Readers take none of them: they pin an epoch.Domain and follow atomic pointers. Scans hold their segments by a reference.
 //
 // # Concurrency and ends
 //
 // All types but Batch and readers of large values are safe for concurrent use. Every goroutine ends with Close: the log's
-// (wal.Log.run), the expirer's, the flusher's, the compactor's, the filling of shards after Open, live.sock's, and those of
+// (wal.Log.run), the expirer's, the flusher's, the compactor's, retention's, the filling of shards after Open, live.sock's, and those of
 // epoch and memtable.
 //
 // Names and shapes in this package keep compatible from version 1.0 on; until then the CHANGELOG tells what changed.

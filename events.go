@@ -17,6 +17,10 @@ type Listener struct {
 	ClockJumped func(d time.Duration)
 	// FileSealed tells that a log file is full and the next one begins.
 	FileSealed func(file uint64)
+	// FileDropped tells that retention has dropped a log file of that size, with all events up to lsn.
+	FileDropped func(file uint64, bytes int64, lsn LSN)
+	// DiskLow tells that less than a tenth of the disk is free, once until there is more again.
+	DiskLow func(freeBytes, totalBytes int64)
 	// Flushed tells that all events up to lsn are in segments now, with the bytes written and the time it took.
 	Flushed func(lsn LSN, bytes int64, took time.Duration)
 	// FlushFailed tells that recent events could not be written as a segment. They are safe in the log; memory fills and

@@ -66,7 +66,7 @@ func TestEveryCallFailsOnce(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			step, runs := int64(1), 0
 			if testing.Short() {
-				step = 13
+				step = 7
 			}
 			for k := 1 + int64(seed%uint64(step)); ; k += step {
 				fired, err := failOnce(seed, vfs.Plan{K: k, Kind: kind.kind})

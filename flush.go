@@ -29,9 +29,10 @@ type flusher struct {
 	db   *DB
 	wake chan struct{}
 
+	hurry atomic.Int32 // callers that wait for a flush
+
 	one    sync.Mutex   // one flush or departure at a time; guards the fields up to left
 	gens   []generation // sealed, oldest first
-	hurry  bool         // somebody waits for the flush
 	packed float64      // size of the last flush as a share of its records' memory
 
 	left atomic.Uint64 // LSN of the last event that has left memory
@@ -326,9 +327,15 @@ func (f *flusher) pause(work *pacer.Job, bytes int64) error {
 	}
 	gen := generationBytes(f.db.opts.MemoryBudget)
 	over := f.db.arena.Bytes() - memoryLimit(f.db.opts.MemoryBudget) + 2*gen
-	f.db.pacer.SetUrgency(pacer.Flush, urgencyOf(float64(over)/float64(gen), f.hurry))
+	f.db.pacer.SetUrgency(pacer.Flush, urgencyOf(float64(over)/float64(gen), f.hurried()))
+	if f.hurried() { // since before the line above: who hurries sets the urgency himself, which may just have been undone
+		f.db.pacer.SetUrgency(pacer.Flush, 1)
+	}
 	return work.Wait(f.db.ctx, bytes)
 }
+
+// hurried says that somebody waits for a flush.
+func (f *flusher) hurried() bool { return f.hurry.Load() > 0 || f.db.retention.waited() }
 
 // fetch appends the value that a stub stands for.
 func (f *flusher) fetch(dst []byte, s tail.Stub) ([]byte, error) {
@@ -392,13 +399,39 @@ func (f *flusher) recovered(g tail.Generation, last LSN) error {
 
 // flushAll writes everything that is durable now as segments.
 func (f *flusher) flushAll() error {
+	f.hurry.Add(1)
+	defer f.hurry.Add(-1)
+	f.db.pacer.SetUrgency(pacer.Flush, 1) // for one that runs already, which is waited for
 	f.one.Lock()
 	defer f.one.Unlock()
-	f.hurry = true
-	defer func() { f.hurry = false }()
 	f.seal()
 	if first := f.unflushed(); first < len(f.gens) {
 		return f.flush(first, len(f.gens))
+	}
+	return nil
+}
+
+// flushTo writes events up to lsn as segments; those up to left also leave memory. Both are durable.
+func (f *flusher) flushTo(lsn, left LSN) error {
+	f.one.Lock()
+	defer f.one.Unlock()
+	lsn = max(lsn, left)
+	flushed := f.db.sorted.set.Current().FlushedLSN
+	if n := len(f.gens); lsn > flushed && (n == 0 || f.gens[n-1].last < lsn) {
+		f.seal()
+	}
+	first := f.unflushed()
+	to := first
+	for ; to < len(f.gens) && flushed < lsn; to++ {
+		flushed = f.gens[to].last
+	}
+	if to > first {
+		if err := f.flush(first, to); err != nil {
+			return err
+		}
+	}
+	for len(f.gens) > 0 && f.gens[0].flushed && LSN(f.left.Load()) < left {
+		f.leave()
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
@@ -31,8 +32,8 @@ type Version struct {
 }
 
 // History yields what happened to key, newest first, up to what is durable when it begins: its puts, deletes and expiries,
-// range deletes that cover it, and the creation of the dataset. It goes on with datasets of the same name that were
-// dropped before, down to the oldest log file that is kept.
+// range deletes that cover it, and the creation of the dataset. It goes on with datasets of the same name that were dropped
+// before, down to the oldest log file that is kept, or to the first version whose value lies in one that was dropped.
 //
 // It reads of a sealed log file that has a side file only what belongs to the key, other files from front to back. Memory
 // does not grow with the number of versions. An error ends it, that of ctx too.
@@ -105,6 +106,8 @@ func (ds *Dataset) newHistory(key []byte) (*history, error) {
 	h.id, h.below = ds.id, db.DurableLSN()+1
 	var err error
 	h.files, err = wal.ListFiles(db.opts.FS, db.walDir())
+	oldest := db.sorted.set.Current().OldestLog // what is left of those before it goes
+	h.files = slices.DeleteFunc(h.files, func(f wal.FileInfo) bool { return f.Seq < oldest })
 	return h, err
 }
 
@@ -122,7 +125,7 @@ func (h *history) next(ctx context.Context) (Version, error) {
 		file := h.files[len(h.files)-1]
 		p, actor, ok, err := h.find(ctx, file)
 		if err != nil {
-			if h.isGone(file) {
+			if h.isGone(file) || errors.Is(err, wal.ErrDropped) {
 				return Version{}, io.EOF
 			}
 			return Version{}, err
@@ -133,7 +136,7 @@ func (h *history) next(ctx context.Context) (Version, error) {
 		}
 		v, e, err := h.read(&p)
 		if err != nil {
-			if h.isGone(file) {
+			if h.isGone(file) || errors.Is(err, wal.ErrDropped) {
 				return Version{}, io.EOF
 			}
 			return Version{}, err

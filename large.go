@@ -39,17 +39,23 @@ func (ds *Dataset) PutReaderWith(key []byte, size int64, r io.Reader, wo WriteOp
 	if err := o.check(ds.db); err != nil {
 		return 0, err
 	}
+	h := ds.db.beginHold("a large value is being written")
+	defer h.release()
 	ref, err := ds.db.storeLarge(ds, ioReader{r}, size)
 	if err != nil {
 		return 0, openError(ds.db.dir, err)
 	}
 	o.value, o.flags = event.AppendValueRef(nil, ref), event.FlagValueRef
 	lsn, _, err := ds.writeOne(o, wo)
+	if err == nil {
+		h.referred(lsn)
+	}
 	return lsn, err
 }
 
 // Open returns key's value as a stream; for a large value only a piece is in memory at a time. It stays readable whatever
-// happens to the key, until the store is closed. The reader is not safe for concurrent use.
+// happens to the key, until it or the store is closed: until then it holds back the log file that it reads, so close it. The
+// reader is not safe for concurrent use.
 func (ds *Dataset) Open(key []byte) (io.ReadSeekCloser, error) {
 	var f found
 	if err := ds.find(&f, key, 0, 0); err != nil {
@@ -58,6 +64,8 @@ func (ds *Dataset) Open(key []byte) (io.ReadSeekCloser, error) {
 	v := f.value(nil)
 	call := ds.db.calls.Enter() // Close waits until the log was read
 	defer call.Exit()
+	read := ds.db.valueReads.Enter()
+	defer read.Exit()
 	f.release()
 	vr := &valueReader{db: ds.db}
 	if !v.ref {
@@ -82,6 +90,9 @@ func (ds *Dataset) Open(key []byte) (io.ReadSeekCloser, error) {
 		vr.ends[i] = vr.size
 	}
 	vr.index = -1
+	if vr.file = oldestFile(vr.ref.Pieces); vr.file > 0 {
+		ds.db.holds.pin(vr.file)
+	}
 	return vr, nil
 }
 
@@ -94,7 +105,18 @@ type valueReader struct {
 	pos    int64
 	index  int    // of the piece in memory, -1 = none
 	piece  []byte // its raw bytes
+	file   uint64 // that is pinned, 0 = none
 	closed bool
+}
+
+// oldestFile is the oldest log file that a piece lies in, 0 = there is no piece.
+func oldestFile(pieces []event.Piece) (file uint64) {
+	for i, p := range pieces {
+		if i == 0 || p.File < file {
+			file = p.File
+		}
+	}
+	return file
 }
 
 func (r *valueReader) Read(p []byte) (int, error) {
@@ -151,5 +173,9 @@ func (r *valueReader) Seek(offset int64, whence int) (int64, error) {
 
 func (r *valueReader) Close() error {
 	r.closed, r.piece = true, nil
+	if r.file > 0 {
+		r.db.holds.unpin(r.file)
+		r.file = 0
+	}
 	return nil
 }

@@ -140,8 +140,17 @@ func (s *liveServer) answer(line []byte, progress func(Metrics) error) (any, err
 		return s.watch(s.db.Flush, progress)
 	case "compact":
 		return s.watch(s.db.Compact, progress)
+	case "gcplan":
+		return s.db.GCPlan(s.db.ctx)
+	case "gc":
+		var plan GCPlan
+		_, err := s.watch(func(ctx context.Context) (err error) {
+			plan, err = s.db.GC(ctx)
+			return err
+		}, progress)
+		return plan, err
 	}
-	return nil, fmt.Errorf("unknown command %q; there are: stats, levels, plan, flush, compact", req.Cmd)
+	return nil, fmt.Errorf("unknown command %q; there are: stats, levels, plan, flush, compact, gcplan, gc", req.Cmd)
 }
 
 // watch runs work and tells of its progress until it ends. When nobody can be told any more, the work is given up.

@@ -12,6 +12,7 @@ import (
 type counters struct {
 	expired, evictions, ranges                                                 atomic.Int64
 	flushes, flushedBytes, flushErrors                                         atomic.Int64
+	filesDropped, retentionErrors                                              atomic.Int64
 	compactions, compactReadBytes, compactedBytes, compactionErrors, setsAside atomic.Int64
 }
 
@@ -52,6 +53,15 @@ type Metrics struct {
 	// runs, CacheBytes by blocks of segments, ReaderBytes by what open segments keep. OffHeapBytes is all memory outside of
 	// Go's heap of all stores in this process.
 	MemoryBudgetBytes, TailBytes, IndexBytes, CacheBytes, ReaderBytes, OffHeapBytes int64
+	// LogFiles are there, LogBytes is their size. FloorLSN is the LSN up to which retention has dropped events: the present
+	// loses nothing by that. FilesDropped counts log files that retention has dropped, RetentionErrors when it could not.
+	LogFiles                      int
+	LogBytes                      int64
+	FloorLSN                      LSN
+	FilesDropped, RetentionErrors int64
+	// BytesPerLiveByte is what log and segments take on disk for each byte of keys and values that segments hold, those not
+	// yet merged away included; 0 without segments. It grows with history that is kept.
+	BytesPerLiveByte float64
 	// DiskFreeBytes is what the file system still takes, 0 if unknown.
 	DiskFreeBytes int64
 	Log           wal.LogMetrics
@@ -87,5 +97,6 @@ func (db *DB) Metrics() Metrics {
 	if db.log != nil {
 		m.Log = db.log.Metrics()
 	}
+	db.retention.measure(&m)
 	return m
 }

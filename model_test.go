@@ -67,6 +67,15 @@ func (m *model) done(i int, last dyngo.LSN, durable bool) error {
 	return nil
 }
 
+// cut forgets what a crash has taken back: the store goes on behind lsn.
+func (m *model) cut(lsn dyngo.LSN) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for len(m.attempts) > 0 && m.attempts[len(m.attempts)-1].last() > lsn {
+		m.attempts = m.attempts[:len(m.attempts)-1]
+	}
+}
+
 // swap exchanges the changes of two attempts of equal length.
 func (m *model) swap(i, j int) {
 	m.mu.Lock()

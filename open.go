@@ -20,6 +20,7 @@ import (
 	"github.com/dyngodb/dyngo/internal/pacer"
 	"github.com/dyngodb/dyngo/internal/tail"
 	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/memtable"
 	"github.com/dyngodb/dyngo/recovery"
 	"github.com/dyngodb/dyngo/segment"
@@ -41,17 +42,36 @@ func Open(dir string, o *Options) (*DB, error) {
 	if opts.InMemory {
 		dir = "memory"
 	}
-	db := &DB{opts: opts, dir: dir}
-	db.ctx, db.cancel = context.WithCancel(context.Background())
-	db.views.held = map[LSN]int{}
-	db.notices = make(chan func(), noticeCapacity)
-	db.told.Go(db.passNotices)
-	db.commits = sync.Pool{New: func() any { return new(commit) }}
-	if err := db.open(); err != nil {
+	for try := 0; ; try++ {
+		db := &DB{opts: opts, dir: dir}
+		db.ctx, db.cancel = context.WithCancel(context.Background())
+		db.views.held, db.holds = map[LSN]int{}, newHoldSet()
+		db.notices = make(chan func(), noticeCapacity)
+		db.told.Go(db.passNotices)
+		db.commits = sync.Pool{New: func() any { return new(commit) }}
+		err := db.open()
+		overtaken := opts.ReadOnly && try < maxOpenTries && (err != nil || db.report.Damage != nil) && db.overtaken()
+		if err == nil && !overtaken {
+			return db, nil
+		}
 		db.cancel()
-		return nil, errors.Join(openError(dir, err), db.abandon())
+		if err = errors.Join(openError(dir, err), db.abandon()); !overtaken {
+			return nil, err
+		}
 	}
-	return db, nil
+}
+
+// overtaken says that a writer has dropped log files since the manifest was read.
+func (db *DB) overtaken() bool {
+	if db.sorted == nil || db.sorted.set == nil {
+		return false
+	}
+	set, err := manifest.Open(db.opts.FS, path.Join(db.dir, "manifest"), manifest.Options{ReadOnly: true})
+	if err != nil {
+		return false
+	}
+	defer set.Close() // only read from: nothing can be lost
+	return set.Current().OldestLog > db.sorted.set.Current().OldestLog
 }
 
 // open is the linear story of Open: directory, lock, log, catalog, goroutines.
@@ -80,10 +100,10 @@ func (db *DB) open() error {
 	}
 	// 3. Memory.
 	db.arena = tail.NewArena()
-	db.reads, db.calls = epoch.New(), epoch.New()
+	db.reads, db.calls, db.valueReads = epoch.New(), epoch.New(), epoch.New()
 	db.mem = memtable.New(db.arena, db.reads)
 	db.files = wal.OpenFiles(fsys, db.walDir())
-	db.ttl, db.flusher, db.compact = newExpirer(db), newFlusher(db), newCompactor(db)
+	db.ttl, db.flusher, db.compact, db.retention = newExpirer(db), newFlusher(db), newCompactor(db), newRetention(db)
 	db.side = newSideFiles(db)
 	db.pacer = pacer.New(db.opts.Clock, pacer.Options{Cores: runtime.GOMAXPROCS(0)})
 	// 4. The segments, then what the log holds above them.
@@ -114,6 +134,9 @@ func (db *DB) open() error {
 	if err := db.loadCatalog(state); err != nil {
 		return err
 	}
+	if err := db.retention.open(); err != nil {
+		return err
+	}
 	if !db.opts.ReadOnly {
 		if err := db.openLog(state); err != nil {
 			return err
@@ -128,6 +151,7 @@ func (db *DB) open() error {
 		if !db.opts.InMemory {
 			db.start(db.side.run)
 		}
+		db.start(db.retention.run)
 	}
 	if db.opts.Live && !db.opts.InMemory && !db.opts.ReadOnly {
 		if db.live, err = serveLive(db); err != nil {
@@ -144,7 +168,7 @@ func (db *DB) recover() (*recovery.State, error) {
 	state, err := recovery.Run(recovery.Options{
 		FS: db.opts.FS, Dir: db.walDir(), Arena: db.arena, Table: db.mem, Mono: db.opts.Clock.Mono, ReadOnly: db.opts.ReadOnly,
 		Flushed: flushed, GenerationBytes: generationBytes(db.opts.MemoryBudget), Seal: db.flusher.recovered, Due: db.ttl.recovered,
-		RecordTime: db.sorted.recordTime,
+		RecordTime: db.sorted.recordTime, Oldest: set.Current().OldestLog, Refers: db.holds.refer,
 		Range: func(ds event.DatasetID, from, to []byte, lsn LSN, time int64) {
 			db.flusher.addRange(segment.RangeDelete{Dataset: ds, From: from, To: to, LSN: lsn, Time: time})
 		},
@@ -236,6 +260,7 @@ func (db *DB) openLog(state *recovery.State) error {
 		Reserve: !db.opts.InMemory, OnDurable: func(LSN) { db.flusher.nudge() },
 		OnRotate: func(file uint64) {
 			db.side.nudge()
+			db.retention.nudge()
 			if l.FileSealed != nil {
 				db.tell(func() { l.FileSealed(file - 1) })
 			}
@@ -290,6 +315,7 @@ func (db *DB) ensureStarted() error {
 	if err := db.logSession(); err != nil {
 		return err
 	}
+	db.retention.removeDropped()
 	db.started.Store(true)
 	return nil
 }

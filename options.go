@@ -44,6 +44,8 @@ type Options struct {
 	Live bool
 	// LogFileBytes is the size at which a log file is sealed and the next one started, default 64 MiB, 1 MiB to 1 GiB.
 	LogFileBytes int64
+	// Retention says how much of the log stays. Default: all of it.
+	Retention Retention
 
 	// FS and Clock replace the operating system in tests. Default: the operating system.
 	FS    vfs.FS
@@ -51,6 +53,17 @@ type Options struct {
 
 	// Sizes of batches that go to data frames, see batch.go. Only this package's tests set them.
 	spillBatch, spillPiece int64
+}
+
+// Retention bounds the log. Its oldest files are dropped, whole, when one of the limits says so; never the newest file, and
+// never one that is still needed: see DB.GCPlan for why a file stays. Dropped history is gone: what segments keep is the state
+// at the floor, so the present and open views lose nothing. The zero Retention keeps everything.
+type Retention struct {
+	// Age is how old events may become, 0 = any age: a file goes when its newest event is older.
+	Age time.Duration
+	// Bytes is how much of the log stays, 0 = all: a file goes when the files after it take that much. So the log takes up to
+	// one file more, and the newest.
+	Bytes int64
 }
 
 // Session says who is at work: Actor (user or service), Address (where from), Client (program and version).
@@ -97,6 +110,9 @@ func (o *Options) validate() error {
 	}
 	if o.LogFileBytes < 1<<20 || o.LogFileBytes > 1<<30 {
 		return limitError("Options.LogFileBytes is %d, allowed are 1 MiB to 1 GiB", o.LogFileBytes)
+	}
+	if o.Retention.Age < 0 || o.Retention.Bytes < 0 {
+		return limitError("Options.Retention is %v and %d bytes, neither can be negative", o.Retention.Age, o.Retention.Bytes)
 	}
 	if o.InMemory && o.ReadOnly {
 		return fmt.Errorf("dyngo: Options.InMemory and Options.ReadOnly exclude each other")

@@ -52,6 +52,8 @@ func (ds *Dataset) Lookup(key []byte) (KV, error) {
 	v := f.value(nil)
 	call := ds.db.calls.Enter() // Close waits until the log was read, memory need not
 	defer call.Exit()
+	read := ds.db.valueReads.Enter() // so does retention
+	defer read.Exit()
 	f.release()
 	var err error
 	kv.Value, err = v.resolve(ds.db, []byte{})
@@ -73,6 +75,8 @@ func (ds *Dataset) appendAt(dst, key []byte, max LSN, at int64) ([]byte, error) 
 	v := f.value(nil)
 	call := ds.db.calls.Enter() // Close waits until the log was read, memory need not
 	defer call.Exit()
+	read := ds.db.valueReads.Enter() // so does retention
+	defer read.Exit()
 	f.release()
 	dst, err := v.resolve(ds.db, dst)
 	return dst, openError(ds.db.dir, err)

@@ -174,7 +174,7 @@ func (m *mender) logSuffices(found *VerifyReport) error {
 		return err
 	}
 	switch first := event0(files); {
-	case first > 1:
+	case first > 1 || found.OldestLog > 1:
 		return corruption.At("wal/"+files[0].Name, 0, "the log begins with LSN %d: what lies before is in segments alone, "+
 			"and they can't be built from it (%v)", first, found.All()[0])
 	case found.NewestLSN > m.report.LastLSN:

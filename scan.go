@@ -96,6 +96,8 @@ type scanner struct {
 	start int    // where its key begins in buf
 	done  bool   // memory has no more
 
+	pinned uint64 // log file, 0 = none: values of spilled batches in pairs lie in it or later ones
+
 	last    []byte // the key passed last
 	started bool
 	val     []byte // holds the last value that was not plain in memory
@@ -115,11 +117,30 @@ type pair struct {
 }
 
 func (s *scanner) close() {
+	s.unpin()
 	if s.disk != nil {
 		s.disk.close()
 	}
 	if s.src != nil {
 		s.src.release()
+	}
+}
+
+// pin keeps the log file in which a value of a spilled batch lies until the pairs were passed: its record may leave memory
+// before. Large values need no pin, since their version stays in some segment. The record is pinned.
+func (s *scanner) pin(v *value) {
+	if !v.stub || s.pinned != 0 && s.pinned <= v.log.File {
+		return
+	}
+	s.ds.db.holds.pin(v.log.File)
+	s.unpin()
+	s.pinned = v.log.File
+}
+
+func (s *scanner) unpin() {
+	if s.pinned != 0 {
+		s.ds.db.holds.unpin(s.pinned)
+		s.pinned = 0
 	}
 }
 
@@ -225,6 +246,9 @@ func (s *scanner) resolve(kv KV, v value) (KV, bool, error) {
 	}
 	var err error
 	if s.val, err = v.resolve(db, s.val[:0]); err != nil {
+		if s.closed != nil && s.closed.Load() { // meanwhile: what the view saw may have gone
+			return KV{}, false, ErrClosed
+		}
 		return KV{}, false, err
 	}
 	kv.Value = s.val
@@ -313,6 +337,7 @@ func (s *scanner) copy() error {
 	n := s.mem.Next(s.items)
 	s.done = n == 0
 	s.pairs, s.buf = s.pairs[:0], s.buf[:0]
+	s.unpin()
 	for _, item := range s.items[:n] {
 		rec := item.Record
 		p := pair{lsn: rec.LSN(), time: rec.Time(), dead: !s.ds.alive(s.ranges, rec, s.max, s.at)}
@@ -329,6 +354,7 @@ func (s *scanner) copy() error {
 				s.buf = append(s.buf, rec.Value()...)
 			} else {
 				p.value = loadValue(rec, nil)
+				s.pin(&p.value)
 			}
 		}
 		p.valEnd = len(s.buf)

@@ -375,7 +375,7 @@ func (f *sortedFiles) sweep() {
 // measure fills in the figures of segments. The caller holds a guard of db.reads.
 func (f *sortedFiles) measure(m *Metrics) {
 	s := f.current.Load()
-	m.FlushedLSN, m.Runs = s.version.FlushedLSN, len(s.runs)
+	m.FlushedLSN, m.FloorLSN, m.Runs = s.version.FlushedLSN, s.version.FloorLSN, len(s.runs)
 	for i := range s.runs {
 		for j, seg := range s.runs[i].Segments {
 			m.Segments++

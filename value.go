@@ -26,6 +26,9 @@ const (
 // reference in its place.
 func (c *commit) store(db *DB, o *op) error {
 	if len(o.value) >= o.ds.opts.LargeValue {
+		if c.hold == nil {
+			c.hold = db.beginHold("a large value is being written")
+		}
 		ref, err := db.storeLarge(o.ds, &sliceReader{b: o.value}, int64(len(o.value)))
 		if err != nil {
 			return err

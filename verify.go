@@ -24,6 +24,8 @@ type VerifyReport struct {
 	Log wal.VerifyReport
 	// Manifest says how the manifest ends; a torn end is no damage unless the log was closed.
 	Manifest manifest.Tail
+	// OldestLog is the log file that the log begins with since retention dropped those before; 0 = none was.
+	OldestLog uint64
 	// Segments and their Bytes were read; Entries are in them.
 	Segments int
 	Bytes    int64
@@ -74,9 +76,25 @@ func (v *verification) run() error {
 	if err != nil {
 		return err
 	}
-	v.sorted = before.SizeBytes()
 	tell := func(done, total int64) { v.tell(done, total+v.sorted) }
-	v.report.Log, err = wal.Verify(v.ctx, v.fs, path.Join(v.dir, "wal"), tell)
+	for try := 0; ; try++ {
+		v.sorted, v.report.OldestLog = before.SizeBytes(), before.OldestLog
+		v.report.Log, err = wal.VerifyFrom(v.ctx, v.fs, path.Join(v.dir, "wal"), before.OldestLog, tell)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err == nil && len(v.report.Log.Defects) == 0 || try == maxVerifyTries {
+			break
+		}
+		now, verr := v.version()
+		if verr != nil {
+			return verr
+		}
+		if now.OldestLog == before.OldestLog {
+			break
+		}
+		before = now // an owner has dropped files that were to be read
+	}
 	if err != nil {
 		return err
 	}

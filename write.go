@@ -119,6 +119,7 @@ type commit struct {
 	seen    map[string]recordTime
 	// departures is memtable.Table.Departures from before the ops' priors were looked up.
 	departures uint64
+	hold       *hold // of the log files that values were written ahead to; nil = none was
 }
 
 func (db *DB) newCommit() *commit { return db.commits.Get().(*commit) }
@@ -129,6 +130,8 @@ func (db *DB) release(c *commit) {
 	c.ops, c.hashes, c.scratch = c.ops[:0], c.hashes[:0], c.scratch[:0]
 	c.log.Sizes, c.log.Pos, c.log.Spill = c.log.Sizes[:0], c.log.Pos[:0], nil
 	c.log.Wire, c.seen, c.value = 0, nil, c.value[:0]
+	c.hold.release()
+	c.hold = nil
 	if cap(c.ops) <= 1024 && cap(c.scratch) <= 64<<10 && cap(c.value) <= 512<<10 {
 		db.commits.Put(c)
 	}
@@ -165,6 +168,7 @@ func (ds *Dataset) writeOne(o op, wo WriteOptions) (LSN, bool, error) {
 		}
 		return 0, false, openError(db.dir, err)
 	}
+	c.hold.referred(c.log.Last())
 	return c.log.First, c.ops[0].flags&event.FlagNotApplied == 0, nil
 }
 

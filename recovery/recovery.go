@@ -33,7 +33,7 @@ type Options struct {
 	// Flushed is the LSN up to which segments hold every key, range deletes included: of events up to it only what they say
 	// of datasets and sessions is taken. 0 reads the whole log.
 	Flushed event.LSN
-	// Oldest is the sequence of the oldest log file that must be there; 0 = the first.
+	// Oldest is the sequence of the oldest log file that must be there; 0 = the first. Those before it are passed over.
 	Oldest uint64
 	// RecordTime looks for the record time of a key's newest version in segments. May be nil.
 	RecordTime func(ds event.DatasetID, key []byte) (int64, bool, error)
@@ -42,6 +42,9 @@ type Options struct {
 	Seal func(g tail.Generation, last event.LSN) error
 	// Range receives the range deletes above Flushed. May be nil.
 	Range func(ds event.DatasetID, from, to []byte, lsn event.LSN, time int64)
+	// Refers is told that events up to lsn, above Flushed, refer to a log file and maybe to later ones: to large values in
+	// it or, with stubs, to batches whose values stay there. May be nil.
+	Refers func(file uint64, lsn event.LSN, stubs bool)
 	// Due receives every version with an expiry. May be nil.
 	Due func(at int64, lsn event.LSN, ds event.DatasetID, hash uint64)
 }
@@ -176,10 +179,15 @@ func (r *run) seal(end bool) error {
 // to. The files that are needed must follow each other without a gap. (A gap further on is the scanner's to find.)
 func firstFile(o Options) (uint64, error) {
 	files, err := wal.ListFiles(o.FS, o.Dir)
-	if err != nil || len(files) == 0 {
+	if err != nil {
 		return 0, err
 	}
-	if oldest := max(o.Oldest, 1); files[0].Seq > oldest {
+	oldest := max(o.Oldest, 1)
+	files = slices.DeleteFunc(files, func(f wal.FileInfo) bool { return f.Seq < oldest })
+	if len(files) == 0 && o.Oldest == 0 {
+		return 0, nil
+	}
+	if len(files) == 0 || files[0].Seq != oldest {
 		return 0, &corruption.Error{File: fmt.Sprintf("wal/%010d-*.log", oldest), What: "the file is missing"}
 	}
 	if f := files[0]; f.FirstLSN > o.Flushed+1 {
@@ -259,6 +267,15 @@ func (r *run) spilled(f *wal.Frame) error {
 	if err != nil {
 		return inFrame(f, 0, err)
 	}
+	last := f.BaseLSN + event.LSN(f.Count) - 1
+	if last <= r.Flushed { // it holds events of keys only, and the files of its pieces may be gone
+		r.state.Report.Events += int64(f.Count)
+		r.last = last
+		return r.seal(false)
+	}
+	if r.Refers != nil {
+		r.Refers(oldestFile(s.Pieces), last, true)
+	}
 	files := wal.OpenFiles(r.FS, r.Dir)
 	defer files.Close()
 	lsn, stale := f.BaseLSN, s.NotApplied
@@ -324,12 +341,31 @@ func (r *run) event(e *event.Event, payload []byte, at wal.Position, inLog bool)
 	return nil
 }
 
+// oldestFile is the oldest log file that a piece lies in, 0 = there is no piece.
+func oldestFile(pieces []event.Piece) (file uint64) {
+	for i, p := range pieces {
+		if i == 0 || p.File < file {
+			file = p.File
+		}
+	}
+	return file
+}
+
 // keyed copies the event into the tail and notes it for its key's shard.
 func (r *run) keyed(e *event.Event, payload []byte, at wal.Position, inLog bool) error {
 	due, expires := event.Expiry(e.Parts)
 	var mem tail.Mem
 	if expires {
 		mem = tail.MemExpiry
+	}
+	if e.Flags&event.FlagValueRef != 0 && r.Refers != nil {
+		ref, err := event.ParseValueRef(e.Value)
+		if err != nil {
+			return fmt.Errorf("value of LSN %d: %w", e.LSN, err)
+		}
+		if file := oldestFile(ref.Pieces); file > 0 {
+			r.Refers(file, e.LSN, false)
+		}
 	}
 	hash := r.Table.Hash(e.Dataset, e.Key)
 	if inLog {

@@ -22,7 +22,12 @@ type Files struct {
 	infos map[uint64]FileInfo
 	tick  int64
 	done  bool
+	// oldest is the sequence below which files were dropped.
+	oldest uint64
 }
+
+// ErrDropped is returned for what lies in a log file that was dropped on purpose.
+var ErrDropped = errors.New("wal: the log file was dropped")
 
 // openFile is closed when it is dropped from the map and nobody reads it.
 type openFile struct {
@@ -54,6 +59,9 @@ func (f *Files) get(seq uint64) (*openFile, error) {
 	defer f.mu.Unlock()
 	if f.done {
 		return nil, ErrClosed
+	}
+	if seq < f.oldest {
+		return nil, fmt.Errorf("%w: file %d", ErrDropped, seq)
 	}
 	f.tick++
 	if of := f.files[seq]; of != nil {
@@ -101,6 +109,23 @@ func (f *Files) drop(seq uint64) error {
 		return of.Close()
 	}
 	return nil
+}
+
+// Drop has reads of files before oldest return ErrDropped.
+func (f *Files) Drop(oldest uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.oldest = max(f.oldest, oldest)
+}
+
+// Forget closes a file that was removed: its space comes back with the last read of it.
+func (f *Files) Forget(seq uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.infos, seq)
+	if f.files[seq] != nil {
+		f.drop(seq) // only read from: nothing can be lost
+	}
 }
 
 func (f *Files) put(of *openFile) {

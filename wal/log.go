@@ -626,6 +626,14 @@ type LogMetrics struct {
 	FileEnd int64
 }
 
+// File is the sequence of the newest log file, 0 before Start.
+func (l *Log) File() uint64 {
+	if w := l.writer.Load(); w != nil {
+		return uint64(w.seq.Load())
+	}
+	return 0
+}
+
 // Metrics returns the present figures.
 func (l *Log) Metrics() LogMetrics {
 	m := LogMetrics{

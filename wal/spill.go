@@ -1,6 +1,9 @@
 package wal
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/coding"
 	"github.com/dyngodb/dyngo/internal/corruption"
@@ -20,6 +23,11 @@ func (s *Spill) Add(pos Position, n int, crc uint32) {
 	s.Pieces = append(s.Pieces, event.Piece{
 		File: pos.File, Offset: uint64(pos.Offset), StoredLen: uint32(n), RawLen: uint32(n), CRC: crc,
 	})
+}
+
+// from is the oldest file that a piece lies in.
+func (s *Spill) from() uint64 {
+	return slices.MinFunc(s.Pieces, func(a, b event.Piece) int { return cmp.Compare(a.File, b.File) }).File
 }
 
 // Append appends the encoding of s.

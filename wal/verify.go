@@ -38,9 +38,15 @@ const maxDefects = 1000
 // It takes no lock and works beside a writer: then it ends where the log ended while it was read. progress, if not nil, is
 // called with the bytes done and in all. The error is of the file system or the context; damage is in the report.
 func Verify(ctx context.Context, fsys vfs.FS, dir string, progress func(done, total int64)) (VerifyReport, error) {
-	v := &verifier{ctx: ctx, progress: progress, data: map[Position]*dataFrame{}, files: OpenFiles(fsys, dir)}
+	return VerifyFrom(ctx, fsys, dir, 0, progress)
+}
+
+// VerifyFrom is Verify of a log whose files before oldest were dropped on purpose; 0 = none was. What is left of those is
+// passed over, and so is what refers to them.
+func VerifyFrom(ctx context.Context, fsys vfs.FS, dir string, oldest uint64, progress func(done, total int64)) (VerifyReport, error) {
+	v := &verifier{ctx: ctx, progress: progress, data: map[Position]*dataFrame{}, files: OpenFiles(fsys, dir), from: oldest}
 	defer v.files.Close() // only read from: nothing can be lost
-	s := &Scanner{fs: fsys, dir: dir, opts: ScanOptions{ReadOnly: true}, index: -1}
+	s := &Scanner{fs: fsys, dir: dir, opts: ScanOptions{ReadOnly: true, FromFile: oldest}, index: -1}
 	v.s = s
 	defer s.Close()
 	if err := v.open(); err != nil {
@@ -58,6 +64,7 @@ type verifier struct {
 	ctx      context.Context
 	s        *Scanner
 	files    *Files
+	from     uint64 // files before it were dropped
 	report   VerifyReport
 	progress func(done, total int64)
 	done     int64
@@ -114,8 +121,16 @@ func (v *verifier) open() error {
 		s.err = io.EOF
 		return v.defect(err)
 	}
+	for len(s.files) > 0 && s.files[0].Seq < v.from {
+		s.files = s.files[1:]
+	}
 	for _, f := range s.files {
 		v.total += f.Size
+	}
+	if v.from > 0 && (len(s.files) == 0 || s.files[0].Seq != v.from) {
+		if err := v.defect(corruption.At(missingName(s.dir, v.from), 0, "the file is missing")); err != nil {
+			return err
+		}
 	}
 	if len(s.files) == 0 {
 		s.err = io.EOF
@@ -256,6 +271,14 @@ func (v *verifier) frame(f *Frame) error {
 func (v *verifier) events(f *Frame) error {
 	var events iter.Seq2[*event.Event, error]
 	if f.Flags&FrameSpilled != 0 {
+		s, err := ParseSpill(f.Body, f.Count)
+		if err != nil {
+			return locate(err, f.Name, f.Offset+FrameHeaderSize)
+		}
+		if s.from() < v.from {
+			v.report.Events += int64(f.Count)
+			return nil
+		}
 		events = f.SpilledEvents(v.piece)
 	} else {
 		events = f.Events()
@@ -312,6 +335,9 @@ func (v *verifier) remember(f *Frame) {
 
 // refer checks a data frame that an event refers to: it was read before, as it lies before.
 func (v *verifier) refer(p event.Piece) error {
+	if p.File < v.from {
+		return nil
+	}
 	d := v.data[Position{File: p.File, Offset: int64(p.Offset)}]
 	if d == nil {
 		_, err := v.files.readPiece(p)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -207,13 +208,26 @@ func (c *logCat) all() error {
 	if err != nil {
 		return err
 	}
-	o := wal.ScanOptions{ReadOnly: true}
+	oldest, err := oldestLog(globalsOf(c.cmd).dir)
+	if err != nil {
+		return err
+	}
+	o := wal.ScanOptions{ReadOnly: true, FromFile: oldest}
 	for i, info := range infos {
-		if i > 0 && info.FirstLSN <= c.filter.from {
+		if i > 0 && info.FirstLSN <= c.filter.from && info.Seq >= oldest {
 			o.FromFile = info.Seq
 		}
 	}
 	return c.scan(dir, o)
+}
+
+// oldestLog is the log file that the log begins with since retention dropped those before, 0 = none was dropped.
+func oldestLog(dir string) (uint64, error) {
+	set, err := manifest.Open(vfs.OS, filepath.ToSlash(filepath.Join(dir, "manifest")), manifest.Options{ReadOnly: true})
+	if err != nil {
+		return 0, err
+	}
+	return set.Current().OldestLog, set.Close()
 }
 
 // one prints a single file: of the store by number or name, or any by path.

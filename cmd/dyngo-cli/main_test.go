@@ -22,6 +22,7 @@ func TestMain(m *testing.M) {
 		"dyngo-cli": main,
 		"owner":     owner,
 		"segments":  segments,
+		"rolled":    rolled,
 	})
 }
 

@@ -46,7 +46,7 @@ unavailable, 6 corruption or failed verification, 7 conflict, 130 interrupted.`,
 	inGroup(root, groupData, newPutCommand(), newGetCommand(), newDelCommand(), newScanCommand(), newHistoryCommand(),
 		newLoadCommand(), newExportCommand(), newDatasetsCommand())
 	inGroup(root, groupStore, newQuickstartCommand(), newStatsCommand(), newLevelsCommand(), newLogCommand(),
-		newVerifyCommand(), newRepairCommand(), newCompactCommand(), newDoctorCommand(), newBenchCommand())
+		newVerifyCommand(), newRepairCommand(), newCompactCommand(), newGCCommand(), newDoctorCommand(), newBenchCommand())
 	root.AddCommand(newManCommand())
 	return root
 }

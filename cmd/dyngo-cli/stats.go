@@ -78,6 +78,7 @@ func fileStats(cmd *cobra.Command, sheet *statSheet) (err error) {
 	sheet.add("datasets", countCell(m.Datasets))
 	sheet.add("events", countCell(found.Events))
 	sheet.add("flushed_lsn", m.FlushedLSN)
+	sheet.add("floor_lsn", m.FloorLSN)
 	sheet.add("segments", countCell(m.Segments))
 	sheet.add("runs", countCell(m.Runs))
 	sheet.add("segment_bytes", byteCell(m.SegmentBytes))

@@ -15,13 +15,17 @@ import (
 )
 
 // openRead opens the store of cmd for reading: it takes no lock, creates nothing and works beside
-// a process that writes. Where the log ends in a torn tail, a line on stderr says so.
-func openRead(cmd *cobra.Command) (*dyngo.DB, error) {
+// a process that writes. Where the log ends in a torn tail, a line on stderr says so. Each of set may change the options.
+func openRead(cmd *cobra.Command, set ...func(*dyngo.Options)) (*dyngo.DB, error) {
 	dir := globalsOf(cmd).dir
 	if err := checkStore(dir); err != nil {
 		return nil, err
 	}
-	return dyngo.Open(dir, &dyngo.Options{ReadOnly: true})
+	o := dyngo.Options{ReadOnly: true}
+	for _, f := range set {
+		f(&o)
+	}
+	return dyngo.Open(dir, &o)
 }
 
 // openWrite opens the store of cmd for writing and creates it if there is none. Each of set may

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dyngodb/dyngo"
+)
+
+func newGCCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "gc",
+		Short: "Drop old log files, or say what keeps them",
+		Long: `Drop the oldest log files, as far as --age or --bytes no longer want them and
+nothing needs them any more, and say of each file why it goes or stays. What is
+dropped is history: keys keep their present values. Large values are read from
+the log; a file that holds a current one stays, with all files after it.
+
+The process that has the store open is asked if it serves live.sock (the option
+Live). It goes by its own option Retention, so --age and --bytes are refused
+then. With --dry-run nothing is changed.`,
+		Example: `  dyngo-cli gc --dry-run
+  dyngo-cli gc --age 720h --bytes 10GiB`,
+		Args: noArgs,
+	}
+	dryRun := cmd.Flags().Bool("dry-run", false, "only say what would be dropped")
+	age := cmd.Flags().Duration("age", 0, "drop files whose events are all older")
+	size := cmd.Flags().String("bytes", "", "drop files while those after them take this much, like 10GiB")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		keep := dyngo.Retention{Age: *age}
+		if *size != "" {
+			var ok bool
+			if keep.Bytes, ok = parseSize(*size); !ok {
+				return usage("--bytes 512MiB", "--bytes: %q is not a size", *size)
+			}
+		}
+		if err := checkStore(globalsOf(cmd).dir); err != nil {
+			return err
+		}
+		return runGC(cmd, keep, *dryRun)
+	}
+	return cmd
+}
+
+// parseSize reads a number of bytes, or of KiB, MiB, GiB or TiB.
+func parseSize(s string) (int64, bool) {
+	shift := 0
+	if i := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
+		unit := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(strings.TrimSpace(s[i:])), "B"), "I")
+		n := strings.Index("KMGT", unit)
+		if len(unit) > 1 || n < 0 {
+			return 0, false
+		}
+		if s = s[:i]; unit != "" {
+			shift = 10 * (n + 1)
+		}
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n << shift, err == nil && n<<shift>>shift == n
+}
+
+func runGC(cmd *cobra.Command, keep dyngo.Retention, dry bool) error {
+	dir := globalsOf(cmd).dir
+	request := "gc"
+	if dry {
+		request = "gcplan"
+	}
+	if _, err := askOwner(cmd.Context(), dir, "stats", nil); err == nil && keep != (dyngo.Retention{}) {
+		return usage("dyngo-cli gc without --age and --bytes",
+			"the process that has %s open goes by its own option Retention", dir)
+	}
+	plan, err := ownerAnswer[dyngo.GCPlan](cmd.Context(), dir, request, func(dyngo.Metrics) {})
+	if errors.Is(err, errNotLive) {
+		plan, err = gcAlone(cmd, keep, dry)
+	}
+	if err != nil {
+		return err
+	}
+	return showGC(cmd, &plan, dry)
+}
+
+// gcAlone opens the store itself; for --dry-run without taking its lock.
+func gcAlone(cmd *cobra.Command, keep dyngo.Retention, dry bool) (plan dyngo.GCPlan, err error) {
+	set := func(o *dyngo.Options) { o.Retention = keep }
+	var db *dyngo.DB
+	if dry {
+		db, err = openRead(cmd, set)
+	} else {
+		db, err = openWrite(cmd, set)
+	}
+	var locked *dyngo.LockedError
+	if errors.As(err, &locked) {
+		try := fmt.Sprintf("stop %s, or have it open the store with the option Live", pidName(locked.PID))
+		return plan, fail(exitUnavailable, try, "%w", err)
+	}
+	if err != nil {
+		return plan, err
+	}
+	defer closeStore(db, &err)
+	if dry {
+		return db.GCPlan(cmd.Context())
+	}
+	return db.GC(cmd.Context())
+}
+
+// showGC prints what becomes of each file.
+func showGC(cmd *cobra.Command, plan *dyngo.GCPlan, dry bool) error {
+	r := newRenderer(cmd, manyRows, column{name: "action"}, column{name: "file"}, column{name: "kind"},
+		column{name: "bytes"}, column{name: "first_lsn"}, column{name: "last_lsn"}, column{name: "reason"})
+	removed := 0
+	for _, f := range plan.Files {
+		action := "keep"
+		if f.Remove {
+			action = "remove"
+			removed++
+		}
+		if err := r.Row(action, f.File, f.Kind, byteCell(f.Bytes), f.FirstLSN, f.LastLSN, f.Reason); err != nil {
+			return err
+		}
+	}
+	if err := r.Close(); err != nil {
+		return err
+	}
+	what := "dropped"
+	if dry {
+		what = "would be dropped"
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%d log files, %s, %s; floor: LSN %d\n", removed, formatBytes(plan.RemoveBytes), what, plan.FloorLSN)
+	for _, h := range plan.Holds {
+		since := ""
+		if !h.Since.IsZero() {
+			since = ", since " + h.Since.UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "hold of a %s%s: %s\n", h.Name, since, h.Reason)
+	}
+	return nil
+}

@@ -1,0 +1,433 @@
+package dyngo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/pacer"
+	"github.com/dyngodb/dyngo/manifest"
+	"github.com/dyngodb/dyngo/segment"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// retention drops log files that Options.Retention no longer wants, oldest first. It works when a file was sealed, and from
+// time to time for the age of events.
+//
+// A file goes in these steps; a crash behind one leaves the store as it was, or with a floor that is one file higher.
+//
+//  1. What the file's events say is in segments: the flusher is asked for it.
+//  2. Nothing reads from it any more: no value in it is referred to by a segment, by memory or by an event that is not yet
+//     in a segment, nothing in it is ahead of its commit, nobody holds it.
+//  3. One edit of the manifest raises the floor and the oldest log file. From here on recovery does not look for the file.
+//  4. Reads of values that had begun end.
+//  5. The file is removed. What a crash leaves of it is removed when the log is next started; so the directory needs no sync.
+type retention struct {
+	db   *DB
+	wake chan struct{}
+
+	one   sync.Mutex                            // one pass at a time; guards the fields below
+	heads map[uint64]wal.Header                 // of log files, by sequence
+	refs  map[manifest.FileNum]map[uint64]int64 // what a segment's large values take in each log file; of segments that were read
+	low   bool                                  // DiskLow was told
+
+	mu      sync.Mutex // guards waiting
+	waiting int
+
+	files, bytes, newest atomic.Int64 // of the log: sealed files, their bytes, those of the newest
+}
+
+func newRetention(db *DB) *retention {
+	return &retention{db: db, wake: make(chan struct{}, 1), heads: map[uint64]wal.Header{}, refs: map[manifest.FileNum]map[uint64]int64{}}
+}
+
+// retentionEvery is how often the age of events and the space on disk are looked at.
+const retentionEvery = time.Minute
+
+func (o Retention) bounded() bool { return o.Age > 0 || o.Bytes > 0 }
+
+// nudge has run look at the log. It does not block.
+func (r *retention) nudge() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// open looks at the log when the store is opened.
+func (r *retention) open() error {
+	if o := &r.db.opts; !o.ReadOnly && !o.InMemory && !o.Retention.bounded() {
+		o.Logger.Warn("dyngo: the log is kept for ever and grows with every write; Options.Retention bounds it")
+	}
+	r.db.files.Drop(r.db.sorted.set.Current().OldestLog)
+	_, err := r.list()
+	return err
+}
+
+// run ends with db.ctx.
+func (r *retention) run() {
+	timer := r.db.opts.Clock.NewTimer(retentionEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-r.wake:
+		case <-timer.C():
+		case <-r.db.ctx.Done():
+			return
+		}
+		if err := r.look(); err != nil && r.db.ctx.Err() == nil {
+			r.failed(err)
+		}
+		timer.Reset(retentionEvery)
+	}
+}
+
+func (r *retention) failed(err error) {
+	r.db.count.retentionErrors.Add(1)
+	r.db.tell(func() {
+		r.db.opts.Logger.Error("dyngo: log files could not be dropped; the log grows until they can", "err", err)
+	})
+}
+
+// look is what run does each time.
+func (r *retention) look() error {
+	r.diskLow()
+	if !r.db.opts.Retention.bounded() || !r.db.started.Load() || r.db.log.Err() != nil {
+		_, err := r.list()
+		return err
+	}
+	_, err := r.pass(r.db.ctx, false)
+	return err
+}
+
+// diskLow tells once that the disk fills.
+func (r *retention) diskLow() {
+	free, total, err := r.db.opts.FS.Free(r.db.dir)
+	if err != nil || total <= 0 {
+		return // it is not known
+	}
+	r.one.Lock()
+	defer r.one.Unlock()
+	if low := free < total/10; low != r.low {
+		if r.low = low; !low {
+			return
+		}
+		r.db.tell(func() {
+			r.db.opts.Logger.Warn("dyngo: less than a tenth of the disk is free", "free", free, "total", total)
+			if l := r.db.opts.Listener.DiskLow; l != nil {
+				l(free, total)
+			}
+		})
+	}
+}
+
+// list returns the log files that the store needs, oldest first.
+func (r *retention) list() ([]wal.FileInfo, error) {
+	files, err := wal.ListFiles(r.db.opts.FS, r.db.walDir())
+	if err != nil {
+		return nil, err
+	}
+	oldest := r.db.sorted.set.Current().OldestLog
+	files = slices.DeleteFunc(files, func(f wal.FileInfo) bool { return f.Seq < oldest })
+	bytes, newest := int64(0), int64(0)
+	for _, f := range files {
+		bytes, newest = bytes+newest, f.Size
+	}
+	r.files.Store(int64(len(files)))
+	r.bytes.Store(bytes)
+	r.newest.Store(newest)
+	return files, nil
+}
+
+// measure fills in the figures of the log.
+func (r *retention) measure(m *Metrics) {
+	m.LogFiles, m.LogBytes = int(r.files.Load()), r.bytes.Load()
+	if m.Log.File > 0 {
+		m.LogFiles, m.LogBytes = max(m.LogFiles, 1), m.LogBytes+m.Log.FileEnd
+	} else {
+		m.LogBytes += r.newest.Load()
+	}
+	m.FilesDropped, m.RetentionErrors = r.db.count.filesDropped.Load(), r.db.count.retentionErrors.Load()
+	live := int64(0)
+	for s := range r.db.sorted.current.Load().version.All() {
+		live += s.RawBytes + s.RefBytes
+	}
+	if live > 0 {
+		m.BytesPerLiveByte = float64(m.LogBytes+m.SegmentBytes) / float64(live)
+	}
+}
+
+// due says of each file but the newest why retention wants it gone, "" = it does not. Files that are due come first.
+func (r *retention) due(files []wal.FileInfo) ([]string, error) {
+	o := r.db.opts.Retention
+	why := make([]string, len(files))
+	after := int64(0)
+	for i := len(files) - 1; i >= 0; i-- {
+		if i+1 < len(files) {
+			after += files[i+1].Size
+			if o.Bytes > 0 && after >= o.Bytes {
+				why[i] = fmt.Sprintf("the log files after it take %d bytes, %d are wanted", after, o.Bytes)
+				continue
+			}
+			if o.Age > 0 {
+				next, err := r.head(files[i+1])
+				if err != nil {
+					return nil, err
+				}
+				if age := time.Duration(r.db.now() - next.FirstTime); age > o.Age {
+					why[i] = fmt.Sprintf("its events are older than %v", o.Age)
+				}
+			}
+		}
+	}
+	for i := len(why) - 2; i >= 0; i-- { // in order: what lies before a file that goes goes
+		if why[i] == "" {
+			why[i] = why[i+1]
+		}
+	}
+	return why, nil
+}
+
+// head returns the header of a file. r.one is held.
+func (r *retention) head(f wal.FileInfo) (wal.Header, error) {
+	if h, ok := r.heads[f.Seq]; ok {
+		return h, nil
+	}
+	h, err := wal.ReadHeader(r.db.opts.FS, r.db.walDir(), f)
+	if err == nil {
+		r.heads[f.Seq] = h
+	}
+	return h, err
+}
+
+// pass finds out what stays and why, and drops the rest unless dry.
+func (r *retention) pass(ctx context.Context, dry bool) (GCPlan, error) {
+	r.one.Lock()
+	defer r.one.Unlock()
+	db := r.db
+	files, err := r.list()
+	if err != nil {
+		return GCPlan{}, err
+	}
+	why, err := r.due(files)
+	if err != nil {
+		return GCPlan{}, err
+	}
+	n := slices.Index(append(why, ""), "") // files that are due
+	// 1. Their events are written as segments; of those whose values memory reads from the log, memory lets go.
+	if n > 0 && !dry {
+		flushed, left := db.holds.needs(files[n-1].Seq)
+		if err := db.flusher.flushTo(max(flushed, files[n].FirstLSN-1), left); err != nil {
+			return GCPlan{}, err
+		}
+	}
+	// 2. The sources come before the holds: who was in flight then is either held or in these sources.
+	s := db.sorted.acquire()
+	defer s.release()
+	if db.log != nil {
+		db.holds.settle(s.version.FlushedLSN, LSN(db.flusher.left.Load()))
+	}
+	plan := r.base(s, files)
+	if n > 0 || dry {
+		if err := r.refer(ctx, s); err != nil {
+			return GCPlan{}, err
+		}
+	}
+	drop := r.decide(&plan, s, files, why)
+	if dry || drop == 0 {
+		return plan, nil
+	}
+	return plan, r.drop(files, drop, plan.FloorLSN)
+}
+
+// hurry tells that d more callers wait for a pass: until they have it, neither it nor a flush is held back.
+func (r *retention) hurry(d int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting += d
+	r.db.pacer.SetUrgency(pacer.Verify, urgencyOf(0, r.waiting > 0))
+	if r.waiting > 0 {
+		r.db.pacer.SetUrgency(pacer.Flush, 1) // until the flusher sees it
+	}
+}
+
+// waited says whether somebody waits for a pass.
+func (r *retention) waited() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.waiting > 0
+}
+
+// refer learns which log files the large values of segments lie in. Each segment is read once. r.one is held.
+func (r *retention) refer(ctx context.Context, s *sources) error {
+	known := map[manifest.FileNum]map[uint64]int64{}
+	work := r.db.pacer.Begin(pacer.Verify)
+	defer work.End()
+	for i := range s.runs {
+		for j, seg := range s.runs[i].Segments {
+			if seg.RefBytes == 0 {
+				continue
+			}
+			refs, ok := r.refs[seg.Num]
+			if !ok {
+				refs = map[uint64]int64{}
+				if err := references(ctx, s.runs[i].readers[j], work, refs); err != nil {
+					return err
+				}
+				r.refs[seg.Num] = refs
+			}
+			known[seg.Num] = refs
+		}
+	}
+	r.refs = known
+	return nil
+}
+
+// references adds up what a segment's large values take in each log file.
+func references(ctx context.Context, sr *segment.Reader, work *pacer.Job, refs map[uint64]int64) error {
+	it := sr.NewIter(segment.IterOptions{NoFill: true})
+	defer it.Close()
+	step := 0
+	for ok := it.First(); ok; ok = it.Next() {
+		e := it.Entry()
+		if step += len(e.Key) + len(e.Value); step >= pacer.StepBytes {
+			if err := work.Wait(ctx, int64(step)); err != nil {
+				return err
+			}
+			step = 0
+		}
+		if e.Flags&event.FlagValueRef == 0 {
+			continue
+		}
+		ref, err := event.ParseValueRef(e.Value)
+		if err != nil {
+			return fmt.Errorf("value of LSN %d: %w", e.LSN, err)
+		}
+		for _, p := range ref.Pieces {
+			refs[p.File] += int64(p.StoredLen)
+		}
+	}
+	return it.Err()
+}
+
+// decide says of each file what becomes of it, and returns how many go. r.one is held.
+func (r *retention) decide(plan *GCPlan, s *sources, files []wal.FileInfo, why []string) (drop int) {
+	holds := r.db.holds.list()
+	_, met, _ := r.db.compact.look()
+	damaged := slices.Collect(maps.Keys(met))
+	for _, d := range s.version.Damaged {
+		damaged = append(damaged, d.Segment.Num)
+	}
+	for i := range files {
+		f := &plan.Files[i]
+		keep := func(format string, args ...any) { f.Reason = fmt.Sprintf(format, args...) }
+		switch {
+		case i+1 == len(files):
+			keep("the newest log file")
+		case why[i] == "" && !r.db.opts.Retention.bounded():
+			keep("retention keeps everything")
+		case why[i] == "":
+			keep("within retention")
+		case drop < i:
+			keep("log file %d before it stays", files[drop].Seq)
+		case files[i+1].FirstLSN-1 > s.version.FlushedLSN:
+			keep("segments have events up to LSN %d only", s.version.FlushedLSN)
+		case len(damaged) > 0:
+			keep("segment %s is damaged: its events are only in the log", slices.Min(damaged))
+		default:
+			if h := blocking(holds, files[i].Seq); h != "" {
+				keep("%s", h)
+			} else if n := r.referred(files[i].Seq); n > 0 {
+				keep("large values are still read from it, %d bytes", n)
+			} else {
+				f.Remove, f.Reason = true, why[i]
+				plan.FloorLSN = files[i+1].FirstLSN - 1
+				plan.RemoveBytes += files[i].Size
+				drop++
+			}
+		}
+	}
+	return drop
+}
+
+// blocking is the first hold that keeps a log file, "" = none does.
+func blocking(holds []Hold, seq uint64) string {
+	for _, h := range holds {
+		if h.LogFile > 0 && h.LogFile <= seq {
+			return "hold of a " + h.Name + ": " + h.Reason
+		}
+	}
+	return ""
+}
+
+// referred is how many bytes of large values the segments refer to in a log file. r.one is held.
+func (r *retention) referred(seq uint64) (n int64) {
+	for _, refs := range r.refs {
+		n += refs[seq]
+	}
+	return n
+}
+
+// drop drops the first n of the log files. r.one is held.
+func (r *retention) drop(files []wal.FileInfo, n int, floor LSN) error {
+	db := r.db
+	oldest := files[n].Seq
+	if err := db.sorted.begin(); err != nil {
+		return err
+	}
+	db.holds.raise(oldest) // whoever comes back with what he has written ahead is refused from here on
+	// A hold that came between is of the newest file, or comes back with an older one.
+	if h := blocking(db.holds.list(), files[n-1].Seq); h != "" {
+		return nil
+	}
+	err := db.sorted.apply(&manifest.Edit{FloorLSN: &floor, OldestLog: oldest, Reason: "retention"})
+	if err != nil {
+		return err
+	}
+	for _, f := range files[:n] {
+		delete(r.heads, f.Seq)
+		db.count.filesDropped.Add(1)
+		if l := db.opts.Listener.FileDropped; l != nil {
+			db.tell(func() { l(f.Seq, f.Size, floor) })
+		}
+	}
+	db.reads.Synchronize() // who has found a reference, and not yet begun to read the value
+	db.valueReads.Synchronize()
+	r.removeDropped()
+	_, err = r.list()
+	return err
+}
+
+// removeDropped removes log files that the manifest has dropped, oldest first, unless somebody still reads one. What stays
+// is removed the next time.
+func (r *retention) removeDropped() {
+	db := r.db
+	oldest := db.sorted.set.Current().OldestLog
+	if oldest == 0 || db.holds.pinned(oldest) {
+		return
+	}
+	db.files.Drop(oldest)
+	files, err := wal.ListFiles(db.opts.FS, db.walDir())
+	if err != nil {
+		r.failed(err)
+		return
+	}
+	for _, f := range files {
+		if f.Seq >= oldest {
+			return
+		}
+		if err := db.opts.FS.Remove(path.Join(db.walDir(), f.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			r.failed(fmt.Errorf("remove a log file that was dropped: %w", err))
+			return
+		}
+		db.files.Forget(f.Seq)
+	}
+}

@@ -1,0 +1,770 @@
+package dyngo_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/manifest"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// bounded are options of a store that keeps about bytes of its log, in files of 1 MiB.
+func bounded(fs vfs.FS, c clock.Clock, bytes int64) *dyngo.Options {
+	return &dyngo.Options{FS: fs, Clock: c, MemoryBudget: 8 << 20, LogFileBytes: 1 << 20, Retention: dyngo.Retention{Bytes: bytes}}
+}
+
+// inline is a dataset whose values of up to 200 KB lie in commit frames.
+var inline = &dyngo.DatasetOptions{LargeValue: 256 << 10}
+
+// logFiles are the log files on disk.
+func logFiles(t *testing.T, fs vfs.FS) (files []wal.FileInfo, bytes int64) {
+	t.Helper()
+	files, err := wal.ListFiles(fs, storeDir+"/wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		bytes += f.Size
+	}
+	return files, bytes
+}
+
+func mustGC(t *testing.T, db *dyngo.DB) dyngo.GCPlan {
+	t.Helper()
+	plan, err := db.GC(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+// oldestLog is what the manifest says.
+func oldestLog(fs vfs.FS) (uint64, error) {
+	set, err := manifest.Open(fs, storeDir+"/manifest", manifest.Options{ReadOnly: true})
+	if err != nil {
+		return 0, err
+	}
+	return set.Current().OldestLog, set.Close()
+}
+
+// verifyRest reads every byte of a log whose first files were dropped.
+func verifyRest(fs vfs.FS) error {
+	oldest, err := oldestLog(fs)
+	if err != nil {
+		return err
+	}
+	report, err := wal.VerifyFrom(context.Background(), fs, storeDir+"/wal", oldest, nil)
+	return errors.Join(append(report.Defects, err)...)
+}
+
+// fill writes n values of 200 KB, about five of which make a log file.
+func fill(t *testing.T, ds *dyngo.Dataset, from, n int) {
+	t.Helper()
+	for i := from; i < from+n; i++ {
+		if _, err := ds.Put(fmt.Appendf(nil, "fill-%d", i%4), []byte(big(200<<10, byte(i)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The log stays within its bound, nothing of the present is lost, and what was deleted stays away, also in a store that is
+// opened again.
+func TestRetentionBoundsTheLog(t *testing.T) {
+	fs, c := vfs.NewMem(), manualClock()
+	dropped := make(chan uint64, 100)
+	o := bounded(fs, c, 2<<20)
+	o.Listener = &dyngo.Listener{FileDropped: func(file uint64, bytes int64, _ dyngo.LSN) {
+		if bytes > 0 {
+			dropped <- file
+		}
+	}}
+	db := mustOpen(t, storeDir, o)
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []string{"kept", "deleted"} {
+		if _, err := ds.Put([]byte(k), []byte("old")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := ds.Delete([]byte("deleted")); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, ds, 0, 40)
+	plan := mustGC(t, db)
+	files, size := logFiles(t, fs)
+	if limit := int64(2<<20 + 2<<20); size > limit || files[0].Seq == 1 {
+		t.Fatalf("the log takes %d bytes from file %d on, wanted are at most %d", size, files[0].Seq, limit)
+	}
+	if got := <-dropped; got != 1 {
+		t.Errorf("file %d was dropped first", got)
+	}
+	m := db.Metrics()
+	if m.FloorLSN != files[0].FirstLSN-1 || m.LogFiles != len(files) || m.FilesDropped != int64(files[0].Seq-1) || m.BytesPerLiveByte <= 0 {
+		t.Errorf("floor %d, %d files, %d dropped, %v bytes a live byte; the log begins with %+v", m.FloorLSN, m.LogFiles, m.FilesDropped, m.BytesPerLiveByte, files[0])
+	}
+	if last := plan.Files[len(plan.Files)-1]; last.Kind != "segment" || last.Remove {
+		t.Errorf("the plan ends with %+v", last)
+	}
+	check := func() {
+		t.Helper()
+		if v, err := ds.Get([]byte("kept")); string(v) != "old" || err != nil {
+			t.Errorf("kept is %q, %v", v, err)
+		}
+		if _, err := ds.Get([]byte("deleted")); !errors.Is(err, dyngo.ErrNotFound) {
+			t.Errorf("deleted: %v", err)
+		}
+		for i := 36; i < 40; i++ {
+			if v, err := ds.Get(fmt.Appendf(nil, "fill-%d", i%4)); string(v) != big(200<<10, byte(i)) || err != nil {
+				t.Errorf("value %d: %d bytes, %v", i, len(v), err)
+			}
+		}
+	}
+	check()
+	versions := 0
+	for v, err := range ds.History(t.Context(), []byte("fill-0")) {
+		if err != nil || v.LSN <= m.FloorLSN {
+			t.Fatalf("history above the floor %d: LSN %d, %v", m.FloorLSN, v.LSN, err)
+		}
+		versions++
+	}
+	if versions == 0 || versions >= 10 {
+		t.Errorf("history has %d versions", versions)
+	}
+	for range 2 {
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := verifyRest(fs); err != nil {
+			t.Fatal(err)
+		}
+		db = mustOpen(t, storeDir, bounded(fs, c, 2<<20))
+		if ds, err = db.Dataset("d"); err != nil {
+			t.Fatal(err)
+		}
+		check()
+	}
+	ro := mustOpen(t, storeDir, &dyngo.Options{FS: fs, Clock: c, ReadOnly: true})
+	if _, err := dump(ro); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(ro.Close(), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	// A file that is missing now is missed.
+	files, _ = logFiles(t, fs)
+	if err := fs.Remove(path.Join(storeDir, "wal", files[0].Name)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dyngo.Open(storeDir, bounded(fs, c, 2<<20)); !errors.Is(err, dyngo.ErrCorrupt) {
+		t.Errorf("the oldest log file is missing: %v", err)
+	}
+	if err := verifyRest(fs); !errors.Is(err, dyngo.ErrCorrupt) {
+		t.Errorf("Verify of a log without its oldest file: %v", err)
+	}
+}
+
+// The background drops by itself, when a file was sealed and when events become too old.
+func TestRetentionByAge(t *testing.T) {
+	fs, c := vfs.NewMem(), manualClock()
+	dropped := make(chan uint64, 100)
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs, Clock: c, MemoryBudget: 8 << 20, LogFileBytes: 1 << 20,
+		Retention: dyngo.Retention{Age: time.Hour},
+		Listener:  &dyngo.Listener{FileDropped: func(file uint64, _ int64, _ dyngo.LSN) { dropped <- file }}})
+	defer db.Close()
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, ds, 0, 12)
+	plan, err := db.GCPlan(t.Context())
+	if err != nil || plan.Files[0].Remove || plan.Files[0].Reason != "within retention" {
+		t.Fatalf("young events: %+v, %v", plan.Files[0], err)
+	}
+	for range 70 { // the background's timers begin when it gets to them
+		c.Advance(time.Minute)
+	}
+	if plan = mustGC(t, db); plan.FloorLSN == 0 && db.Metrics().FloorLSN == 0 {
+		t.Fatalf("old events: %+v", plan.Files[0])
+	}
+	if got := <-dropped; got != 1 {
+		t.Errorf("file %d was dropped first", got)
+	}
+	fill(t, ds, 12, 12) // seals a file
+	c.Advance(2 * time.Hour)
+	before := db.Metrics().FilesDropped
+	fill(t, ds, 24, 6)
+	for db.Metrics().FilesDropped == before { // what was sealed before is old now
+		c.Advance(time.Minute)
+	}
+}
+
+// A large value that is current keeps its log file and those after it; the plan says so. When nothing refers to it any
+// more, the file goes.
+func TestLargeValuesKeepTheirLogFile(t *testing.T) {
+	fs, c := vfs.NewMem(), manualClock()
+	db := mustOpen(t, storeDir, bounded(fs, c, 1<<20))
+	defer func() { db.Close() }()
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	large := big(300<<10, 7)
+	if _, err := ds.Put([]byte("large"), []byte(large)); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, ds, 0, 20)
+	held := func() {
+		t.Helper()
+		plan := mustGC(t, db)
+		if f := plan.Files[0]; f.Remove || !strings.Contains(f.Reason, "large values are still read from it") {
+			t.Fatalf("%+v", f)
+		}
+		if f := plan.Files[1]; f.Remove || f.Reason != "log file 1 before it stays" {
+			t.Fatalf("%+v", f)
+		}
+		if v, err := ds.Get([]byte("large")); string(v) != large || err != nil {
+			t.Fatalf("the large value has %d bytes, %v", len(v), err)
+		}
+	}
+	held()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = mustOpen(t, storeDir, bounded(fs, c, 1<<20))
+	if ds, err = db.Dataset("d"); err != nil {
+		t.Fatal(err)
+	}
+	held()
+	r, err := ds.Open([]byte("large"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ds.Delete([]byte("large")); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if f := mustGC(t, db).Files[0]; f.Remove || !strings.HasPrefix(f.Reason, "hold of a reader") {
+		t.Fatalf("a reader is open: %+v", f)
+	}
+	if !slices.ContainsFunc(db.Holds(), func(h dyngo.Hold) bool { return h.Name == "reader" && h.LogFile == 1 }) {
+		t.Errorf("holds: %+v", db.Holds())
+	}
+	if got, err := io.ReadAll(r); string(got) != large || err != nil {
+		t.Errorf("the reader gives %d bytes, %v", len(got), err)
+	}
+	r.Close()
+	if plan := mustGC(t, db); !plan.Files[0].Remove {
+		t.Fatalf("nothing refers to it: %+v", plan.Files[0])
+	}
+	if files, size := logFiles(t, fs); files[0].Seq == 1 || size > 3<<20 {
+		t.Errorf("the log takes %d bytes from file %d on", size, files[0].Seq)
+	}
+}
+
+// What is written ahead of its commit is not dropped before the commit, and not after it while memory, a scan or recovery
+// needs it.
+func TestWritesInFlightKeepTheirLogFile(t *testing.T) {
+	fs, c := vfs.NewMem(), manualClock()
+	o := bounded(fs, c, 0)
+	o.MemoryBudget = 64 << 20
+	db := mustOpen(t, storeDir, o)
+	defer func() { db.Close() }()
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	spill := func(prefix string) *dyngo.Batch { // 12 MB: it is written ahead
+		b := db.NewBatch()
+		for i := range 60 {
+			k := fmt.Sprint(prefix, i)
+			want[k] = big(200<<10, byte(i))
+			b.Put(ds, []byte(k), []byte(want[k]))
+		}
+		want[prefix+"large"] = big(300<<10, 1)
+		b.Put(ds, []byte(prefix+"large"), []byte(want[prefix+"large"]))
+		return b
+	}
+	check := func() {
+		t.Helper()
+		for k, v := range want {
+			if got, err := ds.Get([]byte(k)); string(got) != v || err != nil {
+				t.Fatalf("%s: %d bytes, %v", k, len(got), err)
+			}
+		}
+	}
+	blocked := func(prefix string) {
+		t.Helper()
+		plan := mustGC(t, db)
+		i := slices.IndexFunc(plan.Files, func(f dyngo.GCFile) bool { return !f.Remove })
+		if f := plan.Files[i]; !strings.HasPrefix(f.Reason, prefix) {
+			t.Fatalf("%+v, want %q", f, prefix)
+		}
+	}
+	if _, err := spill("spilled-").Commit(); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, ds, 0, 12)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.Retention.Bytes = 1 << 20
+	db = mustOpen(t, storeDir, o)
+	if ds, err = db.Dataset("d"); err != nil {
+		t.Fatal(err)
+	}
+	if plan, err := db.GCPlan(t.Context()); err != nil || plan.Files[0].Reason != "segments have events up to LSN 0 only" {
+		t.Fatalf("the batch is only in the log: %+v, %v", plan.Files[0], err)
+	}
+	next, stop := pull(ds)
+	if p, ok := next(); !ok || p.err != nil {
+		t.Fatal(p.err)
+	}
+	blocked("hold of a reader") // the scan has copied where values lie; memory has let go of them
+	if p, ok := next(); !ok || p.err != nil || string(p.kv.Value) != want[string(p.kv.Key)] {
+		t.Fatalf("%s has %d bytes, %v", p.kv.Key, len(p.kv.Value), p.err)
+	}
+	stop()
+	blocked("large values")
+	check()
+	if _, err := ds.Delete([]byte("spilled-large")); err != nil {
+		t.Fatal(err)
+	}
+	delete(want, "spilled-large")
+	if err := db.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	blocked("") // whatever is left is within retention
+	before, _ := logFiles(t, fs)
+	b := spill("again-")
+	fill(t, ds, 12, 12)
+	blocked("hold of a write")
+	if files, _ := logFiles(t, fs); before[0].Seq == 1 || files[len(files)-1].Seq < before[len(before)-1].Seq+10 {
+		t.Fatalf("the log went from %+v to %+v: the test tests nothing", before, files)
+	}
+	if _, err := b.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	fill(t, ds, 24, 12)
+	blocked("large values")
+	check()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := verifyRest(fs); err != nil {
+		t.Fatal(err)
+	}
+	db = mustOpen(t, storeDir, o)
+	if ds, err = db.Dataset("d"); err != nil {
+		t.Fatal(err)
+	}
+	check()
+}
+
+type pulled struct {
+	kv  dyngo.KV
+	err error
+}
+
+// pull reads a scan step by step.
+func pull(ds *dyngo.Dataset) (next func() (pulled, bool), stop func()) {
+	steps, more, done := make(chan pulled), make(chan bool), make(chan struct{})
+	go func() {
+		defer close(done)
+		defer close(steps)
+		if !<-more {
+			return
+		}
+		for kv, err := range ds.Scan(dyngo.Range{From: []byte("spilled"), To: []byte("spilled-z")}) {
+			kv.Key, kv.Value = bytes.Clone(kv.Key), bytes.Clone(kv.Value)
+			steps <- pulled{kv, err}
+			if !<-more {
+				return
+			}
+		}
+	}()
+	return func() (pulled, bool) { more <- true; p, ok := <-steps; return p, ok }, func() { more <- false; <-done }
+}
+
+// A batch whose pieces are gone says so; it never refers to what is not there.
+func TestCommitAgainAfterItsPiecesWereDropped(t *testing.T) {
+	db := mustOpen(t, storeDir, bounded(vfs.NewMem(), manualClock(), 1<<20))
+	defer db.Close()
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := db.NewBatch()
+	b.Put(ds, []byte("k"), []byte(big(300<<10, 1)))
+	if _, err := b.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ds.Delete([]byte("k")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Commit(); err != nil {
+		t.Fatalf("commit again: %v", err)
+	}
+	if _, err := ds.Delete([]byte("k")); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, ds, 0, 20)
+	if err := db.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustGC(t, db)
+	if _, err := b.Commit(); err == nil || !strings.Contains(err.Error(), "retention has dropped") {
+		t.Fatalf("commit again after the drop: %v", err)
+	}
+	if ok, err := ds.Has([]byte("k")); ok || err != nil {
+		t.Fatalf("k is there: %v, %v", ok, err)
+	}
+}
+
+// Without limits nothing goes, and Open warns.
+func TestRetentionKeepsEverythingByDefault(t *testing.T) {
+	fs := vfs.NewMem()
+	o := bounded(fs, manualClock(), 0)
+	warned := &logged{}
+	o.Logger = slog.New(slog.NewTextHandler(warned, nil))
+	db := mustOpen(t, storeDir, o)
+	defer db.Close()
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, ds, 0, 20)
+	if f := mustGC(t, db).Files[0]; f.Remove || f.Reason != "retention keeps everything" {
+		t.Errorf("%+v", f)
+	}
+	if !strings.Contains(warned.String(), "kept for ever") {
+		t.Errorf("logged was %q", warned.String())
+	}
+	for _, bad := range []dyngo.Retention{{Age: -1}, {Bytes: -1}} {
+		if _, err := dyngo.Open(storeDir, &dyngo.Options{InMemory: true, Retention: bad}); !errors.Is(err, dyngo.ErrLimit) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
+// retentionScript has files dropped, held and dropped again.
+var retentionScript = []struct {
+	name string
+	run  func(r *rig) error
+}{
+	{"create", func(r *rig) error { return r.create("d", inline) }},
+	{"fill", func(r *rig) error {
+		return errors.Join(r.put("d", "kept", "1"), r.put("d", "deleted", "1"), r.del("d", "deleted"), r.fillUp(0, 7))
+	}},
+	{"gc", (*rig).gc},
+	{"large", func(r *rig) error { return errors.Join(r.putReader("d", "large", big(300<<10, 9)), r.fillUp(7, 7)) }},
+	{"gc holds", (*rig).gc},
+	{"overwrite", func(r *rig) error { return r.put("d", "large", "small now") }},
+	{"range", func(r *rig) error { return r.delRange("d", "fill-0", "fill-2") }},
+	{"compact", func(r *rig) error { return orFirst(r, r.db.Compact(context.Background())) }},
+	{"fill again", func(r *rig) error { return r.fillUp(14, 7) }},
+	{"gc at last", (*rig).gc},
+	{"after", func(r *rig) error { return r.put("d", "after", "1") }},
+}
+
+func orFirst(r *rig, err error) error {
+	if r.err == nil {
+		r.err = err
+	}
+	return r.err
+}
+
+func (r *rig) gc() error {
+	if r.err != nil {
+		return r.err
+	}
+	r.session() // the first call that may write logs who writes
+	_, err := r.db.GC(context.Background())
+	return orFirst(r, err)
+}
+
+func (r *rig) fillUp(from, n int) error {
+	for i := from; i < from+n; i++ {
+		if err := r.put("d", fmt.Sprint("fill-", i%3), big(200<<10, byte(i))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openBounded opens a store with retention beside a model.
+func openBounded(m *model, fs vfs.FS, c *clock.Manual) (*rig, error) {
+	r := &rig{m: m, clock: c, ds: map[string]*dyngo.Dataset{}}
+	db, err := dyngo.Open(storeDir, bounded(fs, c, 1<<20))
+	if r.db = db; err != nil {
+		return r, err
+	}
+	for _, info := range db.Datasets() {
+		if r.ds[info.Name], err = db.Dataset(info.Name); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+func runRetention(r *rig, fs vfs.FS) error {
+	for i, step := range retentionScript {
+		if i == 5 {
+			if err := r.db.Close(); err != nil {
+				return fmt.Errorf("close: %w", err)
+			}
+			next, err := openBounded(r.m, fs, r.clock)
+			if r.db = next.db; err != nil {
+				return fmt.Errorf("reopen: %w", err)
+			}
+			r.ds, r.begun = next.ds, false
+		}
+		if err := step.run(r); err != nil {
+			return fmt.Errorf("step %q: %w", step.name, err)
+		}
+	}
+	return nil
+}
+
+// retained opens what a crash left, compares it with the model, has retention go on and compares again.
+func (m *model) retained(fs vfs.FS, now int64) error {
+	c := clock.NewManual(time.Unix(0, now))
+	r, err := openBounded(m, fs, c)
+	if err != nil {
+		return fmt.Errorf("open after the crash: %w", err)
+	}
+	if err := m.check(r.db, r.db.DurableLSN(), now); err != nil {
+		return errors.Join(fmt.Errorf("after the crash (LSN %d, floor %d): %w", r.db.LSN(), r.db.Metrics().FloorLSN, err), r.db.Close())
+	}
+	before, err := dump(r.db)
+	if err != nil {
+		return errors.Join(err, r.db.Close())
+	}
+	_, err = r.db.GC(context.Background())
+	if err := errors.Join(err, r.db.Close()); err != nil {
+		return fmt.Errorf("gc after the crash: %w", err)
+	}
+	if oldest, err := oldestLog(fs); err != nil {
+		return err
+	} else if files, err := wal.ListFiles(fs, storeDir+"/wal"); err != nil || oldest > 0 && files[0].Seq != oldest {
+		return fmt.Errorf("the oldest log file is %d, there are %v, %v", oldest, files, err)
+	}
+	if err := verifyRest(fs); err != nil {
+		return fmt.Errorf("verify after the crash: %w", err)
+	}
+	if r, err = openBounded(m, fs, c); err != nil {
+		return fmt.Errorf("second open after the crash: %w", err)
+	}
+	defer r.db.Close()
+	after, err := dump(r.db)
+	return errors.Join(err, differ(before, after))
+}
+
+func TestRetentionSurvivesPowerLossAtEveryCall(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	crash := vfs.NewCrash(seed)
+	fault := vfs.NewFault(crash)
+	r, err := openBounded(&model{}, fault, manualClock())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock := make(chan struct{}, 1) // the store's own goroutines make calls too
+	var calls int
+	var bad error
+	fault.OnCall(func(c vfs.Call) error {
+		lock <- struct{}{}
+		defer func() { <-lock }()
+		if bad != nil || c.Op&(vfs.OpSyncs|vfs.OpCreate|vfs.OpRename|vfs.OpRemove) == 0 {
+			return nil
+		}
+		calls++
+		if testing.Short() && calls%5 != 0 {
+			return nil
+		}
+		for i, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {Garbage: calls%2 == 0}} {
+			o.Seed = uint64(calls*10 + i)
+			m, left := r.m.crash(func() *vfs.Crash { return crash.PowerLoss(o) })
+			if err := m.retained(left, r.clock.Now()); err != nil {
+				bad = fmt.Errorf("power loss %+v before call %s: %w\n%s", o, c, err, fault.Trace())
+				return nil
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(runRetention(r, fault), r.db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if bad != nil {
+		t.Fatal(bad)
+	}
+	if oldest, err := oldestLog(crash); err != nil || oldest < 3 {
+		t.Fatalf("the log begins with file %d, %v: the script tests nothing", oldest, err)
+	}
+	t.Logf("%d calls", calls)
+}
+
+func TestRetentionWithEveryCallFailingOnce(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	step := int64(1)
+	if testing.Short() {
+		step = 9
+	}
+	for k := 1 + int64(seed%uint64(step)); ; k += step {
+		crash := vfs.NewCrash(seed)
+		fault := vfs.NewFault(crash)
+		fault.Inject(vfs.Plan{K: k, Kind: []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort}[k%3]})
+		r, err := openBounded(&model{}, fault, manualClock())
+		if err == nil {
+			err = runRetention(r, fault)
+		}
+		if r.db != nil {
+			_ = r.db.Close() // fails when the log did
+		}
+		if fault.Fired() == 0 {
+			if err != nil {
+				t.Fatalf("nothing failed, but: %v", err)
+			}
+			t.Logf("%d calls", k)
+			break
+		}
+		fault.Heal()
+		for _, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {Seed: uint64(k)}} {
+			if rerr := r.m.retained(crash.PowerLoss(o), r.clock.Now()); rerr != nil {
+				t.Fatalf("call %d failed (script: %v): %v\n%s", k, err, rerr, fault.Trace())
+			}
+		}
+	}
+}
+
+// Random writes of every kind, flushes, merges, drops, crashes: the store is what the model says, and the log is bounded.
+func TestRetentionAgainstModel(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 3))
+	steps := 600
+	if testing.Short() {
+		steps = 150
+	}
+	crash, c := vfs.NewCrash(seed), manualClock()
+	r, err := openBounded(&model{}, crash, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.create("d", &dyngo.DatasetOptions{LargeValue: 64 << 10, Compression: dyngo.S2}); err != nil {
+		t.Fatal(err)
+	}
+	key := func() string { return fmt.Sprintf("key-%02d", rng.IntN(40)) }
+	value := func() string {
+		b := make([]byte, []int{10, 1000, 60 << 10, 100 << 10}[rng.IntN(4)])
+		for i := 0; i < len(b); i += 1 + rng.IntN(3) {
+			b[i] = byte(rng.Uint32())
+		}
+		return string(b)
+	}
+	for i := range steps {
+		switch n := rng.IntN(100); {
+		case n < 50:
+			err = r.put("d", key(), value())
+		case n < 60:
+			err = r.del("d", key())
+		case n < 65:
+			// Later than all before: how long a delete keeps the record time is up to merges.
+			err = r.newest("d", key(), value(), int64(i+1))
+		case n < 70:
+			a, b := key(), key()
+			err = r.delRange("d", min(a, b), max(a, b)+"x")
+		case n < 78:
+			err = r.batch(change{kind: "put", ds: "d", key: key(), value: value()}, change{kind: "del", ds: "d", key: key()},
+				change{kind: "put", ds: "d", key: key(), value: value()})
+		case n < 82:
+			err = r.putReader("d", key(), value())
+		case n < 86:
+			r.session()
+			err = r.db.Flush(t.Context())
+		case n < 88:
+			r.session()
+			err = r.db.Compact(t.Context())
+		case n < 95:
+			err = r.gc()
+		default:
+			next := crash
+			m := r.m
+			if rng.IntN(2) == 0 {
+				err = r.db.Close()
+			} else {
+				m, next = r.m.crash(func() *vfs.Crash { return crash.PowerLoss(vfs.CrashOptions{Seed: rng.Uint64()}) })
+				_ = r.db.Close() // of the store before the crash
+			}
+			if err != nil {
+				break
+			}
+			crash = next
+			if r, err = openBounded(m, crash, c); err == nil {
+				err = m.check(r.db, r.db.DurableLSN(), c.Now())
+				m.cut(r.db.Recovery().LastLSN)
+			}
+		}
+		if err != nil {
+			t.Fatalf("step %d: %v", i, err)
+		}
+	}
+	if err := r.m.check(r.db, r.db.DurableLSN(), c.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.ds["d"].DeleteRange(nil, nil); err != nil { // whatever large values are left
+		t.Fatal(err)
+	}
+	if err := r.db.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustGC(t, r.db)
+	files, size := logFiles(t, crash)
+	if size > 4<<20 || r.db.Metrics().FloorLSN == 0 {
+		t.Errorf("the log takes %d bytes in %d files, the floor is %d", size, len(files), r.db.Metrics().FloorLSN)
+	}
+	if err := r.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := verifyRest(crash); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// logged collects what a store logs.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
