@@ -1,6 +1,7 @@
 package dyngo_test
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -86,6 +87,127 @@ func BenchmarkGet(b *testing.B) {
 					case "hot":
 						i %= 1000
 					case "missing":
+						i += keys
+					}
+					key = benchKey(key, i)
+					var err error
+					if dst, err = ds.AppendGet(dst[:0], key); (err != nil) != (mode == "missing") {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+// benchDisk is a store whose pairs lie in segments, in blocks that the system has in memory and DynGO's cache for the most
+// part has not.
+func benchDisk(b *testing.B, keys int) *dyngo.Dataset {
+	b.Helper()
+	dir, options := b.TempDir(), &dyngo.Options{MemoryBudget: 16 << 20}
+	for _, load := range []bool{true, false} {
+		db, err := dyngo.Open(dir, options)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Eventual})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if !load {
+			b.Cleanup(func() { db.Close() })
+			return ds
+		}
+		batch, value, key, rng := db.NewBatch(), make([]byte, 100), []byte(nil), rand.NewChaCha8([32]byte{})
+		for i := range keys {
+			key = benchKey(key, i)
+			rng.Read(value)
+			batch.Put(ds, key, value)
+			if batch.Len() == 1000 || i == keys-1 {
+				if _, err := batch.Commit(); err != nil {
+					b.Fatal(err)
+				}
+				batch.Reset()
+			}
+		}
+		if err := db.Flush(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+		if err := db.Compact(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return nil
+}
+
+func BenchmarkScan(b *testing.B) {
+	const keys = 1_000_000
+	scan := func(b *testing.B, ds *dyngo.Dataset, r dyngo.Range, want int) {
+		n, sum := 0, byte(0)
+		for kv, err := range ds.Scan(r) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n++
+			sum += kv.Value[0] + kv.Value[64]
+		}
+		if n != want {
+			b.Fatalf("%d pairs, want %d", n, want)
+		}
+	}
+	for _, place := range []string{"memory", "disk"} {
+		b.Run(place, func(b *testing.B) {
+			var ds *dyngo.Dataset
+			if place == "memory" {
+				_, ds = benchStore(b, dyngo.Eventual, keys)
+			} else {
+				ds = benchDisk(b, keys)
+			}
+			scan(b, ds, dyngo.Range{}, keys)
+			b.Run("full", func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					scan(b, ds, dyngo.Range{}, keys)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/keys, "ns/pair")
+			})
+			b.Run("pairs=100", func(b *testing.B) {
+				b.ReportAllocs()
+				rng, key := rand.New(rand.NewPCG(1, 1)), []byte(nil)
+				for b.Loop() {
+					key = benchKey(key, rng.IntN(keys))
+					n := 0
+					for kv, err := range ds.Scan(dyngo.Range{From: key, Limit: 100}) {
+						if err != nil {
+							b.Fatal(err)
+						}
+						n += len(kv.Value)
+					}
+					if n == 0 {
+						b.Fatal("nothing")
+					}
+				}
+			})
+		})
+	}
+}
+
+func BenchmarkGetFromDisk(b *testing.B) {
+	const keys = 1_000_000
+	ds := benchDisk(b, keys)
+	for _, mode := range []string{"uniform", "missing"} {
+		b.Run(mode, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				rng := rand.New(rand.NewPCG(rand.Uint64(), 1))
+				key, dst := make([]byte, 0, 12), make([]byte, 0, 128)
+				for pb.Next() {
+					i := rng.IntN(keys)
+					if mode == "missing" {
 						i += keys
 					}
 					key = benchKey(key, i)

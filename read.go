@@ -124,7 +124,7 @@ func (f *found) plain() bool {
 		_, _, packed := event.CodecOf(f.entry.Parts)
 		return !packed && f.entry.Flags&event.FlagValueRef == 0
 	}
-	return plain(f.rec)
+	return plain(f.rec.Flags(), f.rec.Mem(), f.rec.Parts())
 }
 
 // stored is the value as it is stored.

@@ -3,10 +3,13 @@ package dyngo
 import (
 	"bytes"
 	"iter"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/epoch"
+	"github.com/dyngodb/dyngo/internal/tail"
 	"github.com/dyngodb/dyngo/memtable"
 )
 
@@ -14,8 +17,9 @@ type guard = epoch.Guard
 
 const (
 	firstScanBatch = 16 // pairs copied under one pin: few at first, since many scans end soon
-	maxScanBatch   = 512
+	maxScanBatch   = 64
 	maxScanBytes   = 256 << 10
+	scanStep       = 16 // records found at a time: what was just found is copied while the processor's caches have it
 )
 
 // Scan yields the pairs of a range in key order, all at one LSN: what the dataset's consistency makes visible when the
@@ -23,21 +27,17 @@ const (
 // versions back until it ends; it may be left at any time. The first scan of a dataset turns its order on, which costs one
 // sort of what is there.
 func (ds *Dataset) Scan(r Range) iter.Seq2[KV, error] {
-	return func(yield func(KV, error) bool) {
-		var v *View
-		var err error
-		if ds.opts.Consistency == Strong {
-			v, err = ds.db.View()
-		} else {
-			v, err = ds.db.ViewApplied()
-		}
-		if err != nil {
-			yield(KV{}, err)
-			return
-		}
-		defer v.Close()
-		ds.scan(r, v.lsn, v.at, nil, yield)
+	return func(yield func(KV, error) bool) { ds.scanNow(r, yield) } // short: so it is inlined, and loops don't allocate
+}
+
+func (ds *Dataset) scanNow(r Range, yield func(KV, error) bool) {
+	lsn, at, err := ds.db.holdLSN(ds.opts.Consistency != Strong)
+	if err != nil {
+		yield(KV{}, err)
+		return
 	}
+	defer ds.db.views.drop(lsn)
+	ds.scan(r, lsn, at, nil, yield)
 }
 
 // scan yields the pairs of a range at (max, at). Nothing is pinned while the caller works; the scan only holds the files that
@@ -51,19 +51,23 @@ func (ds *Dataset) scan(r Range, max LSN, at int64, closed *atomic.Bool, yield f
 		yield(KV{}, limitError("Range.Limit is %d, it can't be negative", r.Limit))
 		return
 	}
-	s := scanner{ds: ds, r: r, max: max, at: at, closed: closed}
-	defer s.close()
-	for left := r.Limit; ; left-- {
-		kv, ok, err := s.next()
+	s := scanners.Get().(*scanner)
+	s.ds, s.r, s.max, s.at, s.closed = ds, r, max, at, closed
+	defer s.free()
+	for s.left = r.Limit; ; s.left-- {
+		ok, err := s.next()
 		if err != nil {
 			yield(KV{}, openError(ds.db.dir, err))
 			return
 		}
-		if !ok || !yield(kv, nil) || left == 1 {
+		if !ok || !yield(s.kv, nil) || s.left == 1 {
 			return
 		}
 	}
 }
+
+// scanners keeps scanners with their buffers. One that panics in the caller's loop goes there too: it is reset in any case.
+var scanners = sync.Pool{New: func() any { return new(scanner) }}
 
 // scanner merges what memory has of a range with what the segments have. Of a key that both have, memory's version is the
 // newer one.
@@ -84,45 +88,73 @@ type scanner struct {
 	closed *atomic.Bool // of the view, may be nil
 
 	departures uint64
-	ranges     *memtable.RangeDeletes
-	src        *sources  // with a reference; nil before the first step
-	disk       *diskScan // nil when there are no segments
-	mem        *memtable.Iterator
+	ranges     memtable.RangeDeletes
+	src        *sources // with a reference; nil before the first step
+	onDisk     bool     // there are segments: disk is in use
+	disk       diskScan
+	mem        memtable.Iterator
 
-	items []memtable.Item
-	pairs []pair // copied from memory, in the order of the scan
-	buf   []byte // what they lie in
-	i     int    // next pair
-	start int    // where its key begins in buf
-	done  bool   // memory has no more
+	left   int     // of the limit, the present pair included; 0 = no limit
+	batch  int     // pairs that a step copies
+	pairs  []pair  // copied from memory, in the order of the scan
+	values []value // of pairs whose value is not plain
+	buf    []byte  // what they lie in
+	i      int     // next pair
+	start  int     // where its key begins in buf
+	done   bool    // memory has no more
 
 	pinned uint64 // log file, 0 = none: values of spilled batches in pairs lie in it or later ones
 
-	last    []byte // the key passed last
-	started bool
+	kv      KV     // the last pair
+	time    int64  // what kv.Time is
+	expires int64  // what kv.Expires is
+	ahead   bool   // the last pair is of the segments, which still stand there
+	last    []byte // the key passed last, but for keys of pairs while there are no segments
+	started bool   // last is one
 	val     []byte // holds the last value that was not plain in memory
 	raw     []byte // the same as it is stored, of segments
+
+	pairBytes int // what a pair took in buf lately
 }
 
 // pair is one version copied out of memory.
 type pair struct {
-	keyEnd  int // of the key in buf, which begins at the previous pair's valEnd
-	valEnd  int
-	value   value // what is not inline
-	plain   bool  // the value lies in buf
-	dead    bool  // not a value: it only hides what segments have
 	lsn     LSN
 	time    int64
 	expires int64
+	keyEnd  int32 // of the key in buf, which begins at the previous pair's valEnd
+	valEnd  int32
+	value   int32 // of a value that is not plain: its index in values, else -1: the value lies in buf
+	dead    bool  // not a value: it only hides what segments have
 }
 
+// maxKept is the largest buffer that a scanner keeps when it is not in use.
+const maxKept = 64 << 10
+
+// free ends the scan. What key and value of the last pair lie in is not used again: the caller may have left the loop with
+// them.
+func (s *scanner) free() {
+	s.close()
+	s.mem.Clear()
+	s.disk.clear()
+	if cap(s.raw) > maxKept {
+		s.raw = nil
+	}
+	clear(s.values[:cap(s.values)])
+	*s = scanner{pairs: s.pairs[:0], values: s.values[:0], raw: s.raw[:0], pairBytes: s.pairBytes, disk: s.disk}
+	scanners.Put(s)
+}
+
+// close gives back what the scan holds.
 func (s *scanner) close() {
 	s.unpin()
-	if s.disk != nil {
+	if s.onDisk {
 		s.disk.close()
+		s.onDisk = false
 	}
 	if s.src != nil {
 		s.src.release()
+		s.src = nil
 	}
 }
 
@@ -144,27 +176,28 @@ func (s *scanner) unpin() {
 	}
 }
 
-// next returns the next live pair.
-func (s *scanner) next() (KV, bool, error) {
+// next goes to the next live pair, which is in kv then, and reports whether there is one.
+func (s *scanner) next() (bool, error) {
+	s.passed()
 	for {
 		if s.i == len(s.pairs) && !s.done {
 			if err := s.step(); err != nil {
-				return KV{}, false, err
+				return false, err
 			}
 			continue
 		}
 		if s.closed != nil && s.closed.Load() || s.ds.db.closed.Load() {
-			return KV{}, false, ErrClosed
+			return false, ErrClosed
 		}
 		var key []byte
 		if s.i < len(s.pairs) {
 			key = s.buf[s.start:s.pairs[s.i].keyEnd]
 		}
 		fromDisk := false
-		if s.disk != nil {
+		if s.onDisk {
 			ok, err := s.disk.valid()
 			if err != nil {
-				return KV{}, false, err
+				return false, err
 			}
 			if ok {
 				order := -1
@@ -179,80 +212,105 @@ func (s *scanner) next() (KV, bool, error) {
 				fromDisk = order < 0
 			}
 		}
+		live, err := false, error(nil)
 		switch {
 		case fromDisk:
-			kv, live, err := s.diskPair()
-			if live || err != nil {
-				return kv, live, err
-			}
+			live, err = s.diskPair()
 		case key == nil:
-			return KV{}, false, nil
+			return false, nil
 		default:
-			kv, live, err := s.memPair()
-			if live || err != nil {
-				return kv, live, err
-			}
+			live, err = s.memPair(key)
+		}
+		if live || err != nil {
+			return live, err
 		}
 	}
 }
 
 // memPair takes the next pair of memory.
-func (s *scanner) memPair() (KV, bool, error) {
+func (s *scanner) memPair(key []byte) (bool, error) {
 	p := &s.pairs[s.i]
-	key := s.buf[s.start:p.keyEnd:p.keyEnd]
-	s.pass(key)
 	s.i++
-	s.start = p.valEnd
-	if p.dead {
-		return KV{}, false, nil
+	s.start = int(p.valEnd)
+	if s.onDisk {
+		s.pass(key)
 	}
-	kv := KV{Key: key, LSN: p.lsn, Time: unixTime(p.time), Expires: unixTime(p.expires)}
+	if p.dead {
+		return false, nil
+	}
+	s.kv.Key, s.kv.Value = key[:len(key):len(key)], nil
+	s.stamp(p.lsn, p.time, p.expires)
 	switch {
 	case s.r.KeysOnly:
-	case p.plain:
-		kv.Value = s.buf[p.keyEnd:p.valEnd:p.valEnd]
+	case p.value < 0:
+		s.kv.Value = s.buf[p.keyEnd:p.valEnd:p.valEnd]
 	default:
-		return s.resolve(kv, p.value)
+		return s.resolve(&s.values[p.value])
 	}
-	return kv, true, nil
+	return true, nil
+}
+
+// stamp sets what tells of the version.
+func (s *scanner) stamp(lsn LSN, time, expires int64) {
+	s.kv.LSN = lsn
+	if time != s.time { // the same for all of a batch
+		s.time, s.kv.Time = time, unixTime(time)
+	}
+	if expires != s.expires {
+		s.expires, s.kv.Expires = expires, unixTime(expires)
+	}
 }
 
 // diskPair takes the next pair of the segments.
-func (s *scanner) diskPair() (KV, bool, error) {
+func (s *scanner) diskPair() (bool, error) {
 	e := s.disk.entry()
 	s.pass(e.Key)
-	defer s.disk.next()
-	if !s.ds.entryAlive(s.ranges, e, e.Key, s.max, s.at) {
-		return KV{}, false, nil
+	s.ahead = true
+	if !s.ds.entryAlive(&s.ranges, e, e.Key, s.max, s.at) {
+		s.passed()
+		return false, nil
 	}
-	kv := KV{Key: s.last, LSN: e.LSN, Time: unixTime(e.Time)}
-	if due, ok := event.Expiry(e.Parts); ok {
-		kv.Expires = unixTime(due)
-	}
+	s.kv.Key, s.kv.Value = s.last, nil
+	due, _ := event.Expiry(e.Parts)
+	s.stamp(e.LSN, e.Time, due)
 	if s.r.KeysOnly {
-		return kv, true, nil
+		return true, nil
+	}
+	if e.Flags&event.FlagValueRef == 0 && len(e.Parts) == 0 { // the usual case: the value as it is
+		s.val = append(s.val[:0], e.Value...)
+		s.kv.Value = s.val
+		return true, nil
 	}
 	v := loadEntry(e, s.raw[:0])
 	s.raw = v.inline
-	return s.resolve(kv, v)
+	return s.resolve(&v)
 }
 
-func (s *scanner) resolve(kv KV, v value) (KV, bool, error) {
+// passed moves the segments on behind the pair that was taken of them last.
+func (s *scanner) passed() {
+	if s.ahead {
+		s.ahead = false
+		s.disk.next()
+	}
+}
+
+// resolve reads the value of the pair.
+func (s *scanner) resolve(v *value) (bool, error) {
 	db := s.ds.db
 	call := db.calls.Enter() // Close waits until the log was read
 	defer call.Exit()
 	if db.closed.Load() {
-		return KV{}, false, ErrClosed
+		return false, ErrClosed
 	}
 	var err error
 	if s.val, err = v.resolve(db, s.val[:0]); err != nil {
 		if s.closed != nil && s.closed.Load() { // meanwhile: what the view saw may have gone
-			return KV{}, false, ErrClosed
+			return false, ErrClosed
 		}
-		return KV{}, false, err
+		return false, err
 	}
-	kv.Value = s.val
-	return kv, true, nil
+	s.kv.Value = s.val
+	return true, nil
 }
 
 // pass remembers the key that the scan is at.
@@ -277,13 +335,12 @@ func (s *scanner) rest() Range {
 func (s *scanner) begin(departures uint64) error {
 	db := s.ds.db
 	s.close()
-	s.disk, s.src = nil, nil
 	s.departures = departures
-	s.ranges = s.ds.ranges.Snapshot() // before the segments: of what is forgotten later nothing is left in later ones
+	s.ranges.Set(s.ds.ranges) // before the segments: of what is forgotten later nothing is left in later ones
 	s.src = db.sorted.acquire()
 	r := s.rest()
-	if !s.src.empty() {
-		s.disk = newDiskScan(s.src, s.ds.id, s.ranges, r, s.max)
+	if s.onDisk = !s.src.empty(); s.onDisk {
+		s.disk.begin(s.src, s.ds.id, &s.ranges, r, s.max)
 	}
 	// The first scan of a dataset sorts it: that may take long, so it must not pin reads; Close waits for it all the same.
 	call := db.calls.Enter()
@@ -291,12 +348,15 @@ func (s *scanner) begin(departures uint64) error {
 	if db.closed.Load() {
 		return ErrClosed
 	}
-	s.mem = db.mem.Scan(s.ds.id, memtable.ScanOptions{From: r.From, To: r.To, Reverse: r.Reverse, KeysOnly: r.KeysOnly, Max: s.max})
+	s.mem.Reset(db.mem, s.ds.id, memtable.ScanOptions{From: r.From, To: r.To, Reverse: r.Reverse, KeysOnly: r.KeysOnly, Max: s.max})
 	return nil
 }
 
 // step copies the next versions of memory.
 func (s *scanner) step() error {
+	if s.i > 0 && !s.onDisk {
+		s.pass(s.buf[s.keyStart(s.i-1):s.pairs[s.i-1].keyEnd])
+	}
 	db := s.ds.db
 	for {
 		departures := db.mem.Departures()
@@ -309,56 +369,94 @@ func (s *scanner) step() error {
 			return err
 		}
 		if db.mem.Departures() == departures {
-			break
+			return nil
 		}
-		s.pairs = s.pairs[:0]
+		s.pairs, s.i = s.pairs[:0], 0
 	}
-	s.i, s.start = 0, 0
-	return nil
+}
+
+// keyStart is where the key of a pair begins in buf.
+func (s *scanner) keyStart(i int) int32 {
+	if i == 0 {
+		return 0
+	}
+	return s.pairs[i-1].valEnd
 }
 
 // copy is one step under a pin.
 func (s *scanner) copy() error {
-	db := s.ds.db
 	switch {
-	case s.items == nil:
-		s.items = make([]memtable.Item, firstScanBatch)
-	case len(s.items) < maxScanBatch && len(s.buf) < maxScanBytes/4:
-		s.items = make([]memtable.Item, len(s.items)*4)
+	case s.batch == 0:
+		if s.batch = firstScanBatch; s.left > 0 {
+			s.batch = maxScanBatch
+		}
+		room := maxScanBatch
+		if s.left > 0 {
+			room = min(room, s.left)
+		}
+		s.buf = make([]byte, 0, min(room*s.pairBytes, maxKept))
+	case s.batch < maxScanBatch:
+		s.batch = min(4*s.batch, maxScanBatch)
 	}
-	g := db.reads.Enter()
+	g := s.ds.db.reads.Enter()
 	defer g.Exit()
-	if db.closed.Load() || s.closed != nil && s.closed.Load() {
+	if s.ds.db.closed.Load() || s.closed != nil && s.closed.Load() {
 		return ErrClosed
 	}
 	if d := s.ds.dropped.Load(); d != 0 && LSN(d) <= s.max {
 		return s.ds.errDropped()
 	}
-	n := s.mem.Next(s.items)
-	s.done = n == 0
-	s.pairs, s.buf = s.pairs[:0], s.buf[:0]
+	s.i, s.start = 0, 0
+	s.pairs, s.values, s.buf = s.pairs[:0], s.values[:0], s.buf[:0]
 	s.unpin()
-	for _, item := range s.items[:n] {
-		rec := item.Record
-		p := pair{lsn: rec.LSN(), time: rec.Time(), dead: !s.ds.alive(s.ranges, rec, s.max, s.at)}
-		if p.dead && s.disk == nil {
-			continue
+	batch := s.batch
+	if s.left > 0 {
+		batch = min(batch, s.left)
+	}
+	var found [scanStep]tail.Record
+	for !s.done && len(s.pairs) < batch && len(s.buf) < maxScanBytes {
+		n := s.mem.Next(found[:min(scanStep, batch-len(s.pairs))])
+		s.done = n == 0
+		for _, rec := range found[:n] {
+			s.copyRecord(rec)
 		}
-		if due, ok := expiryOf(rec); ok {
-			p.expires = due
-		}
-		s.buf = append(s.buf, rec.Key()...)
-		p.keyEnd = len(s.buf)
-		if !s.r.KeysOnly && !p.dead {
-			if p.plain = plain(rec); p.plain {
-				s.buf = append(s.buf, rec.Value()...)
-			} else {
-				p.value = loadValue(rec, nil)
-				s.pin(&p.value)
-			}
-		}
-		p.valEnd = len(s.buf)
-		s.pairs = append(s.pairs, p)
+	}
+	if n := len(s.pairs); n > 0 {
+		s.pairBytes = max(len(s.buf)/n+1, s.pairBytes*7/8)
 	}
 	return nil
+}
+
+// copyRecord copies one version.
+func (s *scanner) copyRecord(rec tail.Record) {
+	op, flags, mem, _ := rec.State()
+	key, val, parts := rec.Split()
+	lsn, expires := rec.LSN(), int64(0)
+	if mem&tail.MemExpiry != 0 {
+		expires, _ = event.Expiry(parts)
+	}
+	dead := op != event.OpPut || s.ranges.Any() && s.ranges.Covers(key, lsn, s.max) ||
+		mem&tail.MemExpiry != 0 && !s.ds.before(s.at, expires)
+	if dead && !s.onDisk {
+		return
+	}
+	if len(s.pairs) == cap(s.pairs) {
+		s.pairs = slices.Grow(s.pairs, maxScanBatch)
+	}
+	s.pairs = s.pairs[:len(s.pairs)+1]
+	p := &s.pairs[len(s.pairs)-1] // filled in place: a copy of what was just written would wait for it
+	p.lsn, p.time, p.expires, p.value, p.dead = lsn, rec.Time(), expires, -1, dead
+	s.buf = append(s.buf, key...)
+	p.keyEnd = int32(len(s.buf))
+	if !s.r.KeysOnly && !dead {
+		if plain(flags, mem, parts) {
+			s.buf = append(s.buf, val...)
+		} else {
+			p.value = int32(len(s.values))
+			v := loadValue(rec, nil)
+			s.pin(&v)
+			s.values = append(s.values, v)
+		}
+	}
+	p.valEnd = int32(len(s.buf))
 }

@@ -2,7 +2,7 @@ package dyngo
 
 import (
 	"bytes"
-	"sort"
+	"slices"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/memtable"
@@ -17,6 +17,7 @@ type diskScan struct {
 	ranges *memtable.RangeDeletes
 	r      Range
 	max    LSN
+	all    []runScan  // of all runs, newest first
 	runs   []*runScan // in the order of the scan: the first is at the next key, or the newest run at it
 	err    error
 }
@@ -25,17 +26,25 @@ type diskScan struct {
 type runScan struct {
 	d     *diskScan
 	run   *sourceRun
-	age   int // 0 = the newest run
-	n     int // segment
-	it    *segment.Iter
+	age   int  // 0 = the newest run
+	n     int  // segment
+	in    bool // it reads segment n
+	it    segment.Iter
 	entry *segment.Entry // of it: the newest version ≤ max of the run's next key
 	key   []byte         // scratch
 }
 
-func newDiskScan(src *sources, ds event.DatasetID, ranges *memtable.RangeDeletes, r Range, max LSN) *diskScan {
-	d := &diskScan{src: src, ds: ds, ranges: ranges, r: r, max: max}
+// begin places the scan at its first key.
+func (d *diskScan) begin(src *sources, ds event.DatasetID, ranges *memtable.RangeDeletes, r Range, max LSN) {
+	d.src, d.ds, d.ranges, d.r, d.max, d.err = src, ds, ranges, r, max, nil
+	d.runs = d.runs[:0]
+	if cap(d.all) < len(src.runs) {
+		d.all = make([]runScan, len(src.runs))
+	}
+	d.all = d.all[:len(src.runs)]
 	for age := range src.runs {
-		rs := &runScan{d: d, run: &src.runs[age], age: age}
+		rs := &d.all[age]
+		rs.d, rs.run, rs.age, rs.entry = d, &src.runs[age], age, nil
 		if r.Reverse {
 			rs.seekBefore(r.To)
 		} else {
@@ -48,15 +57,37 @@ func newDiskScan(src *sources, ds event.DatasetID, ranges *memtable.RangeDeletes
 			d.runs = append(d.runs, rs)
 		}
 	}
-	sort.Slice(d.runs, func(i, j int) bool { return d.less(d.runs[i], d.runs[j]) })
-	return d
+	slices.SortFunc(d.runs, func(a, b *runScan) int {
+		if d.less(a, b) {
+			return -1
+		}
+		return 1
+	})
 }
 
 func (d *diskScan) close() {
-	for _, rs := range d.runs {
-		rs.leave()
+	for i := range d.all {
+		d.all[i].leave()
 	}
-	d.runs = nil
+	d.runs = d.runs[:0]
+}
+
+// maxKeptRuns is how many iterators are kept for the next scan.
+const maxKeptRuns = 64
+
+// clear keeps only memory for the next scan. The scan is closed.
+func (d *diskScan) clear() {
+	if cap(d.all) > maxKeptRuns {
+		*d = diskScan{}
+		return
+	}
+	clear(d.runs[:cap(d.runs)])
+	all := d.all[:cap(d.all)]
+	for i := range all {
+		all[i].it.Forget()
+		all[i] = runScan{it: all[i].it, key: all[i].key[:0]}
+	}
+	*d = diskScan{all: all[:0], runs: d.runs[:0]}
 }
 
 // valid says whether there is another key.
@@ -70,10 +101,8 @@ func (d *diskScan) entry() *segment.Entry { return d.runs[0].entry }
 
 // next goes on to the next key; older runs pass over the present one too.
 func (d *diskScan) next() {
-	for i := len(d.runs) - 1; i > 0; i-- { // the others first: they compare with the first one's key
-		if bytes.Equal(d.runs[i].entry.Key, d.runs[0].entry.Key) {
-			d.advance(i)
-		}
+	for len(d.runs) > 1 && bytes.Equal(d.runs[1].entry.Key, d.runs[0].entry.Key) {
+		d.advance(1) // the others first: they compare with the first one's key
 	}
 	if len(d.runs) > 0 {
 		d.advance(0)
@@ -114,9 +143,9 @@ func (rs *runScan) fail() bool {
 }
 
 func (rs *runScan) leave() {
-	if rs.it != nil {
+	if rs.in {
 		rs.it.Close()
-		rs.it = nil
+		rs.in = false
 	}
 }
 
@@ -128,14 +157,15 @@ func (rs *runScan) enter(n int) bool {
 		return false
 	}
 	rs.run.heat[n].scans.Add(1)
-	rs.it = rs.run.readers[n].NewIter(segment.IterOptions{KeysOnly: rs.d.r.KeysOnly})
+	rs.it.Reset(rs.run.readers[n], segment.IterOptions{KeysOnly: rs.d.r.KeysOnly})
+	rs.in = true
 	return true
 }
 
 // seekFrom places the run at the first key ≥ from that it has a version ≤ max of.
 func (rs *runScan) seekFrom(from []byte) {
 	n := rs.run.firstFrom(rs.d.ds, from)
-	if rs.n != n || rs.it == nil {
+	if rs.n != n || !rs.in {
 		if !rs.enter(n) {
 			return
 		}
@@ -151,7 +181,7 @@ func (rs *runScan) seekBefore(to []byte) {
 		ds++ // before the first key of the next dataset
 	}
 	n := rs.run.lastBefore(ds, to)
-	if rs.n != n || rs.it == nil {
+	if rs.n != n || !rs.in {
 		if !rs.enter(n) {
 			return
 		}
@@ -166,7 +196,7 @@ func (rs *runScan) advance() {
 		rs.move()
 	} else {
 		rs.key = append(rs.key[:0], rs.entry.Key...)
-		for rs.move(); rs.it != nil && rs.it.Valid() && bytes.Equal(rs.it.Entry().Key, rs.key); {
+		for rs.move(); rs.in && rs.it.Valid() && bytes.Equal(rs.it.Entry().Key, rs.key); {
 			rs.move()
 		}
 	}
@@ -229,7 +259,7 @@ func (rs *runScan) settle() {
 					return
 				}
 				rs.reseek(to)
-				if rs.it == nil {
+				if !rs.in {
 					return
 				}
 				continue

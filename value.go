@@ -146,12 +146,15 @@ func (db *DB) appendPiece(dst []byte, p event.Piece) ([]byte, error) {
 	return decompress(dst, p.Codec, stored, int(p.RawLen))
 }
 
-// plain says that the stored bytes in memory are the value.
-func plain(r tail.Record) bool {
-	if r.Mem()&tail.MemStub != 0 || r.Flags()&event.FlagValueRef != 0 {
+// plain says that the stored bytes of a record in memory are the value.
+func plain(flags event.Flags, mem tail.Mem, parts []byte) bool {
+	if mem&tail.MemStub != 0 || flags&event.FlagValueRef != 0 {
 		return false
 	}
-	_, _, packed := event.CodecOf(r.Parts())
+	if len(parts) == 0 {
+		return true
+	}
+	_, _, packed := event.CodecOf(parts)
 	return !packed
 }
 

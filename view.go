@@ -31,20 +31,29 @@ func (db *DB) View() (*View, error) { return db.newView(false) }
 func (db *DB) ViewApplied() (*View, error) { return db.newView(true) }
 
 func (db *DB) newView(applied bool) (*View, error) {
+	lsn, at, err := db.holdLSN(applied)
+	if err != nil {
+		return nil, err
+	}
+	return &View{db: db, lsn: lsn, at: at, applied: applied}, nil
+}
+
+// holdLSN holds the versions that a view opened now sees, until views.drop(lsn), and tells its time.
+func (db *DB) holdLSN(applied bool) (lsn LSN, at int64, err error) {
 	g := db.reads.Enter()
 	defer g.Exit()
 	if db.closed.Load() {
-		return nil, ErrClosed
+		return 0, 0, ErrClosed
 	}
-	v := &View{db: db, applied: applied, at: db.now()}
+	at = db.now()
 	// The LSN is read and held in one step, so that no version it needs is dropped in between.
 	db.views.mu.Lock()
 	defer db.views.mu.Unlock()
-	if v.lsn = db.DurableLSN(); applied {
-		v.lsn = db.LSN()
+	if lsn = db.DurableLSN(); applied {
+		lsn = db.LSN()
 	}
-	db.views.held[v.lsn]++
-	return v, nil
+	db.views.held[lsn]++
+	return lsn, at, nil
 }
 
 // oldestRead is an LSN that all reads reach, those in progress included.
@@ -89,13 +98,17 @@ func (v *View) Close() error {
 	if v.closed.Swap(true) {
 		return nil
 	}
-	s := &v.db.views
+	v.db.views.drop(v.lsn)
+	return nil
+}
+
+// drop gives back what one view holds.
+func (s *viewSet) drop(lsn LSN) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held[v.lsn]--; s.held[v.lsn] == 0 {
-		delete(s.held, v.lsn)
+	if s.held[lsn]--; s.held[lsn] == 0 {
+		delete(s.held, lsn)
 	}
-	return nil
 }
 
 func (v *View) check(ds *Dataset) error {

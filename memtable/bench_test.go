@@ -170,7 +170,7 @@ func BenchmarkScan(b *testing.B) {
 		if c.setup != nil {
 			c.setup(bt)
 		}
-		items := make([]Item, 128)
+		items := make([]tail.Record, 128)
 		for _, length := range []int{100, benchKeys} {
 			name := "keys=1M/value=100B/" + c.name + "/length=100"
 			if length == benchKeys {
@@ -199,8 +199,8 @@ func BenchmarkScan(b *testing.B) {
 						g := bt.d.Enter()
 						n := it.Next(items[:min(left, len(items))])
 						for i := range items[:n] {
-							v := items[i].Record.Value()
-							sum += v[0] + v[len(v)-1] + items[i].Key[0]
+							v := items[i].Value()
+							sum += v[0] + v[len(v)-1] + items[i].Key()[0]
 						}
 						g.Exit()
 						if n == 0 {

@@ -446,11 +446,11 @@ func TestLeaveIsSeenByAnIteratorInUse(t *testing.T) {
 	it := f.t.Scan(1, ScanOptions{Max: event.MaxLSN})
 	old := f.t.Scan(1, ScanOptions{Max: max})
 	step := func(it *Iterator, n int) (out []string) {
-		items := make([]Item, n)
+		items := make([]tail.Record, n)
 		guard := f.d.Enter()
 		defer guard.Exit()
 		for _, item := range items[:it.Next(items)] {
-			out = append(out, string(item.Key)+"="+show(item.Record))
+			out = append(out, string(item.Key())+"="+show(item))
 		}
 		return out
 	}

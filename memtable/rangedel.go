@@ -134,12 +134,8 @@ func withRange(old []interval, from, to []byte, lsn, oldest event.LSN) []interva
 	return set
 }
 
-// Snapshot returns the range deletes as they are now; what is added to or forgotten by r later does not change them.
-func (r *RangeDeletes) Snapshot() *RangeDeletes {
-	c := &RangeDeletes{}
-	c.set.Store(r.set.Load())
-	return c
-}
+// Set makes r hold what o holds now; what is added to or forgotten by o later does not change r.
+func (r *RangeDeletes) Set(o *RangeDeletes) { r.set.Store(o.set.Load()) }
 
 // Forget removes range deletes for which gone is true: the caller knows that nothing is left under them. Safe beside Add.
 func (r *RangeDeletes) Forget(gone func(event.LSN) bool) {

@@ -17,13 +17,6 @@ type ScanOptions struct {
 	KeysOnly bool // the caller will not look at values: their cache lines are left alone
 }
 
-// Item is a key with its newest version that the scan sees. Both are valid as long as the guard under which Next
-// returned them.
-type Item struct {
-	Key    []byte
-	Record tail.Record
-}
-
 // touchAhead is how many records are touched before the first of them is looked at, so that cache misses overlap, and
 // touchBytes how much of each. (Measured with 1 M records in order of arrival, values read: half the time of none.)
 const (
@@ -55,14 +48,28 @@ type Iterator struct {
 // Next. The slices in o must stay as they are while the iterator is used. The first scan of a dataset turns its order
 // on, see EnableOrder: the caller should hold no guard and must hold no lock.
 func (t *Table) Scan(ds event.DatasetID, o ScanOptions) *Iterator {
-	it := &Iterator{od: t.order.enable(ds), opts: o}
-	it.last, it.m.cur = it.lastBuf[:0], it.curBuf[:0]
+	it := &Iterator{}
+	it.Reset(t, ds, o)
 	return it
 }
 
-// Next fills dst from its start with the next items and returns how many; 0 means that there are no more. The caller
-// holds a guard, which may be another one for each call.
-func (it *Iterator) Next(dst []Item) int {
+// Reset makes it, which may be the zero Iterator, one that Scan returns.
+func (it *Iterator) Reset(t *Table, ds event.DatasetID, o ScanOptions) {
+	last := it.last
+	*it = Iterator{od: t.order.enable(ds), opts: o}
+	it.last, it.m.cur = last[:0], it.curBuf[:0]
+	if it.last == nil {
+		it.last = it.lastBuf[:0]
+	}
+}
+
+// Clear forgets the table. The Iterator is of use again after Reset.
+func (it *Iterator) Clear() { *it = Iterator{} }
+
+// Next fills dst from its start with the next records, the newest version of each key that the scan sees, and returns how
+// many; 0 means that there are no more. They are valid as long as the guard that the caller holds, which may be another one
+// for each call.
+func (it *Iterator) Next(dst []tail.Record) int {
 	if !it.started {
 		it.od.collect()
 	}
@@ -108,7 +115,7 @@ func (it *Iterator) seek(set *runSet) {
 }
 
 // nextOfOne is Next when one run is left: no comparisons.
-func (it *Iterator) nextOfOne(dst []Item) int {
+func (it *Iterator) nextOfOne(dst []tail.Record) int {
 	c := &it.m.cur[0]
 	n := 0
 	var last tail.Record
@@ -120,7 +127,7 @@ func (it *Iterator) nextOfOne(dst []Item) int {
 				_, v, ok = it.version(&c.r.es[c.i])
 			}
 			if ok {
-				dst[n] = Item{Key: v.Key(), Record: v}
+				dst[n] = v
 				n++
 			}
 			c.i += it.m.step
@@ -130,11 +137,12 @@ func (it *Iterator) nextOfOne(dst []Item) int {
 	it.visited(last)
 	if c.i == c.end {
 		it.m.cur = it.m.cur[:0]
+		return n
 	}
 	return n
 }
 
-func (it *Iterator) nextOfMany(dst []Item) int {
+func (it *Iterator) nextOfMany(dst []tail.Record) int {
 	n := 0
 	var last tail.Record
 	for n < len(dst) && len(it.m.cur) > 0 {
@@ -145,7 +153,7 @@ func (it *Iterator) nextOfMany(dst []Item) int {
 		prefix := c.prefix
 		r, v, ok := it.version(&c.r.es[c.i])
 		if ok {
-			dst[n] = Item{Key: v.Key(), Record: v}
+			dst[n] = v
 			n++
 		}
 		last = r

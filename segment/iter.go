@@ -50,12 +50,21 @@ type Iter struct {
 
 // NewIter returns an Iter. The Reader must stay open until its Close.
 func (r *Reader) NewIter(o IterOptions) *Iter {
-	it := &Iter{r: r, opts: o}
+	it := &Iter{}
+	it.Reset(r, o)
+	return it
+}
+
+// Reset makes it, which is the zero Iter or closed, one that NewIter of r would return. It keeps buffers.
+func (it *Iter) Reset(r *Reader, o IterOptions) {
+	it.r, it.opts, it.err, it.valid, it.decoded, it.back, it.end = r, o, nil, false, false, false, 0
 	if n := r.top.n; n > 0 {
 		it.end = min(r.top.handle(n-1).end(), uint64(r.size))
 	}
-	return it
 }
+
+// Forget makes a closed Iter point to nothing but its buffers, so that it can be kept for a later Reset.
+func (it *Iter) Forget() { *it = Iter{key: it.key[:0]} }
 
 // Close releases the blocks that the Iter holds. What Entry returned is no longer valid.
 func (it *Iter) Close() {

@@ -83,7 +83,7 @@ func (r Record) SetLogPos(p uint64) { atomic.StoreUint64(&r.h.logpos, p) }
 // them. Called for several records one after the other it makes their cache misses overlap.
 func (r Record) Touch(maxBytes int) byte {
 	n := min(int(r.h.size), maxBytes)
-	sum := byte(0)
+	sum := *(*byte)(unsafe.Add(unsafe.Pointer(r.h), n-1)) // a record may begin anywhere in a line
 	for i := 64; i < n; i += 64 {
 		sum += *(*byte)(unsafe.Add(unsafe.Pointer(r.h), i))
 	}
@@ -150,6 +150,20 @@ func (r Record) Key() []byte {
 		}
 	}
 	return p[i : i+n : i+n]
+}
+
+// Split returns key, value and parts at once, as Key, Value and Parts do.
+func (r Record) Split() (key, value, parts []byte) {
+	p := r.Payload()
+	if len(p) > 2 && p[0]|p[1] < 0x80 { // the usual lengths
+		k := 2 + int(p[1])
+		if v := p[k]; v < 0x80 {
+			end := k + 1 + int(v)
+			return p[2:k:k], p[k+1 : end : end], p[end:]
+		}
+	}
+	_, key, value, parts, _ = event.SplitPayload(p)
+	return key, value, parts
 }
 
 // Value returns the value as it is stored, which aliases the record: a Stub with MemStub, an encoded ValueRef with

@@ -1,0 +1,130 @@
+package dyngo_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/internal/vfs"
+)
+
+const scanKeys = 3000
+
+func scanKey(i int) []byte { return fmt.Appendf(nil, "key-%06d", i) }
+
+// scanStores has a store whose pairs lie in memory and one that reads them from segments. The value of a key names it.
+func scanStores(t *testing.T, use func(t *testing.T, ds *dyngo.Dataset)) {
+	for _, place := range []string{"memory", "segments"} {
+		t.Run(place, func(t *testing.T) {
+			fs := vfs.NewMem()
+			db := mustOpen(t, storeDir, &dyngo.Options{FS: fs})
+			ds, err := db.CreateDataset("d", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := db.NewBatch()
+			for i := range scanKeys {
+				b.Put(ds, scanKey(i), fmt.Appendf(nil, "value of %s", scanKey(i)))
+			}
+			if _, err := b.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			if place == "segments" {
+				if err := db.Flush(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				db.Close()
+				db = mustOpen(t, storeDir, &dyngo.Options{FS: fs})
+				if ds, err = db.Dataset("d"); err != nil {
+					t.Fatal(err)
+				}
+				if m := db.Metrics(); m.Segments == 0 {
+					t.Fatal("no segments")
+				}
+			}
+			defer db.Close()
+			use(t, ds)
+		})
+	}
+}
+
+// wantPairs scans n pairs from key from on.
+func wantPairs(ds *dyngo.Dataset, from, n int) error {
+	i := from
+	for kv, err := range ds.Scan(dyngo.Range{From: scanKey(from), Limit: n}) {
+		if err != nil {
+			return err
+		}
+		if want := fmt.Sprintf("value of %s", scanKey(i)); string(kv.Key) != string(scanKey(i)) || string(kv.Value) != want {
+			return fmt.Errorf("pair %d of a scan from %d: %q = %q", i-from, from, kv.Key, kv.Value)
+		}
+		i++
+	}
+	if want := min(from+n, scanKeys); i != want {
+		return fmt.Errorf("a scan of %d from %d ends at %d, want %d", n, from, i, want)
+	}
+	return nil
+}
+
+// Scans use each other's buffers, but not those of the pair with which the caller left a loop.
+func TestScanLeavesItsLastPairAlone(t *testing.T) {
+	scanStores(t, func(t *testing.T, ds *dyngo.Dataset) {
+		for _, end := range []string{"break", "limit", "end"} {
+			r, at := dyngo.Range{From: scanKey(50)}, 50
+			switch end {
+			case "limit":
+				r.Limit, at = 20, 69
+			case "end":
+				at = scanKeys - 1
+			}
+			var last dyngo.KV
+			for kv, err := range ds.Scan(r) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if last = kv; end == "break" {
+					break
+				}
+			}
+			for from := range 200 {
+				if err := wantPairs(ds, 1000+from, 100); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if want := scanKey(at); !bytes.Equal(last.Key, want) || string(last.Value) != "value of "+string(want) {
+				t.Errorf("%s: later scans made of the last pair %q = %q, want key %q", end, last.Key, last.Value, want)
+			}
+		}
+	})
+}
+
+// Scans within scans and beside each other have nothing in common.
+func TestScansWithinScans(t *testing.T) {
+	scanStores(t, func(t *testing.T, ds *dyngo.Dataset) {
+		var wg sync.WaitGroup
+		for g := range 4 {
+			wg.Go(func() {
+				i := 500 * g
+				for kv, err := range ds.Scan(dyngo.Range{From: scanKey(i), Limit: 150}) {
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if err := wantPairs(ds, i+1, 3+i%90); err != nil {
+						t.Error(err)
+						return
+					}
+					if want := "value of " + string(scanKey(i)); string(kv.Value) != want {
+						t.Errorf("pair %d is %q after a scan within the scan", i, kv.Value)
+						return
+					}
+					i++
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
