@@ -11,9 +11,9 @@ import (
 type GCPlan struct {
 	// FloorLSN is the LSN up to which events are gone when it is done.
 	FloorLSN LSN
-	// RemoveBytes is what comes back.
-	RemoveBytes int64
-	// Files are the log files, oldest first, then the segments.
+	// RemoveBytes is what goes, MoveBytes what of it is written to value files again: large values that are current.
+	RemoveBytes, MoveBytes int64
+	// Files are the log files, oldest first, then the value files, then the segments.
 	Files []GCFile
 	// Holds are what keeps log files or versions; see DB.Holds.
 	Holds []Hold
@@ -22,9 +22,9 @@ type GCPlan struct {
 // GCFile is one file in a GCPlan.
 type GCFile struct {
 	File              string // relative to the store's directory
-	Kind              string // log or segment
+	Kind              string // log, values or segment
 	Bytes             int64
-	FirstLSN, LastLSN LSN    // of its events; the newest log file goes on
+	FirstLSN, LastLSN LSN    // of its events; the newest log file goes on; a value file has none
 	Remove            bool   // it goes, or has gone
 	Reason            string // why it goes or stays; for people
 }
@@ -66,6 +66,9 @@ func (r *retention) base(s *sources, files []wal.FileInfo) GCPlan {
 			last = files[i+1].FirstLSN - 1
 		}
 		p.Files = append(p.Files, GCFile{File: "wal/" + f.Name, Kind: "log", Bytes: f.Size, FirstLSN: f.FirstLSN, LastLSN: last})
+	}
+	for _, v := range s.version.Values {
+		p.Files = append(p.Files, GCFile{File: valueDisplayName(v.Num), Kind: "values", Bytes: v.SizeBytes})
 	}
 	for seg := range s.version.All() {
 		p.Files = append(p.Files, GCFile{

@@ -125,12 +125,12 @@ func (s *holdSet) unpin(file uint64) {
 	}
 }
 
-// pinned says whether somebody reads a log file before the one given.
-func (s *holdSet) pinned(before uint64) bool {
+// pinned says whether somebody reads from one of some log files, or from what stands in for them.
+func (s *holdSet) pinned(from, to uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for file := range s.pins {
-		if file < before {
+		if from <= file && file <= to {
 			return true
 		}
 	}

@@ -90,8 +90,11 @@ func (ds *Dataset) Open(key []byte) (io.ReadSeekCloser, error) {
 		vr.ends[i] = vr.size
 	}
 	vr.index = -1
-	if vr.file = oldestFile(vr.ref.Pieces); vr.file > 0 {
-		ds.db.holds.pin(vr.file)
+	for _, p := range vr.ref.Pieces {
+		if n := len(vr.files); n == 0 || vr.files[n-1] != p.File {
+			ds.db.holds.pin(p.File)
+			vr.files = append(vr.files, p.File)
+		}
 	}
 	return vr, nil
 }
@@ -103,20 +106,10 @@ type valueReader struct {
 	ends   []int64 // where each piece ends in the value
 	size   int64
 	pos    int64
-	index  int    // of the piece in memory, -1 = none
-	piece  []byte // its raw bytes
-	file   uint64 // that is pinned, 0 = none
+	index  int      // of the piece in memory, -1 = none
+	piece  []byte   // its raw bytes
+	files  []uint64 // that are pinned
 	closed bool
-}
-
-// oldestFile is the oldest log file that a piece lies in, 0 = there is no piece.
-func oldestFile(pieces []event.Piece) (file uint64) {
-	for i, p := range pieces {
-		if i == 0 || p.File < file {
-			file = p.File
-		}
-	}
-	return file
 }
 
 func (r *valueReader) Read(p []byte) (int, error) {
@@ -173,9 +166,9 @@ func (r *valueReader) Seek(offset int64, whence int) (int64, error) {
 
 func (r *valueReader) Close() error {
 	r.closed, r.piece = true, nil
-	if r.file > 0 {
-		r.db.holds.unpin(r.file)
-		r.file = 0
+	for _, file := range r.files {
+		r.db.holds.unpin(file)
 	}
+	r.files = nil
 	return nil
 }

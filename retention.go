@@ -14,6 +14,7 @@ import (
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/pacer"
+	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/segment"
 	"github.com/dyngodb/dyngo/wal"
@@ -25,11 +26,13 @@ import (
 // A file goes in these steps; a crash behind one leaves the store as it was, or with a floor that is one file higher.
 //
 //  1. What the file's events say is in segments: the flusher is asked for it.
-//  2. Nothing reads from it any more: no value in it is referred to by a segment, by memory or by an event that is not yet
-//     in a segment, nothing in it is ahead of its commit, nobody holds it.
-//  3. One edit of the manifest raises the floor and the oldest log file. From here on recovery does not look for the file.
-//  4. Reads of values that had begun end.
-//  5. The file is removed. What a crash leaves of it is removed when the log is next started; so the directory needs no sync.
+//  2. Nothing reads from it any more but through references in segments: no value in it is referred to by memory or by an
+//     event that is not yet in a segment, nothing in it is ahead of its commit, nobody holds it.
+//  3. The pieces of large values that segments refer to are written to value files, durably (move.go).
+//  4. One edit of the manifest raises the floor and the oldest log file and adds the value files. From here on recovery does
+//     not look for the file.
+//  5. Reads of values that had begun end.
+//  6. The file is removed. What a crash leaves of it is removed when the log is next started; so the directory needs no sync.
 type retention struct {
 	db   *DB
 	wake chan struct{}
@@ -37,6 +40,7 @@ type retention struct {
 	one   sync.Mutex                            // one pass at a time; guards the fields below
 	heads map[uint64]wal.Header                 // of log files, by sequence
 	refs  map[manifest.FileNum]map[uint64]int64 // what a segment's large values take in each log file; of segments that were read
+	stale []*manifest.ValueFile                 // no version has them; they go when nobody reads from them
 	low   bool                                  // DiskLow was told
 
 	mu      sync.Mutex // guards waiting
@@ -67,9 +71,27 @@ func (r *retention) open() error {
 	if o := &r.db.opts; !o.ReadOnly && !o.InMemory && !o.Retention.bounded() {
 		o.Logger.Warn("dyngo: the log is kept for ever and grows with every write; Options.Retention bounds it")
 	}
-	r.db.files.Drop(r.db.sorted.set.Current().OldestLog)
+	if r.db.opts.ReadOnly {
+		r.db.files.Renew = r.renew
+	}
+	v := r.db.sorted.set.Current()
+	r.db.files.Drop(v.OldestLog)
+	r.db.files.Move(r.valueInfos(v.Values))
 	_, err := r.list()
 	return err
+}
+
+// renew learns from the manifest what the process that writes has moved since this read-only store was opened.
+func (r *retention) renew() bool {
+	set, err := manifest.Open(r.db.opts.FS, path.Join(r.db.dir, "manifest"), manifest.Options{ReadOnly: true})
+	if err != nil {
+		return false // the read fails as it did
+	}
+	defer set.Close() // only read from
+	v := set.Current()
+	r.db.files.Move(r.valueInfos(v.Values))
+	r.db.files.Drop(v.OldestLog)
+	return v.Edits > r.db.sorted.set.Current().Edits
 }
 
 // run ends with db.ctx.
@@ -156,12 +178,14 @@ func (r *retention) measure(m *Metrics) {
 		m.LogBytes += r.newest.Load()
 	}
 	m.FilesDropped, m.RetentionErrors = r.db.count.filesDropped.Load(), r.db.count.retentionErrors.Load()
+	v := r.db.sorted.current.Load().version
+	m.ValueFiles, m.ValueBytes = len(v.Values), valueBytes(v)
 	live := int64(0)
-	for s := range r.db.sorted.current.Load().version.All() {
+	for s := range v.All() {
 		live += s.RawBytes + s.RefBytes
 	}
 	if live > 0 {
-		m.BytesPerLiveByte = float64(m.LogBytes+m.SegmentBytes) / float64(live)
+		m.BytesPerLiveByte = float64(m.LogBytes+m.ValueBytes+m.SegmentBytes) / float64(live)
 	}
 }
 
@@ -213,6 +237,10 @@ func (r *retention) pass(ctx context.Context, dry bool) (GCPlan, error) {
 	r.one.Lock()
 	defer r.one.Unlock()
 	db := r.db
+	if !dry {
+		r.removeDropped() // what was being read from
+		r.removeStale()
+	}
 	files, err := r.list()
 	if err != nil {
 		return GCPlan{}, err
@@ -236,16 +264,40 @@ func (r *retention) pass(ctx context.Context, dry bool) (GCPlan, error) {
 		db.holds.settle(s.version.FlushedLSN, LSN(db.flusher.left.Load()))
 	}
 	plan := r.base(s, files)
-	if n > 0 || dry {
+	if n > 0 || dry || len(s.version.Values) > 0 {
 		if err := r.refer(ctx, s); err != nil {
 			return GCPlan{}, err
 		}
 	}
-	drop := r.decide(&plan, s, files, why)
-	if dry || drop == 0 {
-		return plan, nil
+	d := dropping{sources: s, files: files, damaged: r.damaged(s)}
+	r.decide(&plan, &d, why)
+	if err := r.plan(&plan, &d); err != nil || dry || d.n == 0 && len(d.moves)+len(d.dead) == 0 {
+		return plan, err
 	}
-	return plan, r.drop(files, drop, plan.FloorLSN)
+	return plan, r.drop(ctx, &plan, &d)
+}
+
+// dropping is what a pass does.
+type dropping struct {
+	*sources
+	damaged string         // a segment of which nothing is known, empty = there is none
+	files   []wal.FileInfo // of the log
+	n       int            // the first of them go
+	moves   []moving       // by log file
+	dead    []*manifest.ValueFile
+}
+
+// damaged names a segment whose events, and what it refers to, only the log knows; empty = there is none.
+func (r *retention) damaged(s *sources) string {
+	_, met, _ := r.db.compact.look()
+	nums := slices.Collect(maps.Keys(met))
+	for _, d := range s.version.Damaged {
+		nums = append(nums, d.Segment.Num)
+	}
+	if len(nums) == 0 {
+		return ""
+	}
+	return slices.Min(nums).String()
 }
 
 // hurry tells that d more callers wait for a pass: until they have it, neither it nor a flush is held back.
@@ -279,7 +331,8 @@ func (r *retention) refer(ctx context.Context, s *sources) error {
 			refs, ok := r.refs[seg.Num]
 			if !ok {
 				refs = map[uint64]int64{}
-				if err := references(ctx, s.runs[i].readers[j], work, refs); err != nil {
+				count := func(p event.Piece) { refs[p.File] += int64(p.StoredLen) }
+				if err := eachPiece(ctx, s.runs[i].readers[j], work, count); err != nil {
 					return err
 				}
 				r.refs[seg.Num] = refs
@@ -291,8 +344,8 @@ func (r *retention) refer(ctx context.Context, s *sources) error {
 	return nil
 }
 
-// references adds up what a segment's large values take in each log file.
-func references(ctx context.Context, sr *segment.Reader, work *pacer.Job, refs map[uint64]int64) error {
+// eachPiece visits the pieces that a segment refers to.
+func eachPiece(ctx context.Context, sr *segment.Reader, work *pacer.Job, visit func(event.Piece)) error {
 	it := sr.NewIter(segment.IterOptions{NoFill: true})
 	defer it.Close()
 	step := 0
@@ -312,20 +365,15 @@ func references(ctx context.Context, sr *segment.Reader, work *pacer.Job, refs m
 			return fmt.Errorf("value of LSN %d: %w", e.LSN, err)
 		}
 		for _, p := range ref.Pieces {
-			refs[p.File] += int64(p.StoredLen)
+			visit(p)
 		}
 	}
 	return it.Err()
 }
 
-// decide says of each file what becomes of it, and returns how many go. r.one is held.
-func (r *retention) decide(plan *GCPlan, s *sources, files []wal.FileInfo, why []string) (drop int) {
-	holds := r.db.holds.list()
-	_, met, _ := r.db.compact.look()
-	damaged := slices.Collect(maps.Keys(met))
-	for _, d := range s.version.Damaged {
-		damaged = append(damaged, d.Segment.Num)
-	}
+// decide says of each log file what becomes of it. r.one is held.
+func (r *retention) decide(plan *GCPlan, d *dropping, why []string) {
+	holds, files := r.db.holds.list(), d.files
 	for i := range files {
 		f := &plan.Files[i]
 		keep := func(format string, args ...any) { f.Reason = fmt.Sprintf(format, args...) }
@@ -336,74 +384,89 @@ func (r *retention) decide(plan *GCPlan, s *sources, files []wal.FileInfo, why [
 			keep("retention keeps everything")
 		case why[i] == "":
 			keep("within retention")
-		case drop < i:
-			keep("log file %d before it stays", files[drop].Seq)
-		case files[i+1].FirstLSN-1 > s.version.FlushedLSN:
-			keep("segments have events up to LSN %d only", s.version.FlushedLSN)
-		case len(damaged) > 0:
-			keep("segment %s is damaged: its events are only in the log", slices.Min(damaged))
+		case d.n < i:
+			keep("log file %d before it stays", files[d.n].Seq)
+		case files[i+1].FirstLSN-1 > d.version.FlushedLSN:
+			keep("segments have events up to LSN %d only", d.version.FlushedLSN)
+		case d.damaged != "":
+			keep("segment %s is damaged: its events are only in the log", d.damaged)
 		default:
-			if h := blocking(holds, files[i].Seq); h != "" {
+			if h := blocking(holds, files[0].Seq, files[i].Seq); h != "" {
 				keep("%s", h)
-			} else if n := r.referred(files[i].Seq); n > 0 {
-				keep("large values are still read from it, %d bytes", n)
 			} else {
 				f.Remove, f.Reason = true, why[i]
-				plan.FloorLSN = files[i+1].FirstLSN - 1
-				plan.RemoveBytes += files[i].Size
-				drop++
+				d.n++
 			}
 		}
 	}
-	return drop
 }
 
-// blocking is the first hold that keeps a log file, "" = none does.
-func blocking(holds []Hold, seq uint64) string {
+// blocking is the first hold that keeps one of some log files, "" = none does.
+func blocking(holds []Hold, from, to uint64) string {
 	for _, h := range holds {
-		if h.LogFile > 0 && h.LogFile <= seq {
+		if from <= h.LogFile && h.LogFile <= to {
 			return "hold of a " + h.Name + ": " + h.Reason
 		}
 	}
 	return ""
 }
 
-// referred is how many bytes of large values the segments refer to in a log file. r.one is held.
-func (r *retention) referred(seq uint64) (n int64) {
-	for _, refs := range r.refs {
-		n += refs[seq]
-	}
-	return n
-}
-
-// drop drops the first n of the log files. r.one is held.
-func (r *retention) drop(files []wal.FileInfo, n int, floor LSN) error {
+// drop does what was decided. What has no space is not done: plan tells then. r.one is held.
+func (r *retention) drop(ctx context.Context, plan *GCPlan, d *dropping) error {
 	db := r.db
-	oldest := files[n].Seq
 	if err := db.sorted.begin(); err != nil {
 		return err
 	}
-	db.holds.raise(oldest) // whoever comes back with what he has written ahead is refused from here on
-	// A hold that came between is of the newest file, or comes back with an older one.
-	if h := blocking(db.holds.list(), files[n-1].Seq); h != "" {
-		return nil
+	if d.n > 0 {
+		db.holds.raise(d.files[d.n].Seq) // whoever comes back with what he has written ahead is refused from here on
+		// A hold that came between is of the newest file, or comes back with an older one.
+		if h := blocking(db.holds.list(), d.files[0].Seq, d.files[d.n-1].Seq); h != "" {
+			d.n = 0
+			d.cut(plan, 0, h)
+			return nil
+		}
 	}
-	err := db.sorted.apply(&manifest.Edit{FloorLSN: &floor, OldestLog: oldest, Reason: "retention"})
-	if err != nil {
+	edit := manifest.Edit{Reason: "retention"}
+	var failed error
+	if edit.AddValues, failed = r.move(ctx, d); failed != nil {
+		if !errors.Is(failed, vfs.ErrNoSpace) {
+			return failed
+		}
+		d.cut(plan, len(edit.AddValues), "large values in it can't be moved: "+failed.Error())
+	}
+	for _, v := range d.dead {
+		edit.RemoveValues = append(edit.RemoveValues, v.Num)
+	}
+	for i := range d.moves {
+		for _, v := range d.moves[i].replaces {
+			edit.RemoveValues = append(edit.RemoveValues, v.Num)
+			d.dead = append(d.dead, v)
+		}
+	}
+	if d.n > 0 {
+		floor := d.files[d.n].FirstLSN - 1
+		edit.FloorLSN, edit.OldestLog = &floor, d.files[d.n].Seq
+	} else if len(d.dead) == 0 {
+		return failed
+	}
+	if err := db.sorted.apply(&edit); err != nil {
 		return err
 	}
-	for _, f := range files[:n] {
+	r.stale = append(r.stale, d.dead...)
+	r.installValues()
+	for _, f := range d.files[:d.n] {
 		delete(r.heads, f.Seq)
 		db.count.filesDropped.Add(1)
 		if l := db.opts.Listener.FileDropped; l != nil {
-			db.tell(func() { l(f.Seq, f.Size, floor) })
+			db.tell(func() { l(f.Seq, f.Size, *edit.FloorLSN) })
 		}
 	}
 	db.reads.Synchronize() // who has found a reference, and not yet begun to read the value
 	db.valueReads.Synchronize()
 	r.removeDropped()
-	_, err = r.list()
-	return err
+	r.removeStale()
+	_, err := r.list()
+	return errors.Join(failed, err)
 }
 
 // removeDropped removes log files that the manifest has dropped, oldest first, unless somebody still reads one. What stays
@@ -411,15 +474,18 @@ func (r *retention) drop(files []wal.FileInfo, n int, floor LSN) error {
 func (r *retention) removeDropped() {
 	db := r.db
 	oldest := db.sorted.set.Current().OldestLog
-	if oldest == 0 || db.holds.pinned(oldest) {
+	if oldest == 0 {
 		return
 	}
-	db.files.Drop(oldest)
 	files, err := wal.ListFiles(db.opts.FS, db.walDir())
 	if err != nil {
 		r.failed(err)
 		return
 	}
+	if len(files) > 0 && db.holds.pinned(files[0].Seq, oldest-1) {
+		return
+	}
+	db.files.Drop(oldest)
 	for _, f := range files {
 		if f.Seq >= oldest {
 			return

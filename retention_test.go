@@ -61,14 +61,10 @@ func oldestLog(fs vfs.FS) (uint64, error) {
 	return set.Current().OldestLog, set.Close()
 }
 
-// verifyRest reads every byte of a log whose first files were dropped.
+// verifyRest reads every byte of a store whose first log files were dropped.
 func verifyRest(fs vfs.FS) error {
-	oldest, err := oldestLog(fs)
-	if err != nil {
-		return err
-	}
-	report, err := wal.VerifyFrom(context.Background(), fs, storeDir+"/wal", oldest, nil)
-	return errors.Join(append(report.Defects, err)...)
+	report, err := dyngo.Verify(context.Background(), storeDir, &dyngo.Options{FS: fs}, nil)
+	return errors.Join(append(report.All(), err)...)
 }
 
 // fill writes n values of 200 KB, about five of which make a log file.
@@ -214,48 +210,47 @@ func TestRetentionByAge(t *testing.T) {
 	}
 }
 
-// A large value that is current keeps its log file and those after it; the plan says so. When nothing refers to it any
-// more, the file goes.
-func TestLargeValuesKeepTheirLogFile(t *testing.T) {
+// A large value that is current moves when its log file goes, and stays readable: for who looks, for who has it open, in a
+// store that is opened again or for reading only. When nothing refers to it any more, its file goes.
+func TestLargeValuesMove(t *testing.T) {
 	fs, c := vfs.NewMem(), manualClock()
-	db := mustOpen(t, storeDir, bounded(fs, c, 1<<20))
+	var db *dyngo.DB
+	var ds *dyngo.Dataset
+	reopen := func(keep int64) { // a store that was just opened collects nothing by itself
+		t.Helper()
+		err := error(nil)
+		if db != nil {
+			err = db.Close()
+		}
+		db = mustOpen(t, storeDir, bounded(fs, c, keep))
+		if ds, _ = db.Dataset("d"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reopen(0)
 	defer func() { db.Close() }()
-	ds, err := db.CreateDataset("d", inline)
-	if err != nil {
+	var err error
+	if ds, err = db.CreateDataset("d", inline); err != nil {
 		t.Fatal(err)
 	}
-	large := big(300<<10, 7)
-	if _, err := ds.Put([]byte("large"), []byte(large)); err != nil {
-		t.Fatal(err)
+	large, gone := big(300<<10, 7), big(280<<10, 9)
+	for k, v := range map[string]string{"large": large, "gone": gone} {
+		if _, err := ds.Put([]byte(k), []byte(v)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	fill(t, ds, 0, 20)
-	held := func() {
-		t.Helper()
-		plan := mustGC(t, db)
-		if f := plan.Files[0]; f.Remove || !strings.Contains(f.Reason, "large values are still read from it") {
-			t.Fatalf("%+v", f)
-		}
-		if f := plan.Files[1]; f.Remove || f.Reason != "log file 1 before it stays" {
-			t.Fatalf("%+v", f)
-		}
-		if v, err := ds.Get([]byte("large")); string(v) != large || err != nil {
-			t.Fatalf("the large value has %d bytes, %v", len(v), err)
-		}
-	}
-	held()
-	if err := db.Close(); err != nil {
+	if err := db.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	db = mustOpen(t, storeDir, bounded(fs, c, 1<<20))
-	if ds, err = db.Dataset("d"); err != nil {
-		t.Fatal(err)
-	}
-	held()
-	r, err := ds.Open([]byte("large"))
+	reopen(2 << 20)
+	before := mustOpen(t, storeDir, &dyngo.Options{FS: fs, Clock: c, ReadOnly: true}) // it knows the log files alone
+	defer before.Close()
+	r, err := ds.Open([]byte("gone"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ds.Delete([]byte("large")); err != nil {
+	if _, err := ds.Delete([]byte("gone")); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Compact(t.Context()); err != nil {
@@ -267,15 +262,204 @@ func TestLargeValuesKeepTheirLogFile(t *testing.T) {
 	if !slices.ContainsFunc(db.Holds(), func(h dyngo.Hold) bool { return h.Name == "reader" && h.LogFile == 1 }) {
 		t.Errorf("holds: %+v", db.Holds())
 	}
-	if got, err := io.ReadAll(r); string(got) != large || err != nil {
+	if got, err := io.ReadAll(r); string(got) != gone || err != nil {
 		t.Errorf("the reader gives %d bytes, %v", len(got), err)
 	}
 	r.Close()
-	if plan := mustGC(t, db); !plan.Files[0].Remove {
-		t.Fatalf("nothing refers to it: %+v", plan.Files[0])
+	plan := mustGC(t, db)
+	if f := plan.Files[0]; !f.Remove || !strings.Contains(f.Reason, "307200 bytes of large values stay") || plan.MoveBytes != int64(len(large)) {
+		t.Fatalf("%+v, %d bytes move", f, plan.MoveBytes)
 	}
-	if files, size := logFiles(t, fs); files[0].Seq == 1 || size > 3<<20 {
+	if m := db.Metrics(); m.ValueFiles != 1 || m.ValueBytes < int64(len(large)) || m.ValueBytes > int64(len(large))+1000 {
+		t.Errorf("%d value files, %d bytes", m.ValueFiles, m.ValueBytes)
+	}
+	if files, size := logFiles(t, fs); files[0].Seq == 1 || size > 4<<20 {
 		t.Errorf("the log takes %d bytes from file %d on", size, files[0].Seq)
+	}
+	check := func(db *dyngo.DB) {
+		t.Helper()
+		ds, err := db.Dataset("d")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, err := ds.Get([]byte("large")); string(v) != large || err != nil {
+			t.Fatalf("the large value has %d bytes, %v", len(v), err)
+		}
+	}
+	check(db)
+	check(before)
+	reopen(1 << 20)
+	if err := verifyRest(fs); err != nil {
+		t.Fatal(err)
+	}
+	check(db)
+	if r, err = ds.Open([]byte("large")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ds.Delete([]byte("large")); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	plan = mustGC(t, db) // the reader is of what was moved: it keeps no log file
+	i := slices.IndexFunc(plan.Files, func(f dyngo.GCFile) bool { return f.Kind == "values" })
+	if f := plan.Files[i]; !f.Remove || f.Reason != "nothing refers to it any more" || !plan.Files[0].Remove {
+		t.Fatalf("%+v, %+v", plan.Files[0], f)
+	}
+	if got, err := io.ReadAll(r); string(got) != large || err != nil {
+		t.Errorf("the reader gives %d bytes, %v", len(got), err)
+	}
+	if n := valueFiles(t, fs); n != 1 {
+		t.Errorf("%d value files while a reader has one open", n)
+	}
+	r.Close()
+	mustGC(t, db)
+	if n := valueFiles(t, fs); n != 0 || db.Metrics().ValueFiles != 0 {
+		t.Errorf("%d value files", n)
+	}
+}
+
+// valueFiles counts the value files on disk.
+func valueFiles(t *testing.T, fs vfs.FS) (n int) {
+	t.Helper()
+	names, err := fs.List(path.Join(storeDir, manifest.Dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".val") {
+			n++
+		}
+	}
+	return n
+}
+
+// A log file of which most is current stays whole, without a copy, until less than half of it is. Small value files become
+// one.
+func TestValueFilesAreWrittenAnew(t *testing.T) {
+	fault, c := vfs.NewFault(vfs.NewMem()), manualClock()
+	db := mustOpen(t, storeDir, bounded(fault, c, 0))
+	defer func() { db.Close() }()
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	put := func(key string, n int) {
+		t.Helper()
+		want[key] = big(n, byte(len(want)))
+		if _, err := ds.Put([]byte(key), []byte(want[key])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gc := func(files int) dyngo.GCPlan {
+		t.Helper()
+		if err := db.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		plan := mustGC(t, db)
+		if n := valueFiles(t, fault); n != files || db.Metrics().ValueFiles != n {
+			t.Fatalf("%d value files, want %d: %+v", n, files, plan)
+		}
+		for k, v := range want {
+			if got, err := ds.Get([]byte(k)); string(got) != v || err != nil {
+				t.Fatalf("%s: %d bytes, %v", k, len(got), err)
+			}
+		}
+		return plan
+	}
+	for i := range 3 { // of 260 KiB, in a file of 1 MiB
+		put(fmt.Sprint("whole-", i), 300<<10)
+	}
+	fill(t, ds, 0, 12)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = mustOpen(t, storeDir, bounded(fault, c, 1<<20))
+	if ds, err = db.Dataset("d"); err != nil {
+		t.Fatal(err)
+	}
+	written := int64(0)
+	fault.OnCall(func(c vfs.Call) error {
+		if strings.HasSuffix(c.Name, ".val") && c.Op&vfs.OpWrite != 0 {
+			written++
+		}
+		return nil
+	})
+	if plan := gc(1); plan.MoveBytes != 0 || written != 0 {
+		t.Fatalf("%d bytes moved, %d writes", plan.MoveBytes, written)
+	}
+	for i := range 2 {
+		key := fmt.Sprint("whole-", i)
+		delete(want, key)
+		if _, err := ds.Delete([]byte(key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if plan := gc(1); plan.MoveBytes != 300<<10 || written == 0 {
+		t.Fatalf("%d bytes moved, %d writes", plan.MoveBytes, written)
+	}
+	o := *inline
+	o.LargeValue = 8 << 10
+	if ds, err = db.CreateDataset("small", &o); err != nil {
+		t.Fatal(err)
+	}
+	want = map[string]string{}
+	for i := range 8 {
+		put(fmt.Sprint("small-", i), 12<<10)
+		fill(t, ds, 4*i, 8)
+		gc(min(2, 1+i)) // the first pass finds it in a file that stays
+	}
+}
+
+// When the disk is full, what can go without moving values goes, and the rest when there is space.
+func TestRetentionOnAFullDisk(t *testing.T) {
+	fault, c := vfs.NewFault(vfs.NewMem()), manualClock()
+	db := mustOpen(t, storeDir, bounded(fault, c, 0))
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, ds, 0, 8)
+	large := big(300<<10, 3)
+	if _, err := ds.Put([]byte("large"), []byte(large)); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, ds, 8, 12)
+	if err := errors.Join(db.Flush(t.Context()), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	db = mustOpen(t, storeDir, bounded(fault, c, 1<<20))
+	defer db.Close()
+	if ds, err = db.Dataset("d"); err != nil {
+		t.Fatal(err)
+	}
+	full := true
+	fault.OnCall(func(c vfs.Call) error {
+		if full && strings.HasSuffix(c.Name, ".val") && c.Op&vfs.OpWrite != 0 {
+			return vfs.ErrNoSpace
+		}
+		return nil
+	})
+	plan, err := db.GC(t.Context())
+	if !errors.Is(err, vfs.ErrNoSpace) {
+		t.Fatalf("the disk is full: %v", err)
+	}
+	i := slices.IndexFunc(plan.Files, func(f dyngo.GCFile) bool { return !f.Remove })
+	if f := plan.Files[i]; i != 1 || !strings.Contains(f.Reason, "can't be moved") || plan.MoveBytes != 0 || plan.FloorLSN != f.FirstLSN-1 {
+		t.Fatalf("file %d: %+v, floor %d, %d bytes move", i, f, plan.FloorLSN, plan.MoveBytes)
+	}
+	if files, _ := logFiles(t, fault); files[0].Seq != 2 || valueFiles(t, fault) != 0 {
+		t.Fatalf("the log begins with file %d", files[0].Seq)
+	}
+	full = false
+	mustGC(t, db)
+	if files, size := logFiles(t, fault); size > 3<<20 || valueFiles(t, fault) != 1 {
+		t.Fatalf("the log takes %d bytes from file %d on", size, files[0].Seq)
+	}
+	if v, err := ds.Get([]byte("large")); string(v) != large || err != nil {
+		t.Fatalf("the large value has %d bytes, %v", len(v), err)
 	}
 }
 
@@ -343,16 +527,8 @@ func TestWritesInFlightKeepTheirLogFile(t *testing.T) {
 		t.Fatalf("%s has %d bytes, %v", p.kv.Key, len(p.kv.Value), p.err)
 	}
 	stop()
-	blocked("large values")
+	blocked("within retention")
 	check()
-	if _, err := ds.Delete([]byte("spilled-large")); err != nil {
-		t.Fatal(err)
-	}
-	delete(want, "spilled-large")
-	if err := db.Compact(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	blocked("") // whatever is left is within retention
 	before, _ := logFiles(t, fs)
 	b := spill("again-")
 	fill(t, ds, 12, 12)
@@ -365,7 +541,7 @@ func TestWritesInFlightKeepTheirLogFile(t *testing.T) {
 	}
 	check()
 	fill(t, ds, 24, 12)
-	blocked("large values")
+	blocked("within retention")
 	check()
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
@@ -476,8 +652,10 @@ var retentionScript = []struct {
 		return errors.Join(r.put("d", "kept", "1"), r.put("d", "deleted", "1"), r.del("d", "deleted"), r.fillUp(0, 7))
 	}},
 	{"gc", (*rig).gc},
-	{"large", func(r *rig) error { return errors.Join(r.putReader("d", "large", big(300<<10, 9)), r.fillUp(7, 7)) }},
-	{"gc holds", (*rig).gc},
+	{"large", func(r *rig) error {
+		return errors.Join(r.putReader("d", "large", big(300<<10, 9)), r.putReader("d", "kept large", big(260<<10, 8)), r.fillUp(7, 7))
+	}},
+	{"gc moves", (*rig).gc},
 	{"overwrite", func(r *rig) error { return r.put("d", "large", "small now") }},
 	{"range", func(r *rig) error { return r.delRange("d", "fill-0", "fill-2") }},
 	{"compact", func(r *rig) error { return orFirst(r, r.db.Compact(context.Background())) }},
@@ -732,16 +910,13 @@ func TestRetentionAgainstModel(t *testing.T) {
 	if err := r.m.check(r.db, r.db.DurableLSN(), c.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.ds["d"].DeleteRange(nil, nil); err != nil { // whatever large values are left
-		t.Fatal(err)
-	}
 	if err := r.db.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	mustGC(t, r.db)
 	files, size := logFiles(t, crash)
-	if size > 4<<20 || r.db.Metrics().FloorLSN == 0 {
-		t.Errorf("the log takes %d bytes in %d files, the floor is %d", size, len(files), r.db.Metrics().FloorLSN)
+	if m := r.db.Metrics(); size > 3<<20 || m.FloorLSN == 0 || m.ValueBytes > 40*200<<10 {
+		t.Errorf("the log takes %d bytes in %d files, the floor is %d, value files take %d", size, len(files), m.FloorLSN, m.ValueBytes)
 	}
 	if err := r.db.Close(); err != nil {
 		t.Fatal(err)

@@ -47,7 +47,7 @@ func (r *VerifyReport) Count() int { return len(r.Log.Defects) + r.Log.MoreDefec
 
 // Verify reads every byte of the store in dir and checks all that can be checked: the log as wal.Verify does, the
 // manifest, that each file which it names is there and is the one that it means, every block, index and filter of each
-// segment, and that nothing in them is newer than the log. progress, if not nil, is called with the bytes done and in
+// segment, every value file, and that nothing in them is newer than the log. progress, if not nil, is called with the bytes done and in
 // all.
 //
 // It takes no lock, changes nothing and works beside a process that has the store open. The error is of the file system
@@ -225,7 +225,7 @@ func (v *verification) named(m *manifest.Version, checked map[string]bool) (miss
 		}
 	}
 	for _, f := range m.Values {
-		name := path.Join(manifest.Dir, manifest.ValueName(f.Num))
+		name := valueDisplayName(f.Num)
 		err := check(name, f.SizeBytes, func(name string) error { return v.valueFile(name, f) })
 		if err != nil {
 			return nil, err
@@ -264,38 +264,49 @@ func (v *verification) segment(name string, s *manifest.Segment) error {
 	return nil
 }
 
-// valueFile checks size and hash of one file.
+// valueFile checks one file; f is what the manifest says of it, nil if that is not known.
 func (v *verification) valueFile(name string, f *manifest.ValueFile) error {
-	file, err := v.fs.Open(path.Join(v.dir, name))
+	full := path.Join(v.dir, name)
+	file, err := wal.OpenValueFile(v.fs, full, name)
 	if err != nil {
 		return err
 	}
 	defer file.Close() // only read from
-	size, err := file.Size()
+	if err := file.Verify(v.ctx, func(done int64) { v.tell(v.done+done, v.report.Log.Bytes+v.sorted) }); err != nil || f == nil {
+		return err
+	}
+	raw, err := v.fs.Open(full)
 	if err != nil {
 		return err
 	}
+	defer raw.Close() // only read from
 	hash := sha256.New()
-	if _, err := io.Copy(hash, io.NewSectionReader(file, 0, size)); err != nil {
+	if _, err := io.Copy(hash, io.NewSectionReader(raw, 0, file.Size)); err != nil {
 		return fmt.Errorf("read %s: %w", name, err)
 	}
-	if size != f.SizeBytes || [32]byte(hash.Sum(nil)) != f.SHA256 {
+	if file.Size != f.SizeBytes || [32]byte(hash.Sum(nil)) != f.SHA256 {
 		return corruption.At(name, 0, "another file than the manifest names: size or hash differ")
 	}
 	return nil
 }
 
-// unnamed checks the segments that are there when no manifest tells which ones count.
+// unnamed checks the segments and value files that are there when no manifest tells which ones count.
 func (v *verification) unnamed(names []string) error {
 	for _, name := range names {
 		if err := v.ctx.Err(); err != nil {
 			return err
 		}
 		num, value, ok := manifest.ParseName(name)
-		if !ok || value {
+		if !ok {
 			continue
 		}
-		if err := v.segment(segmentDisplayName(num), nil); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		var err error
+		if value {
+			err = v.valueFile(valueDisplayName(num), nil)
+		} else {
+			err = v.segment(segmentDisplayName(num), nil)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			if err := v.defect(err); err != nil {
 				return err
 			}

@@ -120,6 +120,60 @@
 //
 // A reader without the lock reads again what looks damaged before it believes it, because a writer may be at work.
 //
+// # Value files
+//
+// When log files are dropped, the pieces of large values in them that something refers to stay in a value file. References
+// stay what they are: a piece is found by the log file and the offset where its data frame was. A file is told by its magic.
+// Either it is a log file as it was, and each piece lies where it lay; or it holds pieces, one behind the other:
+//
+//	offset  size  field
+//	     0     8  magic       "DYNGOVAL"
+//	     8     4  crc         of bytes [12, 64)
+//	    12     4  version     1; the 16 bytes up to here are the same in all versions
+//	    16    16  log id      of the log that the pieces are from
+//	    32     8  number      of this file, as in the name
+//	    40     8  incompat    feature bits: who does not know one must not read
+//	    48     8  created     wall time, i64, Unix nanoseconds
+//	    56     8  zero
+//	    64        pieces      their stored bytes, at least one, in the order of the index
+//	           n  index       for each piece, ordered by log file and offset:
+//
+//	log file  varint   less that of the piece before, 0 for the first
+//	offset    varint   of its data frame in the log file; less that of the piece before, if that is of the same file
+//	length    varint   1 to 1 MiB
+//	crc       u32      of the stored bytes
+//
+// and then, to the end of the file,
+//
+//	offset  size  field
+//	     0     8  index       where it begins
+//	     8     8  pieces      how many
+//	    16     4  index crc
+//	    20     4  crc         of bytes [0, 20)
+//	    24     8  magic       "DYNGOVAL"
+//
+// The manifest has the SHA-256 of the file. Three pieces, of log files 2 and 3:
+//
+//	44 59 4e 47 4f 56 41 4c                           magic
+//	bc fa 15 1c                                       crc
+//	01 00 00 00                                       version 1
+//	01 01 01 01 01 01 01 01 01 01 01 01 01 01 01 01   log id
+//	07 00 00 00 00 00 00 00                           file 7
+//	00 00 00 00 00 00 00 00                           no features
+//	00 00 2a 36 fe 9c 97 17                           made at 1700000000000000000
+//	00 00 00 00 00 00 00 00                           zero
+//	76 61 6c 75 65                                    "value"
+//	6c 61 72 67 65 72                                 "larger"
+//	6c 61 73 74                                       "last"
+//	02 c0 20 05 63 03 e0 e1                           of log file 2, at 4160, 5 bytes
+//	00 48 06 f2 90 87 2f                              of the same, 72 bytes on, 6 bytes
+//	01 c0 20 04 01 04 5e 07                           of the next log file, at 4160, 4 bytes
+//	4f 00 00 00 00 00 00 00                           the index begins at 79
+//	03 00 00 00 00 00 00 00                           3 pieces
+//	38 1c a1 f8                                       index crc
+//	8a 45 d9 c9                                       crc
+//	44 59 4e 47 4f 56 41 4c                           magic
+//
 // # Example
 //
 // A commit frame at offset 4160 of file 7, whose salt is the bytes 00 to 1f. It holds a put of "k" = "v" into dataset 1 by

@@ -18,8 +18,8 @@ func newGCCommand() *cobra.Command {
 		Short: "Drop old log files, or say what keeps them",
 		Long: `Drop the oldest log files, as far as --age or --bytes no longer want them and
 nothing needs them any more, and say of each file why it goes or stays. What is
-dropped is history: keys keep their present values. Large values are read from
-the log; a file that holds a current one stays, with all files after it.
+dropped is history: keys keep their present values. Large values that are current
+move to value files.
 
 The process that has the store open is asked if it serves live.sock (the option
 Live). It goes by its own option Retention, so --age and --bytes are refused
@@ -130,7 +130,11 @@ func showGC(cmd *cobra.Command, plan *dyngo.GCPlan, dry bool) error {
 	if dry {
 		what = "would be dropped"
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%d log files, %s, %s; floor: LSN %d\n", removed, formatBytes(plan.RemoveBytes), what, plan.FloorLSN)
+	moved := ""
+	if plan.MoveBytes > 0 {
+		moved = fmt.Sprintf(", of which %s move to value files", formatBytes(plan.MoveBytes))
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%d files, %s, %s%s; floor: LSN %d\n", removed, formatBytes(plan.RemoveBytes), what, moved, plan.FloorLSN)
 	for _, h := range plan.Holds {
 		since := ""
 		if !h.Since.IsZero() {

@@ -82,6 +82,8 @@ func fileStats(cmd *cobra.Command, sheet *statSheet) (err error) {
 	sheet.add("segments", countCell(m.Segments))
 	sheet.add("runs", countCell(m.Runs))
 	sheet.add("segment_bytes", byteCell(m.SegmentBytes))
+	sheet.add("value_files", countCell(m.ValueFiles))
+	sheet.add("value_bytes", byteCell(m.ValueBytes))
 	sheet.add("ttl_pending", countCell(m.TTLPending))
 	sheet.add("closed", found.Clean)
 	if t := found.TornTail; t != nil {
