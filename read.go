@@ -217,6 +217,9 @@ func (ds *Dataset) entryAlive(ranges *memtable.RangeDeletes, e *segment.Entry, k
 	if ranges.Any() && ranges.Covers(key, e.LSN, max) {
 		return false
 	}
+	if len(e.Parts) == 0 {
+		return true
+	}
 	due, ok := event.Expiry(e.Parts)
 	return !ok || ds.before(at, due)
 }

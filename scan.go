@@ -271,7 +271,10 @@ func (s *scanner) diskPair() (bool, error) {
 		return false, nil
 	}
 	s.kv.Key, s.kv.Value = s.last, nil
-	due, _ := event.Expiry(e.Parts)
+	due := int64(0)
+	if len(e.Parts) > 0 {
+		due, _ = event.Expiry(e.Parts)
+	}
 	s.stamp(e.LSN, e.Time, due)
 	if s.r.KeysOnly {
 		return true, nil
@@ -340,7 +343,7 @@ func (s *scanner) begin(departures uint64) error {
 	s.src = db.sorted.acquire()
 	r := s.rest()
 	if s.onDisk = !s.src.empty(); s.onDisk {
-		s.disk.begin(s.src, s.ds.id, &s.ranges, r, s.max)
+		s.disk.begin(s.src, s.ds.id, &s.ranges, r, s.max, s.left)
 	}
 	// The first scan of a dataset sorts it: that may take long, so it must not pin reads; Close waits for it all the same.
 	call := db.calls.Enter()

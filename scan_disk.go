@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/memtable"
 	"github.com/dyngodb/dyngo/segment"
 )
@@ -17,6 +18,7 @@ type diskScan struct {
 	ranges *memtable.RangeDeletes
 	r      Range
 	max    LSN
+	limit  int        // pairs that the scan will visit at most, 0 = no limit
 	all    []runScan  // of all runs, newest first
 	runs   []*runScan // in the order of the scan: the first is at the next key, or the newest run at it
 	err    error
@@ -35,8 +37,8 @@ type runScan struct {
 }
 
 // begin places the scan at its first key.
-func (d *diskScan) begin(src *sources, ds event.DatasetID, ranges *memtable.RangeDeletes, r Range, max LSN) {
-	d.src, d.ds, d.ranges, d.r, d.max, d.err = src, ds, ranges, r, max, nil
+func (d *diskScan) begin(src *sources, ds event.DatasetID, ranges *memtable.RangeDeletes, r Range, max LSN, limit int) {
+	d.src, d.ds, d.ranges, d.r, d.max, d.limit, d.err = src, ds, ranges, r, max, limit, nil
 	d.runs = d.runs[:0]
 	if cap(d.all) < len(src.runs) {
 		d.all = make([]runScan, len(src.runs))
@@ -157,9 +159,19 @@ func (rs *runScan) enter(n int) bool {
 		return false
 	}
 	rs.run.heat[n].scans.Add(1)
-	rs.it.Reset(rs.run.readers[n], segment.IterOptions{KeysOnly: rs.d.r.KeysOnly})
+	rs.it.Reset(rs.run.readers[n], segment.IterOptions{KeysOnly: rs.d.r.KeysOnly, Ahead: rs.ahead(rs.run.Segments[n])})
 	rs.in = true
 	return true
+}
+
+// ahead is about how many bytes of a segment a scan with a limit visits: the run's share of the pairs, and what it passes
+// over in its first block.
+func (rs *runScan) ahead(s *manifest.Segment) int {
+	if rs.d.limit == 0 {
+		return 0
+	}
+	pairs := float64(rs.d.limit) * float64(rs.run.entries) / float64(rs.d.src.entries)
+	return int(pairs*float64(s.SizeBytes)/float64(s.Entries)) + 4<<10
 }
 
 // seekFrom places the run at the first key ≥ from that it has a version ≤ max of.

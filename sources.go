@@ -51,6 +51,7 @@ type sources struct {
 	files   *sortedFiles
 	version *manifest.Version
 	runs    []sourceRun // newest first: for each key, LSNs fall from run to run
+	entries int64       // of all runs
 	seed    uint64      // of the filters' hashes
 	// recordTimes says that some version has a record time, so that deletes have to look.
 	recordTimes bool
@@ -60,6 +61,7 @@ type sources struct {
 // sourceRun is one run, in key order; its segments don't overlap.
 type sourceRun struct {
 	manifest.Run
+	entries int64             // of all segments
 	readers []*segment.Reader // of Run.Segments
 	heat    []*segmentHeat    // the same
 }
@@ -141,8 +143,10 @@ func (f *sortedFiles) install() error {
 			}
 			sr.readers, sr.heat = append(sr.readers, o.Reader), append(sr.heat, &o.heat)
 			s.recordTimes = s.recordTimes || seg.RecordTimes > 0
+			sr.entries += seg.Entries
 		}
 		s.runs = append(s.runs, sr)
+		s.entries += sr.entries
 	}
 	f.alive.Add(1)
 	old := f.current.Swap(s)

@@ -322,6 +322,12 @@ func (s *sorted) check(kind byte) error {
 		!coding.AllZero(s.b[sortedHead+9*k:headLen(k)]) || !coding.AllZero(s.b[s.used:s.prefixes]) {
 		return corruption.New(0, "%s block: reserved bytes are not zero", kindNames[kind])
 	}
+	if kind == kindData && s.uniform() {
+		if i, what := s.checkUniform(); what != "" {
+			return bad(what, i)
+		}
+		return nil
+	}
 	at := uint64(0)
 	for i := range s.n {
 		end, n, lsn := s.col(colEnd, i), s.col(colKeyLen, i), s.col(colLSN, i)
@@ -365,6 +371,43 @@ func (s *sorted) check(kind byte) error {
 		return bad("end", s.n-1)
 	}
 	return nil
+}
+
+// uniform reports whether all entries of a data block have keys of one length, at least that of the prefix, and one op,
+// flags and session, and no parts: the usual case. Then these are sound, and so are all LSNs.
+func (s *sorted) uniform() bool {
+	wide := s.cols[colKeyLen].width | s.cols[colOp].width | s.cols[colFlags].width | s.cols[colSession].width |
+		s.cols[colParts].width
+	n, op, flags, lsn := s.cols[colKeyLen].base, s.cols[colOp].base, s.cols[colFlags].base, &s.cols[colLSN]
+	return wide == 0 && n >= prefixLen && n <= event.MaxKeyBytes && s.cols[colParts].base == 0 &&
+		len(s.common)+int(n) > datasetLen && len(s.common)+int(n) <= datasetLen+event.MaxKeyBytes &&
+		op <= math.MaxUint8 && storable(event.Op(op)) && flags <= math.MaxUint8 && event.Flags(flags)&^knownFlags == 0 &&
+		lsn.base > 0 && lsn.base <= uint64(event.MaxLSN) && lsn.mask <= uint64(event.MaxLSN)-lsn.base
+}
+
+// checkUniform is check for a uniform block. It returns what is wrong with which entry.
+func (s *sorted) checkUniform() (int, string) {
+	rest, size := uint64(restLen(int(s.cols[colKeyLen].base))), uint64(len(s.heap))
+	at, last := uint64(0), uint64(0)
+	for i := range s.n {
+		end := s.col(colEnd, i)
+		if end < at || end > size {
+			return i, "place"
+		}
+		if end-at < rest {
+			return i, "key length"
+		}
+		at = end
+		p := s.prefix(i)
+		if p <= last && i > 0 && !s.ascends(i) {
+			return i, "order"
+		}
+		last = p
+	}
+	if at != size {
+		return s.n - 1, "end"
+	}
+	return 0, ""
 }
 
 // checkData judges entry i of a data block, which ends at end in the heap and has span bytes besides its key.

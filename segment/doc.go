@@ -83,7 +83,7 @@
 // crc covers the body, then bytes [4, 16) of the header, then the file's salt and the block's offset (u64), so that a
 // block that is copied elsewhere never validates. A block that compression does not make an eighth smaller is stored as
 // it is; so are filter pages and the indexes that have no bound in size (top, due). Before compression a data block has
-// at most 16 KiB (WriterOptions.BlockBytes) unless it holds a single larger entry: memory for blocks comes in powers of
+// at most 4 KiB (WriterOptions.BlockBytes) unless it holds a single larger entry: memory for blocks comes in powers of
 // two. Compression is not unique; all else has one spelling.
 //
 // # Sorted blocks

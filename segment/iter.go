@@ -5,7 +5,7 @@ import (
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/cache"
-	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/offheap"
 )
 
 // IterOptions say how an Iter reads. The zero value works.
@@ -15,14 +15,15 @@ type IterOptions struct {
 	// NoFill is for who reads once what others need not: blocks are neither taken from the cache nor put there, and the
 	// file is read ahead in large pieces.
 	NoFill bool
+
+	// Ahead is about how many bytes of the file the Iter will visit from its first seek on, if that is known: they are
+	// read at once, up to smallAhead.
+	Ahead int
 }
 
-// readAhead is how much an Iter with NoFill reads at a time.
-const readAhead = 256 << 10
-
 // Iter visits the entries of a segment in order: dataset and key ascending, the newest version of a key first. It
-// begins nowhere: seek first. It holds one index and one data block by reference, and with NoFill a buffer. One
-// goroutine at a time. Close releases what it holds.
+// begins nowhere: seek first. It holds one index block by reference, one data block by reference or in a buffer, and
+// what it read ahead. One goroutine at a time. Close releases what it holds.
 type Iter struct {
 	r     *Reader
 	opts  IterOptions
@@ -34,18 +35,23 @@ type Iter struct {
 	indexBlock *cache.Block // nil if none is loaded
 	at         int          // of the data block, in the index
 	data       sorted
-	dataBlock  *cache.Block // nil if none is loaded
+	loaded     bool         // a data block is
+	dataBlock  *cache.Block // nil if the data block lies in ahead or in unpacked
 	pos        int          // of the entry, in the data block
 
 	entry   Entry
 	decoded bool
+	same    bool   // op, flags and session are those of the whole data block, and no entry has parts: entry has them
 	key     []byte // dataset and key of the present entry, begins with what all keys of the data block share
 
-	ahead   []byte // bytes of the file from aheadAt on
-	aheadAt uint64
-	mem     []byte
-	back    bool   // the Iter moves backward
-	end     uint64 // of what ahead is worth reading: where the last partition ends
+	ahead    []byte // bytes of the file from aheadAt on, in small or large
+	aheadAt  uint64
+	window   int    // how much the next read takes
+	small    []byte // on Go's heap
+	large    []byte // from offheap: of readAhead bytes, or what a larger block takes
+	unpacked []byte // a block before compression
+	back     bool   // the Iter moves backward
+	end      uint64 // of what ahead is worth reading: where the last partition ends
 }
 
 // NewIter returns an Iter. The Reader must stay open until its Close.
@@ -58,29 +64,43 @@ func (r *Reader) NewIter(o IterOptions) *Iter {
 // Reset makes it, which is the zero Iter or closed, one that NewIter of r would return. It keeps buffers.
 func (it *Iter) Reset(r *Reader, o IterOptions) {
 	it.r, it.opts, it.err, it.valid, it.decoded, it.back, it.end = r, o, nil, false, false, false, 0
+	it.window = min(o.Ahead, smallAhead)
+	if o.NoFill {
+		it.window = readAhead
+	}
 	if n := r.top.n; n > 0 {
 		it.end = min(r.top.handle(n-1).end(), uint64(r.size))
 	}
 }
 
 // Forget makes a closed Iter point to nothing but its buffers, so that it can be kept for a later Reset.
-func (it *Iter) Forget() { *it = Iter{key: it.key[:0]} }
+func (it *Iter) Forget() { *it = Iter{key: it.key[:0], small: it.small, unpacked: it.unpacked} }
 
 // Close releases the blocks that the Iter holds. What Entry returned is no longer valid.
 func (it *Iter) Close() {
 	it.valid = false
 	it.release()
-	it.mem, it.ahead = nil, nil
+	it.ahead = nil
+	offheap.Free(it.large)
+	it.large = nil
+	if cap(it.unpacked) > maxUnpacked {
+		it.unpacked = nil
+	}
 }
 
 func (it *Iter) release() {
-	if it.dataBlock != nil {
-		it.dataBlock.Release()
-		it.dataBlock = nil
-	}
+	it.releaseData()
 	if it.indexBlock != nil {
 		it.indexBlock.Release()
 		it.indexBlock = nil
+	}
+}
+
+func (it *Iter) releaseData() {
+	it.loaded = false
+	if it.dataBlock != nil {
+		it.dataBlock.Release()
+		it.dataBlock = nil
 	}
 }
 
@@ -116,7 +136,11 @@ func (it *Iter) decode() {
 	it.key = key
 	e.Dataset = event.DatasetID(binary.BigEndian.Uint32(key))
 	e.Key = key[datasetLen : shared+n : shared+n]
-	s.fillFrom(it.pos, from+len(rest), to, e)
+	if it.same {
+		e.LSN, e.Time, e.Value = s.lsn(it.pos), int64(s.col(colTime, it.pos)^signBit), s.heap[from+len(rest):to:to]
+	} else {
+		s.fillFrom(it.pos, from+len(rest), to, e)
+	}
 	if it.opts.KeysOnly {
 		e.Value = nil
 	}
@@ -253,52 +277,22 @@ func (it *Iter) loadIndex(part int) bool {
 
 // loadData makes data block at of the index the present one.
 func (it *Iter) loadData(at int) bool {
-	if it.dataBlock != nil {
-		if it.at == at {
-			return true
-		}
-		it.dataBlock.Release()
-		it.dataBlock = nil
+	if it.loaded && it.at == at {
+		return true
 	}
+	it.releaseData()
 	h := it.index.handle(at)
-	var b *cache.Block
-	var err error
-	if it.opts.NoFill {
-		b, err = it.readAhead(h)
-	} else {
-		b, err = it.r.load(kindData, h)
-	}
+	raw, err := it.fetch(at, h)
 	if err != nil {
 		return it.stop(err)
 	}
-	it.at, it.dataBlock = at, b
-	if !it.data.parse(b.Bytes(), kindData) {
+	it.at, it.loaded = at, true
+	if !it.data.parse(raw, kindData) {
 		return it.stop(it.r.wrongKind(kindData, h))
 	}
 	it.key = append(it.key[:0], it.data.common...)
-	return true
-}
-
-// readAhead returns a data block from what was read ahead, or reads on: forward from it, or backward up to its end.
-func (it *Iter) readAhead(h handle) (*cache.Block, error) {
-	if h.offset < it.aheadAt || h.end() > it.aheadAt+uint64(len(it.ahead)) {
-		if h.length <= blockHead || h.offset < headerBytes || h.end() > it.end {
-			return nil, corruption.At(it.r.name, int64(min(h.offset, it.end)),
-				"data block of %d bytes at %d, the last index ends at %d", h.length, h.offset, it.end)
-		}
-		from, to := h.offset, min(max(h.end(), h.offset+readAhead), it.end)
-		if it.back {
-			from, to = min(h.offset, max(h.end(), headerBytes+readAhead)-readAhead), h.end()
-		}
-		if uint64(cap(it.mem)) < to-from {
-			it.mem = make([]byte, to-from)
-		}
-		it.ahead = nil
-		b := it.mem[:to-from]
-		if err := it.r.readAt(b, int64(from)); err != nil {
-			return nil, err
-		}
-		it.ahead, it.aheadAt = b, from
+	if it.same = it.data.uniform(); it.same {
+		it.data.fill(0, &it.entry)
 	}
-	return it.r.decodeBlock(it.ahead[h.offset-it.aheadAt:][:h.length], kindData, h)
+	return true
 }

@@ -37,7 +37,7 @@ func TestBlocksFitTheirMemory(t *testing.T) {
 		fsys := vfs.NewMem()
 		write(t, fsys, "a.seg", WriterOptions{BlockBytes: limit, Compression: NoCompression}, es)
 		if limit == 0 {
-			limit = 16 << 10
+			limit = defaultBlockBytes
 		}
 		content, err := fsys.ReadFile("a.seg", 1<<30)
 		if err != nil {

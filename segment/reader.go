@@ -297,36 +297,53 @@ func (r *Reader) read(kind byte, h handle) (*cache.Block, error) {
 
 // decodeBlock makes a block of its bytes in the file.
 func (r *Reader) decodeBlock(b []byte, kind byte, h handle) (*cache.Block, error) {
-	var block *cache.Block
-	_, err := r.decode(b, kind, h, func(n int) []byte {
-		block = cache.NewBlock(n)
-		return block.Bytes()
-	})
-	if err != nil && block != nil {
-		block.Release()
-		block = nil
+	head, err := r.openStored(b, kind, h)
+	if err != nil {
+		return nil, err
 	}
-	return block, err
+	block := cache.NewBlock(int(head.raw))
+	if err := r.unpack(block.Bytes(), head, b, h); err != nil {
+		block.Release()
+		return nil, err
+	}
+	return block, nil
 }
 
 // decode checks a block and returns it before compression, in memory that alloc gives.
 func (r *Reader) decode(b []byte, kind byte, h handle, alloc func(n int) []byte) ([]byte, error) {
+	head, err := r.openStored(b, kind, h)
+	if err != nil {
+		return nil, err
+	}
+	raw := alloc(int(head.raw))
+	return raw, r.unpack(raw, head, b, h)
+}
+
+// openStored checks what a block is in the file.
+func (r *Reader) openStored(b []byte, kind byte, h handle) (storedHead, error) {
 	head, err := r.place.open(b, h.offset)
 	if err == nil && head.kind != kind {
 		err = corruption.New(12, "%s block where a %s block was expected", kindNames[head.kind], kindNames[kind])
 	}
-	var raw []byte
-	if err == nil {
-		raw = alloc(int(head.raw))
-		err = unpack(raw, head.codec, b[blockHead:])
-	}
-	if err == nil {
-		err = checkRaw(kind, raw)
-	}
 	if err != nil {
-		return nil, locate(err, r.name, int64(h.offset))
+		return head, locate(err, r.name, int64(h.offset))
 	}
-	return raw, nil
+	return head, nil
+}
+
+// unpack fills raw, which is as long as the head says, from a block, and checks it.
+func (r *Reader) unpack(raw []byte, head storedHead, b []byte, h handle) error {
+	if err := unpack(raw, head.codec, b[blockHead:]); err != nil {
+		return locate(err, r.name, int64(h.offset))
+	}
+	return r.checkRaw(head.kind, raw, h)
+}
+
+func (r *Reader) checkRaw(kind byte, raw []byte, h handle) error {
+	if err := checkRaw(kind, raw); err != nil {
+		return locate(err, r.name, int64(h.offset))
+	}
+	return nil
 }
 
 // readAt fills b from an offset.

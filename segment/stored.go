@@ -79,12 +79,17 @@ func (h *storedHead) check() error {
 type placer struct{ salt [saltBytes]byte }
 
 func (p *placer) crc(body, head []byte, offset uint64) uint32 {
-	var place [saltBytes + 8]byte
+	place := places.Get().(*[saltBytes + 8]byte)
 	copy(place[:], p.salt[:])
 	binary.LittleEndian.PutUint64(place[saltBytes:], offset)
 	crc := coding.UpdateCRC(coding.CRC(body), head[4:blockHead])
-	return coding.UpdateCRC(crc, place[:])
+	crc = coding.UpdateCRC(crc, place[:])
+	places.Put(place)
+	return crc
 }
+
+// places keeps memory for what a CRC covers beside the block, which would escape to the heap for each of them.
+var places = sync.Pool{New: func() any { return new([saltBytes + 8]byte) }}
 
 // seal fills in the header at the start of b, whose rest is the body.
 func (p *placer) seal(b []byte, kind byte, codec event.Codec, raw int, offset uint64) {

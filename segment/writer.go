@@ -46,7 +46,7 @@ type WriterOptions struct {
 	Compression Compression // default S2
 
 	// BlockBytes is the most that a block has before compression, unless one entry is longer: 1 KiB to 32 KiB, default
-	// 16 KiB. Larger blocks compress better and cost a point read more.
+	// 4 KiB. Larger blocks compress better and cost a point read more.
 	BlockBytes int
 
 	// FilterBits are the bits of the filters for each key, 1 to 32, default 10 (1 of 100 missing keys costs a block
@@ -71,7 +71,7 @@ type WriterOptions struct {
 
 const (
 	minBlockBytes     = 1 << 10
-	defaultBlockBytes = 16 << 10
+	defaultBlockBytes = 4 << 10
 	maxBlockOption    = 32 << 10
 	defaultFilterBits = 10
 	defaultDueBytes   = 4 << 20

@@ -9,8 +9,10 @@ import (
 
 // Block is a buffer with a count of references. Make one with NewBlock.
 type Block struct {
-	buf  []byte // from offheap; set to nil by the last Release
-	refs atomic.Int32
+	buf   []byte // from offheap; set to nil by the last Release
+	refs  atomic.Int32
+	taken atomic.Bool // place is in use, or was
+	place entry       // in a cache, so that the first one needs no memory of its own for it
 }
 
 // NewBlock returns a block of n zeroed bytes with one reference, the caller's. The caller fills it before anybody else

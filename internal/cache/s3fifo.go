@@ -116,7 +116,11 @@ func (c *S3FIFO) Add(k Key, b *Block) {
 		s.mu.full = true
 		s.stepLocked()
 	}
-	e := &entry{key: k, hash: h, block: b, size: size}
+	e := &b.place
+	if !b.taken.CompareAndSwap(false, true) { // in another cache, or was dropped and comes again
+		e = &entry{}
+	}
+	e.key, e.hash, e.block, e.size = k, h, b, size
 	// Until something has to go, the small queue takes no more than its share: what comes first would fill all of it
 	// and then leave it together.
 	if s.mu.ghosts.take(h, s.mu.main.count) || !s.mu.full && s.mu.small.bytes+size > s.mu.capacityBytes/smallShare {

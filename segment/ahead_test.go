@@ -1,0 +1,131 @@
+package segment
+
+import (
+	"testing"
+
+	"github.com/dyngodb/dyngo/internal/offheap"
+	"github.com/dyngodb/dyngo/internal/vfs"
+)
+
+// scanned visits a whole segment and returns how many reads of the file that took.
+func scanned(t *testing.T, fsys *vfs.Fault, r *Reader, o IterOptions, back bool, want int) int64 {
+	t.Helper()
+	it := r.NewIter(o)
+	defer it.Close()
+	before, n := fsys.Calls(), 0
+	ok := it.First()
+	if back {
+		ok = it.Last()
+	}
+	for ; ok; n++ {
+		if back {
+			ok = it.Prev()
+		} else {
+			ok = it.Next()
+		}
+	}
+	if it.Err() != nil || n != want {
+		t.Fatalf("%d entries of %d, %v", n, want, it.Err())
+	}
+	return fsys.Calls() - before
+}
+
+// TestALongScanReadsInLargePieces scans with a cache: the first blocks are kept there, the others are read in pieces that
+// grow, and are not.
+func TestALongScanReadsInLargePieces(t *testing.T) {
+	for _, codec := range []Compression{NoCompression, S2} {
+		mem := vfs.NewMem()
+		es := manyEntries(200_000)
+		p := write(t, mem, "a.seg", WriterOptions{Compression: codec}, es)
+		fsys := vfs.NewFault(mem)
+		for _, back := range []bool{false, true} {
+			c := newMapCache()
+			r := open(t, fsys, "a.seg", c)
+			reads := scanned(t, fsys, r, IterOptions{}, back, len(es))
+			partitions := int64(r.top.n)
+			if most := p.SizeBytes/readAhead + 2*partitions + 10; reads > most {
+				t.Errorf("backward %t: %d reads of a file of %d bytes, at most %d", back, reads, p.SizeBytes, most)
+			}
+			kept := int64(0)
+			for _, b := range c.blocks {
+				if b.Bytes()[0] == kindData {
+					kept += b.SizeBytes()
+				}
+			}
+			if kept == 0 || kept > 8*readAhead {
+				t.Errorf("backward %t: data blocks of %d bytes are in the cache", back, kept)
+			}
+			// What is in the cache is not read again.
+			if again := scanned(t, fsys, r, IterOptions{}, back, len(es)); again > reads {
+				t.Errorf("backward %t: %d reads with a part in the cache, %d without", back, again, reads)
+			}
+			c.Close()
+		}
+	}
+}
+
+// TestWhatIsAheadIsReadAtOnce visits a few blocks whose length is known before.
+func TestWhatIsAheadIsReadAtOnce(t *testing.T) {
+	mem := vfs.NewMem()
+	es := manyEntries(20_000)
+	write(t, mem, "a.seg", WriterOptions{Compression: NoCompression}, es)
+	fsys := vfs.NewFault(mem)
+	c := newMapCache()
+	defer c.Close()
+	r := open(t, fsys, "a.seg", c)
+	visit := func(ahead int) (reads int64) {
+		it := r.NewIter(IterOptions{Ahead: ahead})
+		defer it.Close()
+		e := &es[len(es)/2]
+		ok := it.SeekGE(e.Dataset, e.Key)
+		before := fsys.Calls() // the index and the first blocks are there
+		for first := it.at; ok && it.at < first+3; {
+			ok = it.Next()
+		}
+		if !ok {
+			t.Fatal(it.Err())
+		}
+		return fsys.Calls() - before
+	}
+	if n := visit(4 * (defaultBlockBytes + blockHead)); n != 0 {
+		t.Errorf("%d reads beside that of all four blocks", n)
+	}
+	if n := visit(0); n != 0 {
+		t.Errorf("%d reads of blocks that the first visit has put into the cache", n)
+	}
+}
+
+// TestAnIterIsOfUseAgain lets one iterator visit several segments: nothing of one is seen in another, and no memory stays.
+func TestAnIterIsOfUseAgain(t *testing.T) {
+	start := offheap.InUse()
+	fsys := vfs.NewMem()
+	var it Iter
+	for i, codec := range []Compression{NoCompression, S2, Zstd, NoCompression} {
+		es := manyEntries(3000 * (4 - i))
+		write(t, fsys, "a.seg", WriterOptions{Compression: codec}, es)
+		r := open(t, fsys, "a.seg", nil)
+		for _, o := range []IterOptions{{NoFill: true}, {}, {Ahead: 10_000}} {
+			it.Reset(r, o)
+			for _, from := range []int{0, len(es) / 2, len(es) - 1} {
+				n := from
+				for ok := it.SeekGE(es[from].Dataset, es[from].Key); ok && n < from+700; ok = it.Next() {
+					if e := it.Entry(); string(e.Key) != string(es[n].Key) || string(e.Value) != string(es[n].Value) || e.LSN != es[n].LSN {
+						t.Fatalf("entry %d is %q, LSN %d, want %q, LSN %d", n, e.Key, e.LSN, es[n].Key, es[n].LSN)
+					}
+					n++
+				}
+				if it.Err() != nil || n != min(from+700, len(es)) {
+					t.Fatalf("%d entries from %d on, %v", n-from, from, it.Err())
+				}
+			}
+			it.Close()
+			it.Forget()
+		}
+		if err := fsys.Remove("a.seg"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := offheap.InUse(); n != start {
+		t.Errorf("%d bytes outside of Go's heap were not given back", n-start)
+	}
+}
