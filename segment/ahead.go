@@ -5,6 +5,7 @@ import (
 	"github.com/dyngodb/dyngo/internal/cache"
 	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/offheap"
+	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
 // How an Iter gets its data blocks: short visits as points do, block by block through the cache; the longer one goes on,
@@ -109,6 +110,9 @@ func (it *Iter) readAhead(at int, h handle) error {
 		return err
 	}
 	it.ahead, it.aheadAt = b, from
+	if it.window >= readAhead && !it.back && to < it.end {
+		vfs.Prefetch(it.r.file, int64(to), int64(min(readAhead, it.end-to))) // while this piece is visited
+	}
 	it.window = min(max(2*it.window, 2*len(b)), readAhead)
 	return nil
 }

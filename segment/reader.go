@@ -55,6 +55,7 @@ func Open(fsys vfs.FS, name string, o ReaderOptions) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open segment: %w", err)
 	}
+	vfs.AdviseRandom(file) // iterators know better what they will read
 	r := &Reader{file: file, name: o.DisplayName, opts: o}
 	if err := r.open(); err != nil {
 		_ = file.Close() // only read from: nothing can be lost

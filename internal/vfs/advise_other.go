@@ -1,0 +1,9 @@
+//go:build !linux
+
+package vfs
+
+// AdviseRandom does nothing on this system.
+func AdviseRandom(File) {}
+
+// Prefetch does nothing on this system.
+func Prefetch(File, int64, int64) {}
