@@ -155,6 +155,11 @@ func blocksOf(t *testing.T, content []byte) map[byte][]handle {
 	t.Helper()
 	blocks := map[byte][]handle{}
 	for at := headerBytes; at < len(content)-footerBytes; {
+		pad, err := padding(content[at:], int64(at))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at += int(pad)
 		h, err := parseStored(content[at:])
 		if err != nil {
 			t.Fatal(err)

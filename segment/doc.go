@@ -35,6 +35,10 @@
 // 16 KiB of index. The top index has an entry for each partition and stays in memory; index blocks and filter pages are
 // read through the cache like data blocks. Nothing but the top index grows in memory while a segment is written.
 //
+// Before a data block of 2 to 4 KiB there may be 8 or more zeros, as many as lead to the next multiple of 4 KiB: a block
+// that lies within a page costs one page to read. Nothing else lies between blocks. A writer whose blocks have 2 KiB or
+// more before compression writes such zeros where they keep a block from lying in two pages, up to a 32nd of the file.
+//
 // Header, for who has only the start of a file:
 //
 //	offset  size  field
@@ -83,8 +87,8 @@
 // crc covers the body, then bytes [4, 16) of the header, then the file's salt and the block's offset (u64), so that a
 // block that is copied elsewhere never validates. A block that compression does not make an eighth smaller is stored as
 // it is; so are filter pages and the indexes that have no bound in size (top, due). Before compression a data block has
-// at most 4 KiB (WriterOptions.BlockBytes) unless it holds a single larger entry: memory for blocks comes in powers of
-// two. Compression is not unique; all else has one spelling.
+// at most 4,080 bytes (WriterOptions.BlockBytes), which makes a page with its header, unless it holds a single larger
+// entry: memory for blocks comes in powers of two. Compression is not unique; all else has one spelling.
 //
 // # Sorted blocks
 //

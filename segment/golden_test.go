@@ -34,6 +34,7 @@ var golden = map[string]func(t *testing.T, fsys vfs.FS, name string){
 		write(t, fsys, name, goldenOptions(NoCompression), nil,
 			RangeDelete{Dataset: 3, From: []byte("a"), LSN: 5, Time: testTime})
 	},
+	"padded": goldenPadded,
 	"future": goldenFuture,
 }
 
@@ -87,6 +88,17 @@ func goldenOptions(c Compression) WriterOptions {
 		o.Salt[i] = byte(i)
 	}
 	return o
+}
+
+// goldenPadded is a segment with blocks of nearly a page, before some of which there are zeros.
+func goldenPadded(t *testing.T, fsys vfs.FS, name string) {
+	var es []Entry
+	for i := range 100 {
+		es = append(es, put(fmt.Sprintf("key-%03d", i), strings.Repeat("x", 240+17*i%100), event.LSN(i+1)))
+	}
+	o := goldenOptions(NoCompression)
+	o.BlockBytes = 0
+	write(t, fsys, name, o, es)
 }
 
 // goldenEvery is a segment with every op that segments hold, every part, flag and kind of block, more versions than a

@@ -143,8 +143,21 @@ func (v *verifier) next(end int64) error {
 	if end-v.at <= blockHead {
 		return corruption.New(0, "segment: %d bytes between the last block and the footer", end-v.at)
 	}
-	b, err := v.window(blockHead)
+	b, err := v.window(min(pageBytes, end-v.at))
 	if err != nil {
+		return err
+	}
+	pad, err := padding(b, v.at)
+	if err != nil {
+		return err
+	}
+	if pad > 0 {
+		v.advance(pad)
+	}
+	if end-v.at <= blockHead {
+		return corruption.New(0, "segment: %d bytes between the last block and the footer", end-v.at)
+	}
+	if b, err = v.window(blockHead); err != nil {
 		return err
 	}
 	head, err := parseStored(b)
@@ -164,6 +177,9 @@ func (v *verifier) next(end int64) error {
 	}
 	if v.raw, err = v.r.decode(b, head.kind, h, v.scratch); err != nil {
 		return err
+	}
+	if pad > 0 && (head.kind != kindData || n < pageBytes/2 || n > pageBytes) {
+		return corruption.New(12, "%s block of %d bytes behind zeros", kindNames[head.kind], n)
 	}
 	if err := v.block(head.kind, h); err != nil {
 		return err

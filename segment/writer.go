@@ -46,7 +46,7 @@ type WriterOptions struct {
 	Compression Compression // default S2
 
 	// BlockBytes is the most that a block has before compression, unless one entry is longer: 1 KiB to 32 KiB, default
-	// 4 KiB. Larger blocks compress better and cost a point read more.
+	// 4,080 bytes: a page with its header. Larger blocks compress better and cost a point read more.
 	BlockBytes int
 
 	// FilterBits are the bits of the filters for each key, 1 to 32, default 10 (1 of 100 missing keys costs a block
@@ -71,7 +71,7 @@ type WriterOptions struct {
 
 const (
 	minBlockBytes     = 1 << 10
-	defaultBlockBytes = 4 << 10
+	defaultBlockBytes = pageBytes - blockHead // with its header a page, see align
 	maxBlockOption    = 32 << 10
 	defaultFilterBits = 10
 	defaultDueBytes   = 4 << 20
@@ -149,6 +149,8 @@ type Writer struct {
 
 	last, cur []byte // keys, behind their dataset: of the entry before and the present one
 	lastLSN   event.LSN
+
+	padded int64 // bytes of zeros before data blocks
 
 	hashes     []uint64 // of the keys of the partition
 	blockStart int      // first of them that belongs to the data block
@@ -350,8 +352,10 @@ func (w *Writer) flushBlock() {
 	raw, codec := len(w.raw), event.CodecNone
 	w.block, codec = pack(w.block[:0], w.opts.Compression.codec(), w.raw)
 	length := uint64(blockHead + len(w.block))
-	if !w.addToIndex(length) {
+	if gap := w.align(length); !w.addToIndex(length) {
+		w.unalign(gap)
 		w.closePartition(w.blockStart)
+		w.align(length)
 		w.addToIndex(length)
 	}
 	w.emitPacked(kindData, w.block, codec, raw)
