@@ -33,7 +33,15 @@ type builder struct {
 type built struct{ at, keyLen, end int }
 
 func newBuilder(kind byte, limit, least int) *builder {
-	return &builder{kind: kind, k: columnsOf[kind], limit: limit, least: max(least, 1)}
+	b := &builder{kind: kind, k: columnsOf[kind]}
+	b.begin(limit, least)
+	return b
+}
+
+// begin makes the builder empty, for blocks of another size.
+func (b *builder) begin(limit, least int) {
+	b.limit, b.least = limit, max(least, 1)
+	b.reset()
 }
 
 // reset makes the builder empty.

@@ -448,3 +448,51 @@ func TestOptionsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// Where zstd saves nothing beside S2, it is tried for one block in sixteen only; where it does, every block is packed by it.
+func TestZstdIsLeftWhereItSavesNothing(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	random := func(i int) []byte {
+		b := make([]byte, 100)
+		for j := range b {
+			b[j] = byte(rng.Uint32())
+		}
+		return b
+	}
+	// Letters of unequal frequency: nothing for S2 to find, but what an entropy coder is for.
+	letters := func(i int) []byte {
+		b := make([]byte, 100)
+		for j := range b {
+			b[j] = "eeeeettaaoinshrdlucm"[rng.IntN(20)]
+		}
+		return b
+	}
+	for _, c := range []struct {
+		name  string
+		value func(int) []byte
+		zstd  bool
+	}{{"random bytes", random, false}, {"letters", letters, true}} {
+		w, err := Create(vfs.NewMem(), c.name, WriterOptions{Compression: Zstd})
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks, tried := 0, 0
+		for i := range 20_000 {
+			before, skip := w.index.n, w.zstdSkip
+			e := put(fmt.Sprintf("key-%08d", i), string(c.value(i)), 1)
+			if err := w.Add(&e); err != nil {
+				t.Fatal(err)
+			}
+			if w.index.n != before {
+				blocks++
+				if skip == 0 {
+					tried++
+				}
+			}
+		}
+		if left := tried <= blocks/8; blocks < 50 || left == c.zstd {
+			t.Errorf("%s: zstd was tried for %d of %d blocks", c.name, tried, blocks)
+		}
+		w.Abort()
+	}
+}

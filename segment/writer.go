@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"slices"
+	"sync"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/vfs"
@@ -20,7 +21,7 @@ type Compression uint8
 // The compressions.
 const (
 	S2            Compression = iota // fast: for what will soon be merged again
-	Zstd                             // small: for what will stay
+	Zstd                             // small, where it is much smaller than by S2: for what will stay
 	NoCompression                    // a block is its bytes
 )
 
@@ -132,32 +133,57 @@ type Writer struct {
 	err   error
 	props Properties
 
-	out []byte // bytes of the file from pos on
-	pos int64
-	sha hash.Hash
+	pos      int64 // bytes written, all before those of out
+	sha      hash.Hash
+	*scratch // given back by Finish and Abort
 
-	raw, packed []byte // scratch: a block before and after compression
-	block       []byte // the data block after compression, while its partition is closed
+	zstdSkip int // blocks for which zstd is not tried
 
-	data, index, top *builder
-	dataFence        []byte // where the data block begins
-	dataFenceLSN     event.LSN
-	indexFence       []byte // last key of the index block
-	partFence        []byte // where the index block begins
-	partFenceLSN     event.LSN
-	topFence         []byte // last key of the top index
+	dataFenceLSN event.LSN
+	partFenceLSN event.LSN
+	lastLSN      event.LSN
 
-	last, cur []byte // keys, behind their dataset: of the entry before and the present one
-	lastLSN   event.LSN
-
-	padded int64 // bytes of zeros before data blocks
-
-	hashes     []uint64 // of the keys of the partition
-	blockStart int      // first of them that belongs to the data block
+	padded     int64 // bytes of zeros before data blocks
+	blockStart int   // first of hashes that belongs to the data block
 	maxHashes  int
 
 	dues         dueSorter
 	rangeDeletes []RangeDelete
+}
+
+// scratch is the memory of a Writer that the next one can have: about a megabyte, which many small segments would turn into
+// garbage faster than it is collected.
+type scratch struct {
+	out              []byte // bytes of the file from Writer.pos on
+	raw, packed      []byte // a block before and after compression
+	block            []byte // the data block after compression, while its partition is closed
+	other            []byte // the same by the other codec
+	data, index, top *builder
+
+	dataFence  []byte   // where the data block begins
+	indexFence []byte   // last key of the index block
+	partFence  []byte   // where the index block begins
+	topFence   []byte   // last key of the top index
+	last, cur  []byte   // keys, behind their dataset: of the entry before and the present one
+	hashes     []uint64 // of the keys of the partition
+}
+
+var scratches = sync.Pool{New: func() any {
+	return &scratch{
+		out:  make([]byte, 0, writeBytes+writeBytes/4),
+		data: newBuilder(kindData, 0, 0), index: newBuilder(kindIndex, 0, 0), top: newBuilder(kindTop, 0, 0),
+	}
+}}
+
+// newScratch returns empty memory for blocks of blockBytes.
+func newScratch(blockBytes int) *scratch {
+	s := scratches.Get().(*scratch)
+	s.out, s.last, s.hashes = s.out[:0], s.last[:0], s.hashes[:0]
+	s.dataFence, s.indexFence, s.partFence, s.topFence = s.dataFence[:0], s.indexFence[:0], s.partFence[:0], s.topFence[:0]
+	s.data.begin(blockBytes, 1)
+	s.index.begin(indexBytes, indexLeast)
+	s.top.begin(maxBlockBytes/2, 1)
+	return s
 }
 
 // Create begins a segment in a new file; it fails with fs.ErrExist if the name is taken. While a due index is sorted
@@ -172,11 +198,8 @@ func Create(fsys vfs.FS, name string, o WriterOptions) (*Writer, error) {
 		return nil, fmt.Errorf("create segment: %w", err)
 	}
 	w := &Writer{
-		fs: fsys, name: name, file: file, opts: o, place: placer{salt: o.Salt}, sha: sha256.New(),
-		data:  newBuilder(kindData, o.BlockBytes, 1),
-		index: newBuilder(kindIndex, indexBytes, indexLeast),
-		top:   newBuilder(kindTop, maxBlockBytes/2, 1),
-		dues:  dueSorter{fs: fsys, name: name + ".due", limit: o.dueBytes},
+		fs: fsys, name: name, file: file, opts: o, place: placer{salt: o.Salt}, sha: sha256.New(), scratch: newScratch(o.BlockBytes),
+		dues: dueSorter{fs: fsys, name: name + ".due", limit: o.dueBytes},
 		props: Properties{Num: o.Num, Run: o.Run, CreatedAt: o.CreatedAt, FlushedLSN: o.FlushedLSN, Replaces: o.Replaces,
 			FilterBits: o.FilterBits, HashSeed: o.HashSeed, Unknown: o.Extra},
 	}
@@ -186,7 +209,7 @@ func Create(fsys vfs.FS, name string, o WriterOptions) (*Writer, error) {
 		w.props.HashSeed = 0
 	}
 	h := header{salt: o.Salt, num: o.Num, run: o.Run, created: o.CreatedAt}
-	w.out = h.append(make([]byte, 0, writeBytes+writeBytes/4))
+	w.out = h.append(w.out)
 	return w, nil
 }
 
@@ -264,6 +287,9 @@ func (w *Writer) AddRangeDelete(r RangeDelete) {
 // SizeEstimate returns about how long the file would be if it ended here. What is not written yet counts as if it were not
 // compressed, but for the due index, which is taken to shrink as the entries did.
 func (w *Writer) SizeEstimate() int64 {
+	if w.scratch == nil {
+		return w.pos
+	}
 	n := w.pos + int64(len(w.out)+w.data.size()+w.index.size()+w.top.size()+len(w.hashes)*w.opts.FilterBits/8)
 	if w.dues.bytes > 0 {
 		n += int64(float64(w.dues.bytes) * min(1, float64(n)/float64(max(w.props.RawBytes, 1))))
@@ -319,6 +345,7 @@ func (w *Writer) finish() error {
 		return w.err
 	}
 	w.props.SizeBytes, w.props.SHA256 = w.pos, foot.sha256
+	w.giveBack()
 	if !w.opts.NoSync {
 		if err := w.file.Sync(); err != nil {
 			return fmt.Errorf("sync segment: %w", err)
@@ -332,12 +359,20 @@ func (w *Writer) finish() error {
 	return nil
 }
 
+func (w *Writer) giveBack() {
+	if w.scratch != nil {
+		scratches.Put(w.scratch)
+		w.scratch = nil
+	}
+}
+
 // Abort closes and removes the file. After a successful Finish it does nothing.
 func (w *Writer) Abort() {
 	if w.err == errFinished {
 		return
 	}
 	w.err = errFinished
+	w.giveBack()
 	w.dues.close()
 	if w.file != nil {
 		_ = w.file.Close() // what is in it does not matter
@@ -349,8 +384,7 @@ func (w *Writer) Abort() {
 // flushBlock writes the data block, behind the end of its partition if the index block has no room for it.
 func (w *Writer) flushBlock() {
 	w.raw = w.data.finish(w.raw[:0])
-	raw, codec := len(w.raw), event.CodecNone
-	w.block, codec = pack(w.block[:0], w.opts.Compression.codec(), w.raw)
+	raw, codec := len(w.raw), w.packBlock()
 	length := uint64(blockHead + len(w.block))
 	if gap := w.align(length); !w.addToIndex(length) {
 		w.unalign(gap)
@@ -364,6 +398,34 @@ func (w *Writer) flushBlock() {
 	if w.maxHashes > 0 && len(w.hashes)+keys > w.maxHashes { // the next block would not fit
 		w.closePartition(len(w.hashes))
 	}
+}
+
+// What zstd has to save of a block beside S2, as a share of it, and for how many blocks it is left alone when it does not: it
+// takes several times the processor time, when written and whenever the block is read, and random values give it nothing.
+const (
+	zstdShare = 16 // 1/16
+	zstdSkips = 15
+)
+
+// packBlock packs w.raw into w.block.
+func (w *Writer) packBlock() event.Codec {
+	codec := event.CodecNone
+	if w.opts.Compression != Zstd {
+		w.block, codec = pack(w.block[:0], w.opts.Compression.codec(), w.raw)
+		return codec
+	}
+	w.block, codec = pack(w.block[:0], event.CodecS2, w.raw)
+	if w.zstdSkip > 0 {
+		w.zstdSkip--
+		return codec
+	}
+	w.other, _ = pack(w.other[:0], event.CodecZstd, w.raw)
+	if len(w.other) > len(w.block)-len(w.raw)/zstdShare {
+		w.zstdSkip = zstdSkips
+		return codec
+	}
+	w.block, w.other = w.other, w.block
+	return event.CodecZstd
 }
 
 // addToIndex enters the data block that comes next in the file. It reports false if the index block has no room.
