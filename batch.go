@@ -218,7 +218,7 @@ func (b *Batch) writeAhead(end int) error {
 		if len(buf) == 0 {
 			return nil
 		}
-		if _, err := b.db.log.Admit(b.db.now(), false); err != nil {
+		if _, err := b.db.log.Admit(b.db.now(), 0, false); err != nil {
 			return err
 		}
 		pos, crc, err := b.db.log.AppendData(buf)

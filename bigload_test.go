@@ -10,6 +10,7 @@ import (
 	"hash"
 	"os"
 	"regexp"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -283,9 +284,12 @@ func (w *memoryWatch) loaded(db *dyngo.DB, do func()) {
 
 func (w *memoryWatch) line(m dyngo.Metrics, rate float64) string {
 	gb := func(n int64) string { return fmt.Sprintf("%.2f GB", float64(n)/1e9) }
-	return fmt.Sprintf("%5.0f s  %s at %4.0f MB/s  resident %d MiB, peak %d  tail %d index %d cache %d readers %d MiB  "+
+	var heap runtime.MemStats
+	runtime.ReadMemStats(&heap)
+	return fmt.Sprintf("%5.0f s  %s at %4.0f MB/s  resident %d MiB, peak %d  heap %d off-heap %d: tail %d index %d cache %d readers %d MiB  "+
 		"flushed %d of %d durable  flushes %d  runs %d  segments %d with %s  merges %d, read %s, wrote %s  disk free %s",
 		time.Since(w.began).Seconds(), gb(w.user.Load()), rate, residentSet()>>20, w.peak>>20,
+		(heap.Sys-heap.HeapReleased)>>20, m.OffHeapBytes>>20,
 		m.TailBytes>>20, m.IndexBytes>>20, m.CacheBytes>>20, m.ReaderBytes>>20, m.FlushedLSN, m.DurableLSN,
 		m.Flushes, m.Runs, m.Segments, gb(m.SegmentBytes),
 		m.Compactions, gb(m.CompactReadBytes), gb(m.CompactWrittenBytes), gb(m.DiskFreeBytes))

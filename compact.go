@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,19 +21,26 @@ import (
 
 // compactor merges segments in the background: package compaction picks what pays and does the work, the compactor gives it
 // what reads may still ask for, and installs the result.
+//
+// Jobs run beside each other, since a large one takes seconds in which flushes go on adding runs. Which may do so is Pick's
+// to say. A second one begins only while the runs are beyond their bounds: otherwise the foreground has better uses for a
+// processor.
 type compactor struct {
 	db   *DB
+	opts compaction.Options
 	wake chan struct{}
 
 	hurry atomic.Int32 // callers that wait for merges
 
-	one        sync.Mutex // one job at a time; guards the fields up to mu
-	read, over int64      // versions that merges have read, and that turned out to be replaced by newer ones
+	one        sync.Mutex       // held while a job is picked and while a result is installed; guards the fields up to mu
+	jobs       []compaction.Job // under way
+	ended      chan struct{}    // closed when the next job ends
+	read, over int64            // versions that merges have read, and that turned out to be replaced by newer ones
 
 	mu      sync.Mutex                       // guards the fields below; a leaf
 	damaged map[manifest.FileNum]string      // segments that a job met damage in: they are left alone, reads of what is sound go on
 	heat    map[manifest.FileNum]segmentRate // of segments, as of the last look
-	running string                           // what runs now and why, for people
+	running []string                         // what runs now and why, for people
 }
 
 // segmentRate is a moving average of what looks into a segment, and the counters that it was last computed from.
@@ -43,7 +51,17 @@ type segmentRate struct {
 }
 
 func newCompactor(db *DB) *compactor {
-	return &compactor{db: db, wake: make(chan struct{}, 1), damaged: map[manifest.FileNum]string{}}
+	return &compactor{
+		db: db, opts: compactionOptions(db.opts.MemoryBudget), wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		damaged: map[manifest.FileNum]string{},
+	}
+}
+
+// compactionOptions go with the size of flushes: where little memory makes small runs, jobs of half a gigabyte would keep
+// them waiting.
+func compactionOptions(budget int64) compaction.Options {
+	file := min(max(budget/2, 16<<20), 64<<20)
+	return compaction.Options{FileBytes: file, MaxJobBytes: 8 * file}
 }
 
 // nudge has run look for work. It does not block.
@@ -57,13 +75,23 @@ func (c *compactor) nudge() {
 const (
 	// compactEvery is how often work is looked for when no segment was added: reads may have become hot, views closed.
 	compactEvery = 10 * time.Second
+	// compactFirst is when a store that was opened is first looked at: a process that opens it for a moment merges nothing.
+	compactFirst = time.Second
 	// compactRetry is how long after a job failed the next one begins.
 	compactRetry = time.Second
+	// compactJobs is how many jobs run at a time.
+	compactJobs = 2
 )
 
-// run ends with db.ctx. It begins with waiting: a process that opens the store for a moment merges nothing.
-func (c *compactor) run() {
-	timer := c.db.opts.Clock.NewTimer(compactEvery)
+// start runs the goroutines that merge. They end with db.ctx.
+func (c *compactor) start() {
+	for n := range compactJobs {
+		c.db.start(func() { c.run(n) })
+	}
+}
+
+func (c *compactor) run(n int) {
+	timer := c.db.opts.Clock.NewTimer(compactFirst)
 	defer timer.Stop()
 	for {
 		select {
@@ -73,7 +101,7 @@ func (c *compactor) run() {
 			return
 		}
 		wait := compactEvery
-		for did := true; did; {
+		for did := n == 0 || c.behind() > 0; did; did = did && (n == 0 || c.behind() > 0) {
 			var err error
 			did, err = c.once(c.db.ctx, compaction.Pick, false)
 			if c.db.ctx.Err() != nil {
@@ -89,6 +117,21 @@ func (c *compactor) run() {
 	}
 }
 
+// behind says how far the runs are beyond their bounds, see compaction.Behind.
+func (c *compactor) behind() float64 {
+	s := c.db.sorted.acquire()
+	defer s.release()
+	return compaction.Behind(s.version, c.opts)
+}
+
+// flushed is told that a run was added. While merging is behind it hurries, and far behind writers are slowed down.
+func (c *compactor) flushed() {
+	behind := c.behind()
+	c.db.pacer.SetUrgency(pacer.Compaction, urgencyOf(min(behind, 1), c.hurry.Load() > 0))
+	c.db.throttle.merges(behind)
+	c.nudge()
+}
+
 func (c *compactor) failed(err error) {
 	c.db.count.compactionErrors.Add(1)
 	c.db.tell(func() {
@@ -99,30 +142,25 @@ func (c *compactor) failed(err error) {
 	})
 }
 
-// once picks a job and runs it. It reports whether there was one. pick is compaction.Pick or compaction.Rewrite.
+// pickFunc chooses a job, such as compaction.Pick does.
+type pickFunc = func(*manifest.Version, compaction.Input) (compaction.Job, bool)
+
+// once picks a job and runs it. It reports whether there was one; those under way are not waited for.
 //
 // A crash before the edit leaves files that nothing names. After it the inputs go with the last read of them.
-func (c *compactor) once(ctx context.Context, pick func(*manifest.Version, compaction.Input) (compaction.Job, bool), full bool) (bool, error) {
-	c.one.Lock()
-	defer c.one.Unlock()
+func (c *compactor) once(ctx context.Context, pick pickFunc, full bool) (bool, error) {
 	db := c.db
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(db.ctx, cancel)()
-	s := db.sorted.acquire()
+	s, in, job, err := c.begin(pick, full)
+	if s == nil || err != nil {
+		return err != nil, err
+	}
 	defer s.release()
-	in := c.input(s, full)
-	job, ok := pick(s.version, in)
-	if !ok {
-		return false, nil
-	}
-	if err := db.sorted.begin(); err != nil {
-		return true, err
-	}
-	c.note(job.Kind.String() + ", " + job.Why)
-	defer c.note("")
+	defer c.end(&job)
+	c.nudge() // there may be more work, beside this
 	began := db.opts.Clock.Mono()
-	db.pacer.SetUrgency(pacer.Compaction, urgencyOf(compaction.Urgency(s.version, in.Options), c.hurry.Load() > 0))
 	work := db.pacer.Begin(pacer.Compaction)
 	defer work.End()
 	result, err := compaction.Run(ctx, &job, compaction.RunOptions{
@@ -138,10 +176,9 @@ func (c *compactor) once(ctx context.Context, pick func(*manifest.Version, compa
 		}
 		return true, err
 	}
-	if err := db.sorted.apply(result.Edit("compaction: " + job.Reason.String())); err != nil {
+	if err := c.install(&job, result); err != nil {
 		return true, err
 	}
-	c.read, c.over = c.read+result.Read, c.over+result.Overridden
 	db.count.compactions.Add(1)
 	db.count.compactedBytes.Add(result.WriteBytes)
 	db.count.compactReadBytes.Add(result.ReadBytes)
@@ -149,9 +186,67 @@ func (c *compactor) once(ctx context.Context, pick func(*manifest.Version, compa
 		took := time.Duration(db.opts.Clock.Mono() - began)
 		db.tell(func() { l(job.Why, result.ReadBytes, result.WriteBytes, took) })
 	}
-	db.forgetRanges()
 	db.ttl.nudge()
 	return true, nil
+}
+
+// begin picks a job and enters it among those under way. The caller releases the sources, which are nil if there is no job.
+func (c *compactor) begin(pick pickFunc, full bool) (s *sources, in compaction.Input, job compaction.Job, err error) {
+	c.one.Lock()
+	defer c.one.Unlock()
+	s = c.db.sorted.acquire()
+	in = c.input(s, full)
+	job, ok := pick(s.version, in)
+	if ok {
+		err = c.db.sorted.begin()
+	}
+	if !ok || err != nil {
+		s.release()
+		return nil, in, job, err
+	}
+	c.db.pacer.SetUrgency(pacer.Compaction, urgencyOf(min(compaction.Behind(s.version, c.opts), 1), c.hurry.Load() > 0))
+	c.jobs = append(c.jobs, job)
+	c.note()
+	return s, in, job, nil
+}
+
+// install makes a result what reads look at.
+func (c *compactor) install(job *compaction.Job, result *compaction.Result) error {
+	c.one.Lock()
+	defer c.one.Unlock()
+	if err := c.db.sorted.apply(result.Edit("compaction: " + job.Reason.String())); err != nil {
+		return err
+	}
+	c.read, c.over = c.read+result.Read, c.over+result.Overridden
+	c.db.throttle.merges(c.behind())
+	c.db.forgetRanges()
+	return nil
+}
+
+// end takes a job from those under way.
+func (c *compactor) end(job *compaction.Job) {
+	c.one.Lock()
+	defer c.one.Unlock()
+	same := func(j compaction.Job) bool { return j.Inputs[0].Num == job.Inputs[0].Num }
+	c.jobs = slices.DeleteFunc(c.jobs, same)
+	c.note()
+	close(c.ended)
+	c.ended = make(chan struct{})
+}
+
+// wait waits until one of the jobs under way ends. It reports whether there were any.
+func (c *compactor) wait(ctx context.Context) (bool, error) {
+	c.one.Lock()
+	ended, some := c.ended, len(c.jobs) > 0
+	c.one.Unlock()
+	if some {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		case <-c.db.ctx.Done():
+		}
+	}
+	return some, ctx.Err()
 }
 
 // pause lets the foreground go first, unless somebody waits for the merge.
@@ -175,7 +270,7 @@ func (c *compactor) input(s *sources, full bool) compaction.Input {
 	db := c.db
 	durable := db.raiseFloor() // before the views are listed: a view opened later is at durable or above
 	in := compaction.Input{
-		Full: full, Durable: durable, Pins: db.views.hold(), Dropped: db.catalog.droppedAt,
+		Options: c.opts, Full: full, Running: slices.Clone(c.jobs), Durable: durable, Pins: db.views.hold(), Dropped: db.catalog.droppedAt,
 		Avoid: c.avoid, Heat: c.measure(s), RangeDeletes: s.rangeDeletes(),
 	}
 	for _, r := range db.flusher.rangesUpTo(durable) {
@@ -250,7 +345,7 @@ func (c *compactor) measure(s *sources) map[manifest.FileNum]compaction.Heat {
 	return rates
 }
 
-// look returns what is known of segments and of the job that runs, for people.
+// look returns what is known of segments and of the jobs that run, for people.
 func (c *compactor) look() (rates map[manifest.FileNum]compaction.Heat, damaged map[manifest.FileNum]string, running string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -258,16 +353,20 @@ func (c *compactor) look() (rates map[manifest.FileNum]compaction.Heat, damaged 
 	for n, r := range c.heat {
 		rates[n] = r.Heat
 	}
-	return rates, maps.Clone(c.damaged), c.running
+	return rates, maps.Clone(c.damaged), strings.Join(c.running, "; ")
 }
 
 // heatSeconds is how long a read counts in the average.
 const heatSeconds = 60
 
-func (c *compactor) note(running string) {
+// note keeps what runs for look. c.one is held.
+func (c *compactor) note() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.running = running
+	c.running = c.running[:0]
+	for i := range c.jobs {
+		c.running = append(c.running, c.jobs[i].Kind.String()+", "+c.jobs[i].Why)
+	}
 }
 
 // Compact merges segments until one run is left and nothing in it can be given up. It takes as long as reading and writing
@@ -285,8 +384,18 @@ func (db *DB) Compact(ctx context.Context) error {
 	db.compact.hurry.Add(1)
 	defer db.compact.hurry.Add(-1)
 	db.pacer.SetUrgency(pacer.Compaction, 1)
-	for did := true; did; {
-		did, err = db.compact.once(ctx, compaction.Pick, true)
+	rewritten := false
+	pick := func(v *manifest.Version, in compaction.Input) (job compaction.Job, ok bool) {
+		if job, ok = compaction.Pick(v, in); !ok {
+			job, ok = compaction.Rewrite(v, in)
+			rewritten = ok
+		}
+		return job, ok
+	}
+	for did := true; did && !rewritten; {
+		if did, err = db.compact.once(ctx, pick, true); err == nil && !did {
+			did, err = db.compact.wait(ctx)
+		}
 		if db.closed.Load() {
 			return ErrClosed
 		}
@@ -294,10 +403,9 @@ func (db *DB) Compact(ctx context.Context) error {
 			return openError(db.dir, err)
 		}
 	}
-	_, err = db.compact.once(ctx, compaction.Rewrite, true)
 	db.reads.Synchronize() // the last reads of what was merged end, but for scans
 	db.sorted.sweep()
-	return openError(db.dir, err)
+	return nil
 }
 
 // forgetRanges lets range deletes go under which nothing is left, neither in segments nor in memory.

@@ -55,6 +55,7 @@ type DB struct {
 	ttl       *expirer
 	flusher   *flusher
 	compact   *compactor
+	throttle  throttle
 	sorted    *sortedFiles
 	side      *sideFiles
 	pacer     *pacer.Pacer // of the work of flusher and compactor: the foreground comes first

@@ -26,6 +26,9 @@ type Listener struct {
 	// FlushFailed tells that recent events could not be written as a segment. They are safe in the log; memory fills and
 	// writers slow down until a flush succeeds.
 	FlushFailed func(err error)
+	// Slowed tells that each commit is now held back by so long, and why: what is behind the log does not follow. It is
+	// called when the reason changes, and with 0 and "" when writers are free again. Metrics has the present delay.
+	Slowed func(delay time.Duration, reason string)
 	// Compacted tells that segments were merged: why, the bytes read and written, the time it took.
 	Compacted func(why string, readBytes, writtenBytes int64, took time.Duration)
 	// CompactionFailed tells that segments could not be merged; damage names the file, which is left alone from then on.

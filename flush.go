@@ -35,7 +35,8 @@ type flusher struct {
 	gens   []generation // sealed, oldest first
 	packed float64      // size of the last flush as a share of its records' memory
 
-	left atomic.Uint64 // LSN of the last event that has left memory
+	sealed atomic.Int64  // bytes of generations that are in no segment
+	left   atomic.Uint64 // LSN of the last event that has left memory
 
 	mu     sync.Mutex     // guards ranges; a leaf, taken under shard locks
 	ranges []pendingRange // range deletes that no segment holds, LSNs ascending
@@ -54,8 +55,8 @@ type pendingRange segment.RangeDelete
 func newFlusher(db *DB) *flusher { return &flusher{db: db, wake: make(chan struct{}, 1), packed: 0.5} }
 
 // The budget is shared: three quarters for recent events and their index, a quarter for blocks of segments.
-func memoryLimit(budget int64) int64 { return budget * 3 / 4 }
-func cacheBytes(budget int64) int64  { return budget / 4 }
+func (f *flusher) limit() int64     { return f.db.opts.MemoryBudget * 3 / 4 }
+func cacheBytes(budget int64) int64 { return budget / 4 }
 
 // generationBytes is how much is sealed at a time.
 func generationBytes(budget int64) int64 { return min(max(budget/8, 2<<20), 64<<20) }
@@ -67,7 +68,8 @@ func (f *flusher) used() int64 {
 
 // nudge is called when events became durable. It must not block.
 func (f *flusher) nudge() {
-	if f.db.log.HotBytes() < generationBytes(f.db.opts.MemoryBudget) {
+	waiting := f.press()
+	if f.db.log.HotBytes() < generationBytes(f.db.opts.MemoryBudget) && (f.sealed.Load() == 0 || waiting < f.limit()/2) {
 		return
 	}
 	select {
@@ -75,6 +77,33 @@ func (f *flusher) nudge() {
 	default:
 	}
 }
+
+// press says how badly room is needed, by the bytes that are in no segment yet, which it returns. A flush begins at half of the limit. From
+// there on it gets more and more of processor and disk, and where it gets all of them, writers are slowed down: at first not
+// noticeably, at the limit by paceDelay. Beyond it, where only flushes that fail lead to, it is maxPace.
+func (f *flusher) press() (waiting int64) {
+	waiting = f.sealed.Load() + f.db.log.HotBytes()
+	share := float64(waiting) / float64(f.limit())
+	f.db.pacer.SetUrgency(pacer.Flush, urgencyOf(max(share-1./2, 0)*8, f.hurried()))
+	if f.hurried() { // since before the line above: who hurries sets the urgency himself, which may just have been undone
+		f.db.pacer.SetUrgency(pacer.Flush, 1)
+	}
+	x := (share - 5./8) / (3. / 8)
+	switch {
+	case x <= 0:
+		f.db.throttle.memory(0)
+	case x > 4./3:
+		f.db.throttle.memory(maxPace)
+	default:
+		f.db.throttle.memory(time.Duration(min(x, 1) * x * x * float64(paceDelay)))
+	}
+	return waiting
+}
+
+const (
+	paceDelay = 10 * time.Millisecond
+	maxPace   = 50 * time.Millisecond
+)
 
 // run ends with db.ctx.
 func (f *flusher) run() {
@@ -112,34 +141,30 @@ func (f *flusher) failed(err error) {
 	})
 }
 
-// makeRoom flushes and lets generations leave until memory is within its limit. Flushing begins one generation before the
-// limit, so that leaving need not wait for it.
+// makeRoom keeps memory within its limit: what is flushed leaves when room is needed. Half of the limit is flushed at a
+// time, as one run; the other half takes what is written meanwhile.
 func (f *flusher) makeRoom() error {
 	f.one.Lock()
 	defer f.one.Unlock()
 	for {
 		f.sealFull()
-		f.pace()
-		limit := memoryLimit(f.db.opts.MemoryBudget)
-		used := f.used()
-		first := f.unflushed()
-		switch {
-		case used > limit && len(f.gens) > 0 && f.gens[0].flushed:
-			f.leave()
-		case used > limit-2*generationBytes(f.db.opts.MemoryBudget) && first < len(f.gens):
-			if err := f.flush(first, min(first+flushGenerations, len(f.gens))); err != nil {
-				return err
-			}
-		default:
-			f.db.log.SetPace(0)
+		f.makeLeave()
+		waiting := f.press()
+		if f.unflushed() == len(f.gens) || waiting < f.limit()/2 && f.used() <= f.limit() {
 			return nil
+		}
+		if err := f.flush(); err != nil {
+			return err
 		}
 	}
 }
 
-// flushGenerations is how many generations become one segment: fewer runs, and of keys that were overwritten meanwhile
-// only the newest version is written.
-const flushGenerations = 2
+// makeLeave takes flushed generations out of memory until it is within its limit. f.one is held.
+func (f *flusher) makeLeave() {
+	for len(f.gens) > 0 && f.gens[0].flushed && f.used() > f.limit() {
+		f.leave()
+	}
+}
 
 // unflushed is the index of the oldest generation that is not in a segment.
 func (f *flusher) unflushed() int {
@@ -160,29 +185,14 @@ func (f *flusher) sealFull() {
 
 func (f *flusher) seal() {
 	if g, last := f.db.log.SealGeneration(); !g.IsEmpty() {
-		f.gens = append(f.gens, generation{Generation: g, last: last})
+		f.add(generation{Generation: g, last: last})
 	}
 }
 
-// pace slows writers down when they fill memory faster than it is flushed: the longer the queue of generations, the more, up
-// to 1 ms a commit. So the queue is bounded by what they can still do. Beyond the whole budget, which only flushes that fail
-// lead to, it is maxPace. f.one is held.
-func (f *flusher) pace() {
-	waiting := int64(0)
-	for i := f.unflushed(); i < len(f.gens); i++ {
-		waiting += f.gens[i].Bytes()
-	}
-	switch over := waiting - f.db.opts.MemoryBudget/2; {
-	case over <= 0:
-		f.db.log.SetPace(0)
-	case waiting > f.db.opts.MemoryBudget:
-		f.db.log.SetPace(maxPace)
-	default:
-		f.db.log.SetPace(time.Duration(min(1000, 1+100*over/f.db.opts.MemoryBudget)) * time.Microsecond)
-	}
+func (f *flusher) add(g generation) {
+	f.gens = append(f.gens, g)
+	f.sealed.Add(g.Bytes())
 }
-
-const maxPace = 50 * time.Millisecond
 
 // leave takes the oldest generation, which is flushed, out of memory. f.one is held.
 func (f *flusher) leave() {
@@ -197,7 +207,7 @@ func (f *flusher) leave() {
 	}
 }
 
-// flush writes the generations [from, to) as segments of a new run. f.one is held.
+// flush writes all sealed generations that are not in segments as those of a new run. f.one is held.
 //
 //  1. Wait until the last event is durable: a segment never holds what a crash takes back.
 //  2. Settle which versions a read may still ask for: the newest, and the newest at each view.
@@ -205,16 +215,22 @@ func (f *flusher) leave() {
 //  4. One edit makes them part of the store, together with the LSN up to which segments now hold everything.
 //
 // A crash before 4 leaves files that nothing names; the events are in the log. After 4 recovery begins behind that LSN.
-func (f *flusher) flush(from, to int) error {
+func (f *flusher) flush() error {
+	return f.flushUpTo(f.gens[len(f.gens)-1].last)
+}
+
+// flushUpTo is flush for the generations up to the one that ends with last.
+func (f *flusher) flushUpTo(last LSN) error {
 	db := f.db
-	last := f.gens[to-1].last
 	if err := f.waitDurable(last); err != nil {
 		return err
 	}
 	durable := f.floor(last)
-	gens := make([]tail.Generation, 0, to-from)
-	for _, g := range f.gens[from:to] {
-		gens = append(gens, g.Generation)
+	var gens []tail.Generation
+	for _, g := range f.gens[f.unflushed():] {
+		if g.last <= last {
+			gens = append(gens, g.Generation)
+		}
 	}
 	began := db.opts.Clock.Mono()
 	work := db.pacer.Begin(pacer.Flush)
@@ -226,8 +242,11 @@ func (f *flusher) flush(from, to int) error {
 	if err := db.sorted.apply(edit); err != nil {
 		return err
 	}
-	for i := from; i < to; i++ {
-		f.gens[i].flushed = true
+	for i := range f.gens { // some may have left meanwhile
+		if g := &f.gens[i]; !g.flushed && g.last <= last {
+			g.flushed = true
+			f.sealed.Add(-g.Bytes())
+		}
 	}
 	f.dropRanges(last)
 	db.count.flushes.Add(1)
@@ -240,7 +259,10 @@ func (f *flusher) flush(from, to int) error {
 		took := time.Duration(db.opts.Clock.Mono() - began)
 		db.tell(func() { l(last, bytes, took) })
 	}
-	db.compact.nudge()
+	if db.log != nil { // else Open flushes
+		f.press()
+		db.compact.flushed()
+	}
 	return nil
 }
 
@@ -322,15 +344,12 @@ func (f *flusher) write(work *pacer.Job, gens []tail.Generation, last LSN, o mem
 
 // pause lets the foreground go first, the less the nearer memory is to its limit.
 func (f *flusher) pause(work *pacer.Job, bytes int64) error {
-	if f.db.ctx.Err() != nil { // Close waits for it
+	if f.db.ctx.Err() != nil || f.db.log == nil { // Close waits for it, or Open
 		return nil
 	}
-	gen := generationBytes(f.db.opts.MemoryBudget)
-	over := f.db.arena.Bytes() - memoryLimit(f.db.opts.MemoryBudget) + 2*gen
-	f.db.pacer.SetUrgency(pacer.Flush, urgencyOf(float64(over)/float64(gen), f.hurried()))
-	if f.hurried() { // since before the line above: who hurries sets the urgency himself, which may just have been undone
-		f.db.pacer.SetUrgency(pacer.Flush, 1)
-	}
+	f.sealFull()
+	f.makeLeave()
+	f.press()
 	return work.Wait(f.db.ctx, bytes)
 }
 
@@ -382,18 +401,19 @@ func (f *flusher) dropRanges(upTo LSN) {
 func (f *flusher) recovered(g tail.Generation, last LSN) error {
 	f.one.Lock()
 	defer f.one.Unlock()
-	f.gens = append(f.gens, generation{Generation: g, last: last})
+	f.add(generation{Generation: g, last: last})
 	if f.db.opts.ReadOnly {
 		return nil
 	}
-	for f.used() > memoryLimit(f.db.opts.MemoryBudget) && len(f.gens) > 0 {
-		if !f.gens[0].flushed {
-			if err := f.flush(0, min(flushGenerations, len(f.gens))); err != nil {
-				return err
-			}
-		}
-		f.leave()
+	if f.used() <= f.limit() {
+		return nil
 	}
+	if f.unflushed() < len(f.gens) {
+		if err := f.flush(); err != nil {
+			return err
+		}
+	}
+	f.makeLeave()
 	return nil
 }
 
@@ -405,8 +425,8 @@ func (f *flusher) flushAll() error {
 	f.one.Lock()
 	defer f.one.Unlock()
 	f.seal()
-	if first := f.unflushed(); first < len(f.gens) {
-		return f.flush(first, len(f.gens))
+	if f.unflushed() < len(f.gens) {
+		return f.flush()
 	}
 	return nil
 }
@@ -420,13 +440,13 @@ func (f *flusher) flushTo(lsn, left LSN) error {
 	if n := len(f.gens); lsn > flushed && (n == 0 || f.gens[n-1].last < lsn) {
 		f.seal()
 	}
-	first := f.unflushed()
-	to := first
-	for ; to < len(f.gens) && flushed < lsn; to++ {
-		flushed = f.gens[to].last
-	}
-	if to > first {
-		if err := f.flush(first, to); err != nil {
+	if lsn > flushed {
+		for _, g := range f.gens[f.unflushed():] {
+			if flushed = g.last; flushed >= lsn {
+				break
+			}
+		}
+		if err := f.flushUpTo(flushed); err != nil {
 			return err
 		}
 	}
@@ -471,7 +491,7 @@ func (f *sortedFiles) newOutput(flushed LSN, bytes int64) (*output, error) {
 	if err := f.begin(); err != nil {
 		return nil, err
 	}
-	cutter := compaction.NewCutter(f.set.Current(), bytes, compaction.Options{})
+	cutter := compaction.NewCutter(f.set.Current(), bytes, f.db.compact.opts)
 	return &output{f: f, run: f.set.NewRunID(), flushed: flushed, cutter: cutter}, nil
 }
 
@@ -583,7 +603,7 @@ func (f *flusher) close() {
 	if unflushed < flushOnClose || f.db.log.Err() != nil && !errors.Is(f.db.log.Err(), wal.ErrClosed) {
 		return
 	}
-	if err := f.flush(first, len(f.gens)); err != nil {
+	if err := f.flush(); err != nil {
 		f.db.opts.Logger.Warn("dyngo: the newest events were not written as a segment; the next Open reads them from the log", "err", err)
 	}
 }

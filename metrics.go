@@ -2,6 +2,7 @@ package dyngo
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/dyngodb/dyngo/internal/offheap"
 	"github.com/dyngodb/dyngo/memtable"
@@ -43,6 +44,10 @@ type Metrics struct {
 	// counts those that failed, DamagedSegments those that they left alone since.
 	Compactions, CompactReadBytes, CompactWrittenBytes, CompactionErrors int64
 	DamagedSegments                                                      int64
+	// WriteDelay is by how much each commit is held back at present, WriteDelayReason why: what is behind the log, memory or
+	// merging, does not follow. 0 and "" are the rule. Log.StalledNs sums up what writers have waited, for the disk included.
+	WriteDelay       time.Duration
+	WriteDelayReason string
 	// SideFiles say for sealed log files where the events of each key lie, in SideBytes. Fewer than sealed log files for long
 	// means that building does not keep up, and histories read more.
 	SideFiles int
@@ -92,6 +97,7 @@ func (db *DB) Metrics() Metrics {
 	}
 	db.sorted.measure(&m)
 	m.SideFiles, m.SideBytes = db.side.measure()
+	m.WriteDelay, m.WriteDelayReason = db.throttle.now()
 	m.Memtable = db.mem.Metrics()
 	m.TailBytes, m.IndexBytes = db.arena.Bytes(), m.Memtable.IndexBytes+m.Memtable.RunBytes
 	if free, _, err := db.opts.FS.Free(db.dir); err == nil {

@@ -103,6 +103,7 @@ func (db *DB) open() error {
 	db.reads, db.calls, db.valueReads = epoch.New(), epoch.New(), epoch.New()
 	db.mem = memtable.New(db.arena, db.reads)
 	db.files = wal.OpenFiles(fsys, db.walDir())
+	db.throttle = throttle{db: db, told: causeCount}
 	db.ttl, db.flusher, db.compact, db.retention = newExpirer(db), newFlusher(db), newCompactor(db), newRetention(db)
 	db.side = newSideFiles(db)
 	db.pacer = pacer.New(db.opts.Clock, pacer.Options{Cores: runtime.GOMAXPROCS(0)})
@@ -146,7 +147,7 @@ func (db *DB) open() error {
 	db.start(func() { db.mem.DrainPending(db.ctx, 2) })
 	if db.log != nil {
 		db.start(db.flusher.run)
-		db.start(db.compact.run)
+		db.compact.start()
 		db.start(db.ttl.run)
 		if !db.opts.InMemory {
 			db.start(db.side.run)

@@ -46,6 +46,11 @@ type sideKey struct {
 	length uint32 // of dataset and key
 }
 
+const (
+	sideKeyBytes  = 16
+	sideRestBytes = 96 // what an event takes in the arena beside its key, at most
+)
+
 // addEntry takes entries in the order of segments.
 type addEntry func(e *segment.Entry) error
 
@@ -187,7 +192,11 @@ func (b *sideBuild) add(e *event.Event, at wal.Position, wire []byte) error {
 	case !e.Op.Known() || e.Op.System():
 		return nil
 	}
-	if len(b.arena)+16*len(b.keys) > b.limit {
+	if b.arena == nil { // at once, not by doubling, which leaves as much garbage
+		b.keys = make([]sideKey, 0, max(b.limit/4/sideKeyBytes, 1))
+		b.arena = make([]byte, 0, b.limit*3/4)
+	}
+	if n := len(b.keys); n > 0 && (n == cap(b.keys) || len(b.arena)+len(e.Key)+sideRestBytes > cap(b.arena)) {
 		if err := b.spill(); err != nil {
 			return err
 		}

@@ -100,7 +100,7 @@ func (db *DB) storeLarge(ds *Dataset, r pieceReader, size int64) (event.ValueRef
 				stored, p.Codec, p.StoredLen = packed, event.Codec(ds.opts.Compression), uint32(len(packed))
 			}
 		}
-		if _, err := db.log.Admit(db.now(), false); err != nil {
+		if _, err := db.log.Admit(db.now(), 0, false); err != nil {
 			return ref, err
 		}
 		pos, crc, err := db.log.AppendData(stored)

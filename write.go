@@ -287,6 +287,14 @@ func checkKey(key []byte) error {
 	return nil
 }
 
+// bytes is what the keys and values take.
+func (c *commit) bytes() (n int) {
+	for i := range c.ops {
+		n += len(c.ops[i].key) + len(c.ops[i].value)
+	}
+	return n
+}
+
 // commit takes the ops through the log and into the memtable, and waits as ack says.
 //
 //  1. Admit: wait for space and pace, without locks. Look up what segments know of keys whose newest version decides.
@@ -298,8 +306,9 @@ func checkKey(key []byte) error {
 //
 // A crash before the group's sync loses the whole commit, after it nothing.
 func (db *DB) commit(c *commit, ack wal.Ack, frees bool, now int64) error {
-	db.pacer.Foreground(len(c.ops), len(c.value))
-	waited, err := db.log.Admit(now, frees)
+	bytes := c.bytes()
+	db.pacer.Foreground(len(c.ops), bytes)
+	waited, err := db.log.Admit(now, bytes, frees)
 	if err != nil {
 		return err
 	}

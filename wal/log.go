@@ -101,11 +101,12 @@ type Log struct {
 	_       [56]byte
 	// pending is how many bytes of memory hold events that are not durable.
 	pending   atomic.Int64
-	deadline  atomic.Int64          // log time by which the oldest event must be durable that was acknowledged before it was; 0 = none
-	timers    sync.Pool             // of writers that are held back
-	pace      atomic.Int64          // ns by which each commit is held back
-	leading   atomic.Bool           // a leader writes and syncs
-	openGroup atomic.Pointer[group] // mu.open, for the leader's look while it waits for its cohort
+	deadline  atomic.Int64                  // log time by which the oldest event must be durable that was acknowledged before it was; 0 = none
+	timers    sync.Pool                     // of writers that are held back
+	pace      atomic.Int64                  // ns by which each commit is held back
+	unpaced   atomic.Pointer[chan struct{}] // closed when pace becomes 0
+	leading   atomic.Bool                   // a leader writes and syncs
+	openGroup atomic.Pointer[group]         // mu.open, for the leader's look while it waits for its cohort
 	failure   atomic.Pointer[failure]
 
 	// ring holds one entry per commit between Begin and the moment all before it are applied; entry seq%ringSize is
@@ -198,6 +199,8 @@ func NewLog(o LogOptions) *Log {
 		o.MaxPending = 64 << 20
 	}
 	l := &Log{opts: o, handOver: make(chan struct{}, 1), arm: make(chan struct{}, 1), stop: make(chan struct{}), closing: make(chan struct{})}
+	free := make(chan struct{})
+	l.unpaced.Store(&free)
 	l.mu.next = max(o.Tail.NextLSN, 1)
 	l.mu.lastTime = o.Tail.LastTime
 	l.mu.hot = o.Arena.NewAppender()
@@ -320,8 +323,15 @@ func (l *Log) SealGeneration() (tail.Generation, event.LSN) {
 	return l.mu.hot.Seal(), l.mu.next - 1
 }
 
-// SetPace holds each commit back by d from now on, 0 = not: for memory that is not given back as fast as it is filled.
-func (l *Log) SetPace(d time.Duration) { l.pace.Store(int64(d)) }
+// SetPace holds each commit back by d from now on, and once more for each paceBytes that it takes in memory; 0 = not at all.
+// It is for what is behind the log and does not follow.
+// Those who wait go on when it becomes 0. One goroutine at a time.
+func (l *Log) SetPace(d time.Duration) {
+	if l.pace.Swap(int64(d)) != 0 && d == 0 {
+		free := make(chan struct{})
+		close(*l.unpaced.Swap(&free))
+	}
+}
 
 // Stop has the log take no more, because what is behind it has failed for good.
 func (l *Log) Stop(err error) { l.fail(err) }
@@ -339,9 +349,9 @@ func (l *Log) Err() error {
 
 // Admit waits until a commit may enter: while the disk is full (frees says that the commit gives space back, then it does
 // not wait), while the oldest event that was acknowledged early exceeds its window, and for a moment that grows with
-// what waits for the disk. now is the clock's present; waited says
+// what waits for the disk. bytes is what the commit takes in memory. now is the clock's present; waited says
 // that it has passed. No lock may be held.
-func (l *Log) Admit(now int64, frees bool) (waited bool, err error) {
+func (l *Log) Admit(now int64, bytes int, frees bool) (waited bool, err error) {
 	if l.failure.Load() != nil {
 		return false, l.Err()
 	}
@@ -351,14 +361,24 @@ func (l *Log) Admit(now int64, frees bool) (waited bool, err error) {
 	if l.pending.Load() > l.opts.MaxPending/2 || l.writer.Load().full.Load() {
 		return true, l.admitSlow(frees)
 	}
-	if d := l.pace.Load(); d > 0 {
+	if l.pace.Load() == 0 {
+		return false, nil
+	}
+	free := *l.unpaced.Load()
+	if d := l.pace.Load(); d > 0 { // also after free was taken: it will be closed
 		began := l.opts.Clock.Mono()
-		l.wait(time.Duration(d))
+		l.wait(free, time.Duration(d)*time.Duration(1+min(bytes/paceBytes, maxPaces)))
 		l.stalled.Add(l.opts.Clock.Mono() - began)
 		return true, nil
 	}
 	return false, nil
 }
+
+// What one pace is for, and how many a commit waits at most.
+const (
+	paceBytes = 16 << 10
+	maxPaces  = 100
+)
 
 func (l *Log) admitSlow(frees bool) error {
 	began := l.opts.Clock.Mono()
@@ -375,14 +395,14 @@ func (l *Log) admitSlow(frees bool) error {
 		pending, deadline := l.pending.Load(), l.deadline.Load()
 		switch {
 		case l.writer.Load().full.Load() && !frees:
-			l.wait(20 * time.Millisecond)
+			l.wait(nil, 20*time.Millisecond)
 		case pending > l.opts.MaxPending || deadline != 0 && l.opts.Now() > deadline:
 			l.waitOldest()
 		case pending > l.opts.MaxPending/2:
 			// From half of the limit on, a delay that grows linearly to 1 ms: writers slow down to the pace of the
 			// disk, nobody is stopped. It is paid once per commit.
 			l.flushSoon()
-			l.wait(time.Duration(2 * (pending - l.opts.MaxPending/2) * int64(time.Millisecond) / l.opts.MaxPending))
+			l.wait(nil, time.Duration(2*(pending-l.opts.MaxPending/2)*int64(time.Millisecond)/l.opts.MaxPending))
 			return nil
 		default:
 			return nil
@@ -411,7 +431,8 @@ func (l *Log) waitOldest() {
 	}
 }
 
-func (l *Log) wait(d time.Duration) {
+// wait waits for d, for until if that is not nil, or for Interrupt.
+func (l *Log) wait(until <-chan struct{}, d time.Duration) {
 	t, ok := l.timers.Get().(clock.Timer)
 	if ok {
 		t.Reset(d)
@@ -420,6 +441,7 @@ func (l *Log) wait(d time.Duration) {
 	}
 	select {
 	case <-t.C():
+	case <-until:
 	case <-l.closing:
 	}
 	t.Stop()

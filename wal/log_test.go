@@ -66,7 +66,7 @@ func (tl *testLog) commit(c *Commit, durable bool, key, value []byte) error {
 		c.Pos = make([]tail.Pos, 1)
 	}
 	now := tl.clock.Now()
-	if _, err := tl.Admit(now, false); err != nil {
+	if _, err := tl.Admit(now, 0, false); err != nil {
 		return err
 	}
 	if err := tl.Begin(c, now); err != nil {

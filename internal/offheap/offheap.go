@@ -15,7 +15,7 @@ const (
 	minBlockBytes = 256
 	maxBlockBytes = 1 << 20
 	pageBytes     = 4096
-	maxSpare      = 8 // freed chunks kept mapped
+	maxSpare      = 8 // freed chunks kept mapped, and no more than 1/16 of what is in use
 )
 
 const (
@@ -229,7 +229,7 @@ func (h *allocator) takeChunkLocked() chunk {
 }
 
 func (h *allocator) giveChunkLocked(c chunk) {
-	if len(h.mu.spare) < maxSpare {
+	if n := len(h.mu.spare); n == 0 || n < maxSpare && int64(n+1)*16*ChunkBytes <= h.inUse.Load() {
 		h.mu.spare = append(h.mu.spare, c)
 		return
 	}

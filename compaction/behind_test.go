@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestUrgency(t *testing.T) {
+func TestBehind(t *testing.T) {
 	oldest := "run 1\n1 a-m 512M\n2 n-z 512M\n"
 	flushes := func(n int, size string) string {
 		var b strings.Builder
@@ -24,9 +24,10 @@ func TestUrgency(t *testing.T) {
 		{"a little too much above the oldest run", flushes(4, "64M"), 0.05, 0.2},
 		{"twice too many runs", flushes(15, "1M"), 1, 1},
 		{"some too many runs", flushes(9, "1M"), 0.2, 0.3},
-		{"far too much", flushes(7, "500M"), 1, 1},
+		{"three times too many runs", flushes(23, "1M"), 2, 2},
+		{"far too much", flushes(7, "500M"), 5, 8},
 	} {
-		if got := Urgency(parseVersion(t, c.version), Options{}); got < c.least || got > c.most {
+		if got := Behind(parseVersion(t, c.version), Options{}); got < c.least || got > c.most {
 			t.Errorf("%s: %.2f, want %.2f to %.2f", c.name, got, c.least, c.most)
 		}
 	}

@@ -1,0 +1,119 @@
+package dyngo_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/internal/vfs"
+)
+
+// While memory can't be written as segments, each commit is held back, and the listener and the metrics say why; when it can
+// be again, writers are free.
+func TestWritersSlowDownWhileFlushesFail(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewMem())
+	var failing atomic.Bool
+	failing.Store(true)
+	fs.OnCall(func(c vfs.Call) error {
+		if failing.Load() && c.Op == vfs.OpCreate && strings.HasSuffix(c.Name, ".seg") {
+			return errors.New("injected")
+		}
+		return nil
+	})
+	type notice struct {
+		delay  time.Duration
+		reason string
+	}
+	notices := make(chan notice, 100)
+	o := &dyngo.Options{FS: fs, MemoryBudget: 8 << 20, Listener: &dyngo.Listener{
+		Slowed: func(delay time.Duration, reason string) { notices <- notice{delay, reason} },
+	}}
+	db := mustOpen(t, storeDir, o)
+	defer db.Close()
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var slowed notice
+	for i := 0; slowed.delay == 0; i++ {
+		if i == 200 {
+			t.Fatalf("20 MB were written under 8 MiB, and nobody was slowed down: %+v", db.Metrics())
+		}
+		if _, err := ds.Put(fmt.Append(nil, i), []byte(big(100<<10, byte(i)))); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case slowed = <-notices:
+		default:
+		}
+	}
+	if m := db.Metrics(); m.WriteDelay <= 0 || m.WriteDelayReason != slowed.reason || !strings.Contains(slowed.reason, "memory") {
+		t.Errorf("the listener was told %+v, metrics say %v, %q", slowed, m.WriteDelay, m.WriteDelayReason)
+	}
+	failing.Store(false)
+	for n := range notices {
+		if n.delay == 0 && n.reason == "" {
+			break
+		}
+	}
+	if m := db.Metrics(); m.WriteDelay != 0 || m.WriteDelayReason != "" {
+		t.Errorf("writers are free, metrics say %v, %q", m.WriteDelay, m.WriteDelayReason)
+	}
+}
+
+// While a merge takes long, runs that are added meanwhile are merged beside it.
+func TestMergesRunBesideEachOther(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewMem())
+	var armed atomic.Bool
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	fs.OnCall(func(c vfs.Call) error {
+		if armed.Load() && c.Op == vfs.OpCreate && strings.HasSuffix(c.Name, ".seg") {
+			once.Do(func() {
+				armed.Store(false)
+				close(begun)
+				<-goOn
+			})
+		}
+		return nil
+	})
+	merged := make(chan string, 100)
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs, Listener: &dyngo.Listener{
+		Compacted: func(why string, _, _ int64, _ time.Duration) { merged <- why },
+	}})
+	defer db.Close()
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flush := func(n int) {
+		for range n {
+			for _, k := range []string{"a", "m", "z"} {
+				if _, err := ds.Put([]byte(k), []byte("value")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			mustFlush(t, db)
+		}
+	}
+	flush(3)
+	armed.Store(true)
+	done := make(chan error)
+	go func() { done <- db.Compact(context.Background()) }()
+	<-begun
+	flush(12)
+	t.Log("beside the first: ", <-merged)
+	close(goOn)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if m := db.Metrics(); m.Runs != 1 {
+		t.Errorf("%d runs after Compact", m.Runs)
+	}
+}
