@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -82,6 +83,9 @@ const (
 	// compactJobs is how many jobs run at a time.
 	compactJobs = 2
 )
+
+// compactParallel is by how many goroutines a job is done. Jobs and what goes on beside them share the cores.
+func compactParallel(cores int) int { return min(max(cores/(2*compactJobs), 1), 4) }
 
 // start runs the goroutines that merge. They end with db.ctx.
 func (c *compactor) start() {
@@ -166,8 +170,9 @@ func (c *compactor) once(ctx context.Context, pick pickFunc, full bool) (bool, e
 	result, err := compaction.Run(ctx, &job, compaction.RunOptions{
 		Options: in.Options, Version: s.version, FS: db.opts.FS, Dir: db.sorted.dir, Open: s.readerOf, NewFile: db.sorted.set.NewFileNum,
 		HashSeed: s.seed, CreatedAt: db.opts.Clock.Wall(), FlushedLSN: s.version.FlushedLSN,
-		Pace: func(ctx context.Context, bytes int64) error { return c.pause(ctx, work, bytes) },
-		Live: compaction.Liveness{Durable: in.Durable, Pins: in.Pins, Dropped: in.Dropped, Ranges: db.covering(in.RangeDeletes)},
+		Pace:     func(ctx context.Context, bytes int64) error { return c.pause(ctx, work, bytes) },
+		Parallel: compactParallel(runtime.GOMAXPROCS(0)),
+		Live:     compaction.Liveness{Durable: in.Durable, Pins: in.Pins, Dropped: in.Dropped, Ranges: db.covering(in.RangeDeletes)},
 	})
 	if err != nil {
 		var input *compaction.InputError
