@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -130,6 +131,7 @@ func TestBigLoad(t *testing.T) {
 			l.pairs, *bigLoadGB, took.Round(time.Millisecond), *bigLoadGB*1e3/took.Seconds())
 	})
 	w.check("load")
+	w.checkFiles(db, dir)
 	closing := time.Now()
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
@@ -303,6 +305,19 @@ func (w *memoryWatch) check(when string) {
 		w.t.Errorf("%s: resident set of %d MiB, want at most %d", when, w.peak>>20, limit>>20)
 	}
 	w.peak = 0
+}
+
+// checkFiles compares the segments on disk with those that the store has: what merges have replaced goes, also while one job
+// follows the other.
+func (w *memoryWatch) checkFiles(db *dyngo.DB, dir string) {
+	files, err := filepath.Glob(filepath.Join(dir, "segments", "*.seg"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	const beingMerged = 64 // or being written
+	if have := db.Metrics().Segments; len(files) > have+beingMerged {
+		w.t.Errorf("%d files of segments, the store has %d", len(files), have)
+	}
 }
 
 var vmRSS = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)

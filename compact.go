@@ -115,8 +115,8 @@ func (c *compactor) run(n int) {
 				c.failed(err)
 				did, wait = false, compactRetry
 			}
+			c.db.sorted.sweep() // after each job: there may always be a next one
 		}
-		c.db.sorted.sweep()
 		timer.Reset(wait)
 	}
 }
