@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -31,12 +32,13 @@ type compactor struct {
 	opts compaction.Options
 	wake chan struct{}
 
-	hurry atomic.Int32 // callers that wait for merges
+	hurry atomic.Int32  // callers that wait for merges
+	share atomic.Uint64 // see replaced
 
-	one        sync.Mutex       // held while a job is picked and while a result is installed; guards the fields up to mu
-	jobs       []compaction.Job // under way
-	ended      chan struct{}    // closed when the next job ends
-	read, over int64            // versions that merges have read, and that turned out to be replaced by newer ones
+	one         sync.Mutex       // held while a job is picked and while a result is installed; guards the fields up to mu
+	jobs        []compaction.Job // under way
+	ended       chan struct{}    // closed when the next job ends
+	newer, over int64            // versions that merges have read in newer runs, and that replaced an older one
 
 	mu      sync.Mutex                       // guards the fields below; a leaf
 	damaged map[manifest.FileNum]string      // segments that a job met damage in: they are left alone, reads of what is sound go on
@@ -125,8 +127,11 @@ func (c *compactor) run(n int) {
 func (c *compactor) behind() float64 {
 	s := c.db.sorted.acquire()
 	defer s.release()
-	return compaction.Behind(s.version, c.opts)
+	return compaction.Behind(s.version, compaction.Input{Options: c.opts, Replaced: c.replaced()})
 }
+
+// replaced is the share of versions in newer runs that replaced an older one, 0 = nothing was merged yet.
+func (c *compactor) replaced() float64 { return math.Float64frombits(c.share.Load()) }
 
 // flushed is told that a run was added. While merging is behind it hurries, and far behind writers are slowed down.
 func (c *compactor) flushed() {
@@ -209,7 +214,7 @@ func (c *compactor) begin(pick pickFunc, full bool) (s *sources, in compaction.I
 		s.release()
 		return nil, in, job, err
 	}
-	c.db.pacer.SetUrgency(pacer.Compaction, urgencyOf(min(compaction.Behind(s.version, c.opts), 1), c.hurry.Load() > 0))
+	c.db.pacer.SetUrgency(pacer.Compaction, urgencyOf(min(c.behind(), 1), c.hurry.Load() > 0))
 	c.jobs = append(c.jobs, job)
 	c.note()
 	return s, in, job, nil
@@ -222,11 +227,26 @@ func (c *compactor) install(job *compaction.Job, result *compaction.Result) erro
 	if err := c.db.sorted.apply(result.Edit("compaction: " + job.Reason.String())); err != nil {
 		return err
 	}
-	c.read, c.over = c.read+result.Read, c.over+result.Overridden
+	c.learn(result)
 	c.db.throttle.merges(c.behind())
 	c.db.forgetRanges()
 	return nil
 }
+
+// learn notes how much was overwritten; old merges fade. c.one is held.
+func (c *compactor) learn(r *compaction.Result) {
+	c.newer, c.over = c.newer+r.Newer, c.over+r.Overridden
+	if c.newer == 0 {
+		return
+	}
+	c.share.Store(math.Float64bits(max(float64(c.over)/float64(c.newer), 1e-3)))
+	if c.newer > learnVersions {
+		c.newer, c.over = c.newer/2, c.over/2
+	}
+}
+
+// learnVersions is how many versions count at most in the share of those that replaced an older one.
+const learnVersions = 4 << 20
 
 // end takes a job from those under way.
 func (c *compactor) end(job *compaction.Job) {
@@ -275,14 +295,11 @@ func (c *compactor) input(s *sources, full bool) compaction.Input {
 	db := c.db
 	durable := db.raiseFloor() // before the views are listed: a view opened later is at durable or above
 	in := compaction.Input{
-		Options: c.opts, Full: full, Running: slices.Clone(c.jobs), Durable: durable, Pins: db.views.hold(), Dropped: db.catalog.droppedAt,
+		Options: c.opts, Full: full, Replaced: c.replaced(), Running: slices.Clone(c.jobs), Durable: durable, Pins: db.views.hold(), Dropped: db.catalog.droppedAt,
 		Avoid: c.avoid, Heat: c.measure(s), RangeDeletes: s.rangeDeletes(),
 	}
 	for _, r := range db.flusher.rangesUpTo(durable) {
 		in.RangeDeletes = append(in.RangeDeletes, segment.RangeDelete(r))
-	}
-	if c.read > 0 {
-		in.Replaced = float64(c.over) / float64(c.read)
 	}
 	return in
 }

@@ -77,12 +77,26 @@ func newPicker(v *manifest.Version, in *Input) *picker {
 // oldest is the index of the oldest run.
 func (p *picker) oldest() int { return len(p.runs) - 1 }
 
-// allowed is how many bytes the runs above the oldest may have.
+// allowed is how many bytes the runs above the oldest may have. What counts is what they have twice, so where little is
+// overwritten they may have more: a load of new keys is not merged again and again for nothing.
 func (p *picker) allowed() int64 {
 	if len(p.runs) == 0 {
 		return 0
 	}
-	return max(p.o.FreeBytes, int64(p.o.SpaceShare*float64(p.runs[p.oldest()].bytes())))
+	share := p.o.SpaceShare / min(max(2*p.replaced(), leastReplaced), 1)
+	return max(p.o.FreeBytes, int64(share*float64(p.runs[p.oldest()].bytes())))
+}
+
+// leastReplaced bounds by how much more runs above the oldest may have than SpaceShare: what was not overwritten so far may
+// be tomorrow.
+const leastReplaced = 0.2
+
+// replaced is the share of entries in newer runs that replace an older one.
+func (p *picker) replaced() float64 {
+	if p.in.Replaced == 0 {
+		return 0.5
+	}
+	return p.in.Replaced
 }
 
 // step is how many bytes of the oldest run a job should take up: a part of it, so that little disk is needed for a
@@ -269,10 +283,6 @@ func (p *picker) job(reason Reason, c *candidate, need float64) *Job {
 
 // reclaim is how many bytes a merge is expected to free.
 func (p *picker) reclaim(c *candidate) int64 {
-	replaced := p.in.Replaced
-	if replaced == 0 {
-		replaced = 0.5
-	}
 	var newer, older, tombstones, bytes, entries int64
 	for n, s := range c.spans {
 		for _, seg := range p.runs[c.i+n].segs[s.from:s.to] {
@@ -286,8 +296,8 @@ func (p *picker) reclaim(c *candidate) int64 {
 			}
 		}
 	}
-	gone := float64(tombstones)                          // hide as many older entries
-	gone += min(float64(newer)*replaced, float64(older)) // replace them
+	gone := float64(tombstones)                              // hide as many older entries
+	gone += min(float64(newer)*p.replaced(), float64(older)) // replace them
 	gone = min(gone, float64(entries-tombstones)) * boolFloat(c.sources > 1)
 	if p.seesAll(c) { // then the tombstones go too
 		gone += float64(tombstones)

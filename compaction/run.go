@@ -49,6 +49,7 @@ type Result struct {
 	ReadBytes, WriteBytes int64 // of files
 
 	Read       int64 // versions
+	Newer      int64 // those of Read that were not in the oldest run
 	Written    int64
 	Overridden int64 // dropped because a newer version is all that reads can see
 	Hidden     int64 // dropped because of a range delete or the drop of their dataset
@@ -97,6 +98,7 @@ func Run(ctx context.Context, j *Job, o RunOptions) (*Result, error) {
 
 func (r *Result) add(o *Result) {
 	r.Read += o.Read
+	r.Newer += o.Newer
 	r.Written += o.Written
 	r.Overridden += o.Overridden
 	r.Hidden += o.Hidden

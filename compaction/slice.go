@@ -100,6 +100,9 @@ func (s *slice) merge(ctx context.Context) error {
 		if err := s.pace(ctx, int64(len(e.Key)+len(e.Value)+len(e.Parts)+entryOverhead)); err != nil {
 			return err
 		}
+		if m.Source() < len(sources)-1 {
+			s.res.Newer++
+		}
 		if err := s.version(e); err != nil {
 			return err
 		}
