@@ -1,6 +1,7 @@
 package dyngo_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -131,5 +132,33 @@ func TestCompactKeepsWhatReadsSee(t *testing.T) {
 	back, _ := pairs(t, ds, dyngo.Range{From: []byte(key(500)), To: []byte(key(700)), Reverse: true})
 	if slices.Reverse(back); !slices.Equal(keys, back) {
 		t.Errorf("forward %q, backward %q", keys, back)
+	}
+}
+
+// What belongs to a dataset that was dropped before the store was opened goes with the next merge.
+func TestCompactForgetsDatasetsDroppedBefore(t *testing.T) {
+	fs, c := vfs.NewMem(), manualClock()
+	db := mustOpen(t, storeDir, options(fs, c))
+	for _, name := range []string{"stays", "goes"} {
+		ds, err := db.CreateDataset(name, nil)
+		if err == nil {
+			_, err = ds.Put([]byte("k"), []byte(name))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := db.DropDataset("goes")
+	if err := errors.Join(err, db.Flush(t.Context()), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	db = mustOpen(t, storeDir, options(fs, c))
+	defer db.Close()
+	if err := db.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l, err := db.Levels()
+	if err != nil || len(l.Runs) != 1 || l.Runs[0].Segments[0].Entries != 1 {
+		t.Fatalf("%+v, %v", l, err)
 	}
 }

@@ -90,7 +90,7 @@ func (k *keeper) least(from, to event.LSN) (at event.LSN, ok bool) {
 
 // hidden reports whether a range delete or drop hides the version from reads at an LSN.
 func (k *keeper) hidden(e *segment.Entry, at event.LSN) bool {
-	return k.dropped > e.LSN && k.dropped <= at || k.ranges != nil && k.ranges.Covers(e.Key, e.LSN, at)
+	return k.dropped != 0 && k.dropped <= at || k.ranges != nil && k.ranges.Covers(e.Key, e.LSN, at)
 }
 
 // isTombstone reports whether the version has no value: where nothing older is left, it says no more than its absence.
