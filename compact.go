@@ -295,7 +295,7 @@ func (c *compactor) input(s *sources, full bool) compaction.Input {
 	db := c.db
 	durable := db.raiseFloor() // before the views are listed: a view opened later is at durable or above
 	in := compaction.Input{
-		Options: c.opts, Full: full, Replaced: c.replaced(), Running: slices.Clone(c.jobs), Durable: durable, Pins: db.views.hold(), Dropped: db.catalog.droppedAt,
+		Options: c.opts, Full: full, Replaced: c.replaced(), Running: slices.Clone(c.jobs), Durable: durable, Pins: db.pins(), Dropped: db.droppedAt,
 		Avoid: c.avoid, Heat: c.measure(s), RangeDeletes: s.rangeDeletes(),
 	}
 	for _, r := range db.flusher.rangesUpTo(durable) {

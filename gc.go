@@ -11,9 +11,10 @@ import (
 type GCPlan struct {
 	// FloorLSN is the LSN up to which events are gone when it is done.
 	FloorLSN LSN
-	// RemoveBytes is what goes, MoveBytes what of it is written to value files again: large values that are current.
+	// RemoveBytes is what goes, MoveBytes what of it is written to value files again: large values that are current. GCPlan
+	// does not know of those that only history will need, and of the history to be written.
 	RemoveBytes, MoveBytes int64
-	// Files are the log files, oldest first, then the value files, then the segments.
+	// Files are the log files, oldest first, then the value files, then history and segments.
 	Files []GCFile
 	// Holds are what keeps log files or versions; see DB.Holds.
 	Holds []Hold
@@ -22,7 +23,7 @@ type GCPlan struct {
 // GCFile is one file in a GCPlan.
 type GCFile struct {
 	File              string // relative to the store's directory
-	Kind              string // log, values or segment
+	Kind              string // log, values, history or segment
 	Bytes             int64
 	FirstLSN, LastLSN LSN    // of its events; the newest log file goes on; a value file has none
 	Remove            bool   // it goes, or has gone
@@ -69,6 +70,12 @@ func (r *retention) base(s *sources, files []wal.FileInfo) GCPlan {
 	}
 	for _, v := range s.version.Values {
 		p.Files = append(p.Files, GCFile{File: valueDisplayName(v.Num), Kind: "values", Bytes: v.SizeBytes})
+	}
+	for _, seg := range s.version.History {
+		p.Files = append(p.Files, GCFile{
+			File: segmentDisplayName(seg.Num), Kind: "history", Bytes: seg.SizeBytes, FirstLSN: seg.MinLSN, LastLSN: seg.MaxLSN,
+			Reason: fmt.Sprintf("it holds %d versions that were current at the floor and were overwritten since", seg.Entries),
+		})
 	}
 	for seg := range s.version.All() {
 		p.Files = append(p.Files, GCFile{

@@ -13,6 +13,7 @@ import (
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/coding"
 	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/segment"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -27,13 +28,18 @@ type Version struct {
 	From, To   []byte    // of a range delete: [From, To), nil = open end
 	Expires    time.Time // of a put: zero = never
 	NotApplied bool      // a put that was not newest: logged, without effect
+	// AtFloor says that it is the version that was current at Metrics.FloorLSN. What came before it is gone. Who wrote it may
+	// be unknown, and then Actor is empty; with OpRedact its value is lost.
+	AtFloor bool
 	// Actor is who wrote, as Options.Session said; Reason and Ticket say why, as WriteOptions did.
 	Actor, Reason, Ticket string
 }
 
 // History yields what happened to key, newest first, up to what is durable when it begins: its puts, deletes and expiries,
 // range deletes that cover it, and the creation of the dataset. It goes on with datasets of the same name that were dropped
-// before, down to the oldest log file that is kept, or to the first version whose value lies in one that was dropped.
+// before, down to the floor of retention, Metrics.FloorLSN: it ends with the version that was current there, if any was, see
+// Version.AtFloor. What lies below the floor is gone. It also ends before a version above the floor whose value was dropped,
+// which only a batch or large value can be that was written while the log went on to the next file.
 //
 // It reads of a sealed log file that has a side file only what belongs to the key, other files from front to back. Memory
 // does not grow with the number of versions. An error ends it, that of ctx too.
@@ -68,6 +74,7 @@ type history struct {
 	files []wal.FileInfo // not yet done, the last one is walked now
 	track
 	after wal.FileInfo // the file after the current one, zero for the newest
+	ended bool         // the floor was reached
 	scan  *logWalk     // of the current file, nil before it is asked, or while its side file serves
 }
 
@@ -125,8 +132,8 @@ func (h *history) next(ctx context.Context) (Version, error) {
 		file := h.files[len(h.files)-1]
 		p, actor, ok, err := h.find(ctx, file)
 		if err != nil {
-			if h.isGone(file) || errors.Is(err, wal.ErrDropped) {
-				return Version{}, io.EOF
+			if h.isGone(file) {
+				break
 			}
 			return Version{}, err
 		}
@@ -134,10 +141,18 @@ func (h *history) next(ctx context.Context) (Version, error) {
 			h.files, h.after, h.scan = h.files[:len(h.files)-1], file, nil
 			continue
 		}
-		v, e, err := h.read(&p)
+		e, err := h.db.readEvent(&p)
+		var v Version
+		if err == nil {
+			v, err = h.version(&e)
+		}
 		if err != nil {
-			if h.isGone(file) || errors.Is(err, wal.ErrDropped) {
-				return Version{}, io.EOF
+			if h.isGone(file) {
+				break
+			}
+			if errors.Is(err, wal.ErrDropped) {
+				h.ended = true
+				break
 			}
 			return Version{}, err
 		}
@@ -150,7 +165,8 @@ func (h *history) next(ctx context.Context) (Version, error) {
 		}
 		return v, nil
 	}
-	return Version{}, io.EOF
+	h.files = nil
+	return h.floor()
 }
 
 // isGone says that a file was given up since the history began, and with it all before it.
@@ -199,14 +215,14 @@ func (h *history) counts(e *event.Event) bool {
 	return false
 }
 
-// read reads the event at a place, with its value wherever that is.
-func (h *history) read(p *place) (Version, event.Event, error) {
+// readEvent reads the event at a place.
+func (db *DB) readEvent(p *place) (event.Event, error) {
 	wire := make([]byte, p.size)
-	if err := h.db.files.ReadAt(wire, p.at); err != nil {
-		return Version{}, event.Event{}, err
+	if err := db.files.ReadAt(wire, p.at); err != nil {
+		return event.Event{}, err
 	}
-	bad := func(what string, err error) (Version, event.Event, error) {
-		return Version{}, event.Event{}, &corruption.Error{File: h.db.files.Name(p.at.File), Offset: p.at.Offset,
+	bad := func(what string, err error) (event.Event, error) {
+		return event.Event{}, &corruption.Error{File: db.files.Name(p.at.File), Offset: p.at.Offset,
 			What: fmt.Sprintf("event of LSN %d: %s", p.lsn, what), Err: err}
 	}
 	if crc := coding.CRC(wire); crc != p.crc {
@@ -214,12 +230,18 @@ func (h *history) read(p *place) (Version, event.Event, error) {
 	}
 	e, _, n, err := event.ParseWire(wire)
 	if errors.Is(err, event.ErrUnsupported) {
-		return Version{}, event.Event{}, err
+		return event.Event{}, err
 	}
 	if err != nil || n != len(wire) || e.Op != p.op {
 		return bad(fmt.Sprintf("%s, want %s", e.Op, p.op), err)
 	}
-	v := Version{LSN: p.lsn, Time: time.Unix(0, p.time), Op: p.op, NotApplied: p.flags&event.FlagNotApplied != 0}
+	e.LSN, e.Time, e.Flags = p.lsn, p.time, e.Flags|p.flags&event.FlagNotApplied
+	return e, nil
+}
+
+// version is what an event says, with its value wherever that is. It aliases the event.
+func (h *history) version(e *event.Event) (v Version, err error) {
+	v = Version{LSN: e.LSN, Time: time.Unix(0, e.Time), Op: e.Op, NotApplied: e.Flags&event.FlagNotApplied != 0}
 	reason, _ := event.FindAnnotation(e.Parts, "reason")
 	ticket, _ := event.FindAnnotation(e.Parts, "ticket")
 	v.Reason, v.Ticket = string(reason), string(ticket)
@@ -241,7 +263,44 @@ func (h *history) read(p *place) (Version, event.Event, error) {
 			v.To = e.Value
 		}
 	}
-	return v, e, err
+	return v, err
+}
+
+// floor returns the version that was current at the floor, io.EOF if there is none: the key had no value there, or was not
+// yet, or history goes on above it.
+func (h *history) floor() (Version, error) {
+	if h.id == 0 || h.ended {
+		return Version{}, io.EOF
+	}
+	h.ended = true
+	read := h.db.valueReads.Enter() // before the look at segments: what they refer to stays
+	defer read.Exit()
+	s := h.db.sorted.acquire()
+	defer s.release()
+	at := s.version.FloorLSN
+	var e segment.Entry
+	b, ok, err := s.floorVersion(h.id, h.key, &e)
+	if err != nil {
+		return Version{}, err
+	}
+	if !ok {
+		return Version{}, io.EOF
+	}
+	defer b.Release()
+	if e.LSN >= h.below || e.Op != event.OpPut && e.Op != event.OpMerge && e.Op != event.OpRedact || hiddenAt(s.rangeDeletes(), &e, at) ||
+		hiddenAt(s.historyRanges(), &e, at) {
+		return Version{}, io.EOF
+	}
+	if ds := h.db.catalog.byID(h.id); ds != nil && ds.ranges.Any() && ds.ranges.Covers(h.key, e.LSN, at) {
+		return Version{}, io.EOF
+	}
+	ev := e.Event()
+	v, err := h.version(&ev)
+	v.AtFloor = true
+	if c := h.db.retention.catalog.Load(); c != nil {
+		v.Actor = c.actors[e.Session]
+	}
+	return v, err
 }
 
 // logWalk finds the events of a key in a log file that has no side file, by reading all of it. What it finds it keeps, up to

@@ -67,7 +67,10 @@ type Metrics struct {
 	// ValueFiles hold what is left of large values in dropped log files, in ValueBytes. More than half of each is current.
 	ValueFiles int
 	ValueBytes int64
-	// BytesPerLiveByte is what log, value files and segments take on disk for each byte of keys and values that segments hold, those not
+	// HistorySegments hold, in HistoryBytes, what was current at the floor and was overwritten since.
+	HistorySegments int
+	HistoryBytes    int64
+	// BytesPerLiveByte is what log, value files, segments and history take on disk for each byte of keys and values that segments hold, those not
 	// yet merged away included; 0 without segments. It grows with history that is kept.
 	BytesPerLiveByte float64
 	// DiskFreeBytes is what the file system still takes, 0 if unknown.

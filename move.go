@@ -4,16 +4,16 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"path"
 	"slices"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/pacer"
-	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
+	"github.com/dyngodb/dyngo/segment"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -60,6 +60,7 @@ func (r *retention) plan(plan *GCPlan, d *dropping) error {
 		live := r.referred(v.From, v.To)
 		switch {
 		case d.damaged != "": // it may refer to anything
+		case d.frugal && live > 0:
 		case live == 0:
 			d.dead = append(d.dead, v)
 		case live < v.SizeBytes/2:
@@ -83,7 +84,7 @@ func (r *retention) plan(plan *GCPlan, d *dropping) error {
 			return err
 		}
 		if live > f.Size/4*3 && next.PrevEnding == wal.EndingSealed && int64(next.PrevEnd) == f.Size {
-			d.moves = append(d.moves, moving{from: f.Seq, to: f.Seq, bytes: live, whole: &d.files[i]})
+			d.moves = append(d.moves, moving{from: f.Seq, to: f.Seq, bytes: live, whole: &d.files[i], logs: []uint64{f.Seq}})
 			open, small = false, nil
 			continue
 		}
@@ -132,6 +133,77 @@ func (r *retention) tell(plan *GCPlan, d *dropping) {
 	}
 }
 
+// refer learns which log files the large values of segments and history lie in. Each segment is read once. r.one is held.
+func (r *retention) refer(ctx context.Context, s *sources) error {
+	known := map[manifest.FileNum]map[uint64]int64{}
+	for seg, reader := range s.referring() {
+		refs, ok := r.refs[seg.Num]
+		if !ok {
+			var err error
+			if refs, err = r.references(ctx, reader); err != nil {
+				return err
+			}
+			r.refs[seg.Num] = refs
+		}
+		known[seg.Num] = refs
+	}
+	r.refs = known
+	return nil
+}
+
+// referring yields the segments that refer to large values, those of history too.
+func (s *sources) referring() iter.Seq2[*manifest.Segment, *segment.Reader] {
+	return func(yield func(*manifest.Segment, *segment.Reader) bool) {
+		for i := range s.runs {
+			for j, seg := range s.runs[i].Segments {
+				if seg.RefBytes > 0 && !yield(seg, s.runs[i].readers[j]) {
+					return
+				}
+			}
+		}
+		for i, seg := range s.version.History {
+			if seg.RefBytes > 0 && !yield(seg, s.history[i]) {
+				return
+			}
+		}
+	}
+}
+
+// references adds up what a segment's large values take in each log file.
+func (r *retention) references(ctx context.Context, sr *segment.Reader) (map[uint64]int64, error) {
+	work := r.db.pacer.Begin(pacer.Verify)
+	defer work.End()
+	refs := map[uint64]int64{}
+	return refs, eachPiece(ctx, sr, work, func(p event.Piece) { refs[p.File] += int64(p.StoredLen) })
+}
+
+// eachPiece visits the pieces that a segment refers to.
+func eachPiece(ctx context.Context, sr *segment.Reader, work *pacer.Job, visit func(event.Piece)) error {
+	it := sr.NewIter(segment.IterOptions{NoFill: true})
+	defer it.Close()
+	step := 0
+	for ok := it.First(); ok; ok = it.Next() {
+		e := it.Entry()
+		if step += len(e.Key) + len(e.Value); step >= pacer.StepBytes {
+			if err := work.Wait(ctx, int64(step)); err != nil {
+				return err
+			}
+			step = 0
+		}
+		if e.Flags&event.FlagValueRef == 0 {
+			continue
+		}
+		ref, err := event.ParseValueRef(e.Value)
+		if err != nil {
+			return fmt.Errorf("value of LSN %d: %w", e.LSN, err)
+		}
+		for _, p := range ref.Pieces {
+			visit(p)
+		}
+	}
+	return it.Err()
+}
+
 // referred is how many bytes of large values the segments refer to in some log files. r.one is held.
 func (r *retention) referred(from, to uint64) (n int64) {
 	for _, refs := range r.refs {
@@ -144,7 +216,7 @@ func (r *retention) referred(from, to uint64) (n int64) {
 	return n
 }
 
-// move writes the value files, durably. When the disk is full, the first of them are there. r.one is held.
+// move writes the value files, durably. r.one is held.
 func (r *retention) move(ctx context.Context, d *dropping) (made []*manifest.ValueFile, err error) {
 	if len(d.moves) == 0 {
 		return nil, nil
@@ -154,22 +226,19 @@ func (r *retention) move(ctx context.Context, d *dropping) (made []*manifest.Val
 	defer work.End()
 	for i := range d.moves {
 		v := &manifest.ValueFile{Num: f.set.NewFileNum()}
-		if err = r.moveOne(ctx, work, d, &d.moves[i], v); err != nil {
-			break
+		if err := r.moveOne(ctx, work, d, &d.moves[i], v); err != nil {
+			d.without = d.n
+			if logs := d.moves[i].logs; len(logs) > 0 {
+				d.without = slices.IndexFunc(d.files, func(f wal.FileInfo) bool { return f.Seq == logs[0] })
+			}
+			return made, err
 		}
 		made = append(made, v)
 	}
-	if len(made) > 0 && (err == nil || errors.Is(err, vfs.ErrNoSpace)) {
-		if serr := r.db.opts.FS.SyncDir(f.dir); serr == nil {
-			return made, err
-		} else {
-			err = fmt.Errorf("make value files durable: %w", serr)
-		}
+	if err := r.db.opts.FS.SyncDir(f.dir); err != nil {
+		return made, fmt.Errorf("make value files durable: %w", err)
 	}
-	for _, v := range made { // what can't be removed is an orphan
-		_ = r.db.opts.FS.Remove(path.Join(f.dir, manifest.ValueName(v.Num)))
-	}
-	return nil, err
+	return made, nil
 }
 
 func (r *retention) moveOne(ctx context.Context, work *pacer.Job, d *dropping, m *moving, v *manifest.ValueFile) (err error) {
@@ -185,7 +254,7 @@ func (r *retention) moveOne(ctx context.Context, work *pacer.Job, d *dropping, m
 			return err
 		}
 	}
-	pieces, err := r.pieces(ctx, work, d.sources, m.from, m.to)
+	pieces, err := r.pieces(ctx, work, d, m.from, m.to)
 	if err != nil {
 		return err
 	}
@@ -214,24 +283,29 @@ func (r *retention) moveOne(ctx context.Context, work *pacer.Job, d *dropping, m
 }
 
 // pieces are those that segments refer to in some log files, each once, by position.
-func (r *retention) pieces(ctx context.Context, work *pacer.Job, s *sources, from, to uint64) (pieces []event.Piece, err error) {
-	for i := range s.runs {
-		for j, seg := range s.runs[i].Segments {
-			refers := false
-			for seq := range r.refs[seg.Num] {
-				refers = refers || from <= seq && seq <= to
+func (r *retention) pieces(ctx context.Context, work *pacer.Job, d *dropping, from, to uint64) (pieces []event.Piece, err error) {
+	take := func(num manifest.FileNum, reader *segment.Reader) error {
+		refers := false
+		for seq := range r.refs[num] {
+			refers = refers || from <= seq && seq <= to
+		}
+		if !refers {
+			return nil
+		}
+		return eachPiece(ctx, reader, work, func(p event.Piece) {
+			if from <= p.File && p.File <= to {
+				pieces = append(pieces, p)
 			}
-			if !refers {
-				continue
-			}
-			err := eachPiece(ctx, s.runs[i].readers[j], work, func(p event.Piece) {
-				if from <= p.File && p.File <= to {
-					pieces = append(pieces, p)
-				}
-			})
-			if err != nil {
-				return nil, err
-			}
+		})
+	}
+	for seg, reader := range d.referring() {
+		if err := take(seg.Num, reader); err != nil {
+			return nil, err
+		}
+	}
+	for i, reader := range d.readers {
+		if err := take(d.added[i].Num, reader); err != nil {
+			return nil, err
 		}
 	}
 	slices.SortFunc(pieces, func(a, b event.Piece) int {
@@ -263,38 +337,18 @@ func (r *retention) hash(ctx context.Context, work *pacer.Job, name string) (sum
 	}
 }
 
-// cut keeps the first of the moves and what can go without the others. why says what is against them.
-func (d *dropping) cut(plan *GCPlan, made int, why string) {
-	for _, m := range d.moves[made:] {
-		plan.MoveBytes -= m.bytes
-		if m.whole != nil {
-			plan.MoveBytes, plan.RemoveBytes = plan.MoveBytes+m.bytes, plan.RemoveBytes+m.whole.Size
-			m.logs = []uint64{m.from}
-		}
-		if len(m.logs) > 0 {
-			d.n = min(d.n, slices.IndexFunc(d.files, func(f wal.FileInfo) bool { return f.Seq == m.logs[0] }))
-		}
-		for i, v := range d.version.Values {
-			if slices.Contains(m.replaces, v) {
-				plan.Files[len(d.files)+i].keep(plan, why)
-			}
-		}
+// discard removes what was written for an edit that is not made. What stays is an orphan.
+func (r *retention) discard(e *manifest.Edit) {
+	var names []string
+	for _, s := range e.AddHistory {
+		names = append(names, manifest.SegmentName(s.Num))
 	}
-	d.moves = d.moves[:made]
-	for i := range plan.Files[:len(d.files)] {
-		if f := &plan.Files[i]; i >= d.n && f.Remove {
-			f.keep(plan, why)
-		}
+	for _, v := range e.AddValues {
+		names = append(names, manifest.ValueName(v.Num))
 	}
-	if plan.FloorLSN = d.version.FloorLSN; d.n > 0 {
-		plan.FloorLSN = d.files[d.n].FirstLSN - 1
+	for _, name := range names {
+		_ = r.db.opts.FS.Remove(path.Join(r.db.sorted.dir, name))
 	}
-}
-
-// keep takes back that a file goes.
-func (f *GCFile) keep(plan *GCPlan, why string) {
-	plan.RemoveBytes -= f.Bytes
-	f.Remove, f.Reason = false, why
 }
 
 // valueInfos says where value files lie.

@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/pacer"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
@@ -28,11 +27,12 @@ import (
 //  1. What the file's events say is in segments: the flusher is asked for it.
 //  2. Nothing reads from it any more but through references in segments: no value in it is referred to by memory or by an
 //     event that is not yet in a segment, nothing in it is ahead of its commit, nobody holds it.
-//  3. The pieces of large values that segments refer to are written to value files, durably (move.go).
-//  4. One edit of the manifest raises the floor and the oldest log file and adds the value files. From here on recovery does
-//     not look for the file.
-//  5. Reads of values that had begun end.
-//  6. The file is removed. What a crash leaves of it is removed when the log is next started; so the directory needs no sync.
+//  3. What was current at the new floor and was overwritten since is written to history segments (floor.go).
+//  4. The pieces of large values that segments refer to are written to value files (move.go), durably as in 3.
+//  5. One edit of the manifest raises the floor and the oldest log file and adds these files. From here on recovery does not
+//     look for the log file.
+//  6. Reads of values that had begun end.
+//  7. The file is removed. What a crash leaves of it is removed when the log is next started; so the directory needs no sync.
 type retention struct {
 	db   *DB
 	wake chan struct{}
@@ -42,6 +42,9 @@ type retention struct {
 	refs  map[manifest.FileNum]map[uint64]int64 // what a segment's large values take in each log file; of segments that were read
 	stale []*manifest.ValueFile                 // no version has them; they go when nobody reads from them
 	low   bool                                  // DiskLow was told
+
+	next    atomic.Uint64                  // where the floor is about to be, 0 = where it is
+	catalog atomic.Pointer[catalogAtFloor] // nil = there is no floor
 
 	mu      sync.Mutex // guards waiting
 	waiting int
@@ -77,6 +80,9 @@ func (r *retention) open() error {
 	v := r.db.sorted.set.Current()
 	r.db.files.Drop(v.OldestLog)
 	r.db.files.Move(r.valueInfos(v.Values))
+	if v.FloorLSN > 0 {
+		r.catalog.Store(r.readCatalog(v.FloorLSN, v.OldestLog))
+	}
 	_, err := r.list()
 	return err
 }
@@ -185,7 +191,7 @@ func (r *retention) measure(m *Metrics) {
 		live += s.RawBytes + s.RefBytes
 	}
 	if live > 0 {
-		m.BytesPerLiveByte = float64(m.LogBytes+m.ValueBytes+m.SegmentBytes) / float64(live)
+		m.BytesPerLiveByte = float64(m.LogBytes+m.ValueBytes+m.SegmentBytes+m.HistoryBytes) / float64(live)
 	}
 }
 
@@ -263,18 +269,34 @@ func (r *retention) pass(ctx context.Context, dry bool) (GCPlan, error) {
 	if db.log != nil {
 		db.holds.settle(s.version.FlushedLSN, LSN(db.flusher.left.Load()))
 	}
-	plan := r.base(s, files)
+	plan, d := r.base(s, files), dropping{sources: s, files: files, damaged: r.damaged(s), limit: len(files)}
 	if n > 0 || dry || len(s.version.Values) > 0 {
 		if err := r.refer(ctx, s); err != nil {
 			return GCPlan{}, err
 		}
 	}
-	d := dropping{sources: s, files: files, damaged: r.damaged(s)}
 	r.decide(&plan, &d, why)
-	if err := r.plan(&plan, &d); err != nil || dry || d.n == 0 && len(d.moves)+len(d.dead) == 0 {
-		return plan, err
+	if dry {
+		return plan, r.plan(&plan, &d)
 	}
-	return plan, r.drop(ctx, &plan, &d)
+	if h := r.raise(&d); h != "" {
+		plan, d = r.again(&d, 0, h)
+		r.decide(&plan, &d, why)
+	}
+	var full error // the disk is: what needs less space goes
+	for {
+		err := r.drop(ctx, &plan, &d)
+		if d.n == 0 || !errors.Is(err, vfs.ErrNoSpace) {
+			return plan, errors.Join(full, err)
+		}
+		full = err
+		plan, d = r.again(&d, d.without, full.Error())
+		d.frugal = true
+		if err := r.refer(ctx, s); err != nil {
+			return plan, err
+		}
+		r.decide(&plan, &d, why)
+	}
 }
 
 // dropping is what a pass does.
@@ -282,9 +304,32 @@ type dropping struct {
 	*sources
 	damaged string         // a segment of which nothing is known, empty = there is none
 	files   []wal.FileInfo // of the log
+	limit   int            // at most so many of the first go:
+	because string         // for this reason
+	frugal  bool           // value files are not written anew
 	n       int            // the first of them go
-	moves   []moving       // by log file
-	dead    []*manifest.ValueFile
+	without int            // of these, the first need less space
+
+	added, merged []*manifest.Segment // of history
+	readers       []*segment.Reader   // of added
+
+	moves []moving // by log file
+	dead  []*manifest.ValueFile
+}
+
+// again begins another plan with fewer files.
+func (r *retention) again(d *dropping, limit int, because string) (GCPlan, dropping) {
+	return r.base(d.sources, d.files), dropping{sources: d.sources, files: d.files, damaged: d.damaged, limit: limit, because: because}
+}
+
+// raise tells the holds that files go, and returns one that came meanwhile, "" = none did. r.one is held.
+func (r *retention) raise(d *dropping) string {
+	if d.n == 0 {
+		return ""
+	}
+	r.db.holds.raise(d.files[d.n].Seq) // whoever comes back with what he has written ahead is refused from here on
+	// A hold that came between is of the newest file, or comes back with an older one.
+	return blocking(r.db.holds.list(), d.files[0].Seq, d.files[d.n-1].Seq)
 }
 
 // damaged names a segment whose events, and what it refers to, only the log knows; empty = there is none.
@@ -318,59 +363,6 @@ func (r *retention) waited() bool {
 	return r.waiting > 0
 }
 
-// refer learns which log files the large values of segments lie in. Each segment is read once. r.one is held.
-func (r *retention) refer(ctx context.Context, s *sources) error {
-	known := map[manifest.FileNum]map[uint64]int64{}
-	work := r.db.pacer.Begin(pacer.Verify)
-	defer work.End()
-	for i := range s.runs {
-		for j, seg := range s.runs[i].Segments {
-			if seg.RefBytes == 0 {
-				continue
-			}
-			refs, ok := r.refs[seg.Num]
-			if !ok {
-				refs = map[uint64]int64{}
-				count := func(p event.Piece) { refs[p.File] += int64(p.StoredLen) }
-				if err := eachPiece(ctx, s.runs[i].readers[j], work, count); err != nil {
-					return err
-				}
-				r.refs[seg.Num] = refs
-			}
-			known[seg.Num] = refs
-		}
-	}
-	r.refs = known
-	return nil
-}
-
-// eachPiece visits the pieces that a segment refers to.
-func eachPiece(ctx context.Context, sr *segment.Reader, work *pacer.Job, visit func(event.Piece)) error {
-	it := sr.NewIter(segment.IterOptions{NoFill: true})
-	defer it.Close()
-	step := 0
-	for ok := it.First(); ok; ok = it.Next() {
-		e := it.Entry()
-		if step += len(e.Key) + len(e.Value); step >= pacer.StepBytes {
-			if err := work.Wait(ctx, int64(step)); err != nil {
-				return err
-			}
-			step = 0
-		}
-		if e.Flags&event.FlagValueRef == 0 {
-			continue
-		}
-		ref, err := event.ParseValueRef(e.Value)
-		if err != nil {
-			return fmt.Errorf("value of LSN %d: %w", e.LSN, err)
-		}
-		for _, p := range ref.Pieces {
-			visit(p)
-		}
-	}
-	return it.Err()
-}
-
 // decide says of each log file what becomes of it. r.one is held.
 func (r *retention) decide(plan *GCPlan, d *dropping, why []string) {
 	holds, files := r.db.holds.list(), d.files
@@ -386,6 +378,8 @@ func (r *retention) decide(plan *GCPlan, d *dropping, why []string) {
 			keep("within retention")
 		case d.n < i:
 			keep("log file %d before it stays", files[d.n].Seq)
+		case d.n == d.limit:
+			keep("%s", d.because)
 		case files[i+1].FirstLSN-1 > d.version.FlushedLSN:
 			keep("segments have events up to LSN %d only", d.version.FlushedLSN)
 		case d.damaged != "":
@@ -411,44 +405,58 @@ func blocking(holds []Hold, from, to uint64) string {
 	return ""
 }
 
-// drop does what was decided. What has no space is not done: plan tells then. r.one is held.
-func (r *retention) drop(ctx context.Context, plan *GCPlan, d *dropping) error {
+// drop does what was decided. When the disk is full, nothing is done. r.one is held.
+func (r *retention) drop(ctx context.Context, plan *GCPlan, d *dropping) (err error) {
 	db := r.db
-	if err := db.sorted.begin(); err != nil {
+	edit := manifest.Edit{Reason: "retention"}
+	sure := true // that the manifest does not name what was written
+	defer func() {
+		for _, reader := range d.readers {
+			reader.Close() // only read from
+		}
+		if err != nil && sure {
+			r.discard(&edit)
+		}
+	}()
+	if d.n > 0 {
+		if err := db.sorted.begin(); err != nil {
+			return err
+		}
+		floor := d.files[d.n].FirstLSN - 1
+		edit.FloorLSN, edit.OldestLog = &floor, d.files[d.n].Seq
+		was, is := r.catalog.Load(), r.readCatalog(floor, edit.OldestLog)
+		r.next.Store(uint64(floor))
+		r.catalog.Store(is.with(was))
+		defer func() {
+			if r.next.Store(0); err != nil {
+				is = is.with(was)
+			}
+			r.catalog.Store(is)
+		}()
+		if edit.AddHistory, err = r.keepHistory(ctx, d); err != nil {
+			d.without = min(1, d.n-1)
+			return err
+		}
+		for _, seg := range d.merged {
+			edit.RemoveHistory = append(edit.RemoveHistory, seg.Num)
+		}
+	}
+	if err := r.plan(plan, d); err != nil || d.n == 0 && len(d.moves)+len(d.dead) == 0 {
 		return err
 	}
-	if d.n > 0 {
-		db.holds.raise(d.files[d.n].Seq) // whoever comes back with what he has written ahead is refused from here on
-		// A hold that came between is of the newest file, or comes back with an older one.
-		if h := blocking(db.holds.list(), d.files[0].Seq, d.files[d.n-1].Seq); h != "" {
-			d.n = 0
-			d.cut(plan, 0, h)
-			return nil
-		}
+	if err := db.sorted.begin(); err != nil { // when value files alone change
+		return err
 	}
-	edit := manifest.Edit{Reason: "retention"}
-	var failed error
-	if edit.AddValues, failed = r.move(ctx, d); failed != nil {
-		if !errors.Is(failed, vfs.ErrNoSpace) {
-			return failed
-		}
-		d.cut(plan, len(edit.AddValues), "large values in it can't be moved: "+failed.Error())
+	if edit.AddValues, err = r.move(ctx, d); err != nil {
+		return err
+	}
+	for i := range d.moves {
+		d.dead = append(d.dead, d.moves[i].replaces...)
 	}
 	for _, v := range d.dead {
 		edit.RemoveValues = append(edit.RemoveValues, v.Num)
 	}
-	for i := range d.moves {
-		for _, v := range d.moves[i].replaces {
-			edit.RemoveValues = append(edit.RemoveValues, v.Num)
-			d.dead = append(d.dead, v)
-		}
-	}
-	if d.n > 0 {
-		floor := d.files[d.n].FirstLSN - 1
-		edit.FloorLSN, edit.OldestLog = &floor, d.files[d.n].Seq
-	} else if len(d.dead) == 0 {
-		return failed
-	}
+	sure = false
 	if err := db.sorted.apply(&edit); err != nil {
 		return err
 	}
@@ -463,10 +471,11 @@ func (r *retention) drop(ctx context.Context, plan *GCPlan, d *dropping) error {
 	}
 	db.reads.Synchronize() // who has found a reference, and not yet begun to read the value
 	db.valueReads.Synchronize()
+	db.sorted.sweep()
 	r.removeDropped()
 	r.removeStale()
-	_, err := r.list()
-	return errors.Join(failed, err)
+	_, err = r.list()
+	return err
 }
 
 // removeDropped removes log files that the manifest has dropped, oldest first, unless somebody still reads one. What stays

@@ -105,17 +105,26 @@ func (b *sideBuild) finish(name string, from *origin, pace func(addEntry) addEnt
 	})
 }
 
-// paced lets other work go first, every 64 KiB.
+// paced lets other work go first.
 func paced(ctx context.Context, work *pacer.Job, add addEntry) addEntry {
-	n := 0
+	step := steps(ctx, work)
 	return func(e *segment.Entry) error {
-		if n += len(e.Key) + 32; n >= 64<<10 {
-			if err := work.Wait(ctx, int64(n)); err != nil {
-				return err
-			}
-			n = 0
+		if err := step(len(e.Key) + 32); err != nil {
+			return err
 		}
 		return add(e)
+	}
+}
+
+// steps lets other work go first, every 64 KiB of what it is told.
+func steps(ctx context.Context, work *pacer.Job) func(bytes int) error {
+	n := 0
+	return func(bytes int) error {
+		if n += bytes; n < 64<<10 {
+			return nil
+		}
+		n = 0
+		return work.Wait(ctx, 64<<10)
 	}
 }
 
@@ -289,27 +298,37 @@ func (b *sideBuild) merge(add addEntry) error {
 		defer r.Close()
 		it := r.NewIter(segment.IterOptions{NoFill: true})
 		defer it.Close()
+		its = append(its, it)
+	}
+	return mergeEntries(its, func(_ int, e *segment.Entry) error { return add(e) })
+}
+
+// mergeEntries visits the entries of all iterators in the order of segments, with the index of the iterator.
+func mergeEntries(its []*segment.Iter, visit func(i int, e *segment.Entry) error) error {
+	var live []int
+	for i, it := range its {
 		if it.First() {
-			its = append(its, it)
+			live = append(live, i)
 		} else if it.Err() != nil {
 			return it.Err()
 		}
 	}
-	for len(its) > 0 {
+	for len(live) > 0 {
 		first := 0
-		for i := 1; i < len(its); i++ {
-			if c := compareEntries(its[i].Entry(), its[first].Entry()); c < 0 {
+		for i := 1; i < len(live); i++ {
+			if compareEntries(its[live[i]].Entry(), its[live[first]].Entry()) < 0 {
 				first = i
 			}
 		}
-		if err := add(its[first].Entry()); err != nil {
+		it := its[live[first]]
+		if err := visit(live[first], it.Entry()); err != nil {
 			return err
 		}
-		if !its[first].Next() {
-			if err := its[first].Err(); err != nil {
+		if !it.Next() {
+			if err := it.Err(); err != nil {
 				return err
 			}
-			its = slices.Delete(its, first, first+1)
+			live = slices.Delete(live, first, first+1)
 		}
 	}
 	return nil

@@ -50,9 +50,10 @@ type openSegment struct {
 type sources struct {
 	files   *sortedFiles
 	version *manifest.Version
-	runs    []sourceRun // newest first: for each key, LSNs fall from run to run
-	entries int64       // of all runs
-	seed    uint64      // of the filters' hashes
+	runs    []sourceRun       // newest first: for each key, LSNs fall from run to run
+	history []*segment.Reader // of version.History
+	entries int64             // of all runs
+	seed    uint64            // of the filters' hashes
 	// recordTimes says that some version has a record time, so that deletes have to look.
 	recordTimes bool
 	refs        atomic.Int64 // one of sortedFiles.current, one of each scan or job; at zero the version is given back
@@ -147,6 +148,14 @@ func (f *sortedFiles) install() error {
 		}
 		s.runs = append(s.runs, sr)
 		s.entries += sr.entries
+	}
+	for _, seg := range v.History {
+		o, err := f.open(seg)
+		if err != nil {
+			v.Release()
+			return err
+		}
+		s.history = append(s.history, o.Reader)
 	}
 	f.alive.Add(1)
 	old := f.current.Swap(s)
@@ -386,6 +395,11 @@ func (f *sortedFiles) measure(m *Metrics) {
 			m.SegmentBytes += seg.SizeBytes
 			m.ReaderBytes += s.runs[i].readers[j].MemoryBytes()
 		}
+	}
+	for i, seg := range s.version.History {
+		m.HistorySegments++
+		m.HistoryBytes += seg.SizeBytes
+		m.ReaderBytes += s.history[i].MemoryBytes()
 	}
 	c := f.cache.Metrics()
 	m.CacheBytes, m.CacheHits, m.CacheMisses = c.Bytes, c.Hits, c.Misses

@@ -218,7 +218,7 @@ func (v *verification) named(m *manifest.Version, checked map[string]bool) (miss
 		}
 		return nil
 	}
-	for s := range m.All() {
+	for _, s := range slices.AppendSeq(slices.Clone(m.History), m.All()) {
 		err := check(segmentDisplayName(s.Num), s.SizeBytes, func(name string) error { return v.segment(name, s) })
 		if err != nil {
 			return nil, err
@@ -320,6 +320,9 @@ func (v *verification) orphans(set *manifest.Set, names []string) {
 	known := map[manifest.FileNum]bool{}
 	m := set.Current()
 	for s := range m.All() {
+		known[s.Num] = true
+	}
+	for _, s := range m.History {
 		known[s.Num] = true
 	}
 	for _, f := range m.Values {

@@ -169,6 +169,12 @@ func (h *history) next() *Edit {
 		e.FloorLSN = lsn(v.FloorLSN + event.LSN(h.rnd.Uint64N(uint64(v.FlushedLSN-v.FloorLSN)+1)))
 		e.OldestLog = max(v.OldestLog, 1) + h.rnd.Uint64N(3)
 		e.AddValues = []*ValueFile{{Num: h.set.NewFileNum(), From: 1, To: e.OldestLog, SizeBytes: 5000, SHA256: [32]byte{7}}}
+		if *e.FloorLSN > 1 {
+			e.AddHistory = []*Segment{seg(h.set.NewFileNum(), h.set.NewRunID(), "a", "b", 1, *e.FloorLSN)}
+		}
+		if len(v.History) > 0 {
+			e.RemoveHistory = []FileNum{v.History[h.rnd.IntN(len(v.History))].Num}
+		}
 	case n < 9 && len(v.Values) > 0:
 		e.RemoveValues = []FileNum{v.Values[h.rnd.IntN(len(v.Values))].Num}
 		e.Reason = "nothing refers to it"

@@ -28,19 +28,25 @@ const (
 	fieldNextRun      field = 11
 	fieldReason       field = 12 // may be passed over
 
-	maxField = fieldReason
+	fieldAddHistory    field = 20 // any number of times
+	fieldRemoveHistory field = 21 // any number of times
 )
+
+// known reports whether this version knows the field.
+func (f field) known() bool {
+	return f <= fieldReason || f == fieldAddHistory || f == fieldRemoveHistory
+}
 
 // must reports whether a reader that does not know the field has to stop.
 func (f field) must() bool { return f != fieldReason }
 
 // repeats reports whether a record may have the field more than once.
-func (f field) repeats() bool { return f <= fieldRemoveValues }
+func (f field) repeats() bool { return f <= fieldRemoveValues || f >= fieldAddHistory }
 
 // in reports whether a record of a kind may have the field.
 func (f field) in(k kind) bool {
 	switch f {
-	case fieldRemove, fieldSetAside, fieldRemoveValues, fieldReason:
+	case fieldRemove, fieldSetAside, fieldRemoveValues, fieldReason, fieldRemoveHistory:
 		return k == kindEdit
 	case fieldDamaged:
 		return k == kindSnapshot
@@ -94,6 +100,12 @@ func appendEdit(dst []byte, e *Edit) []byte {
 	}
 	if e.Reason != "" {
 		add(fieldReason, append(buf, cut(e.Reason)...))
+	}
+	for _, s := range e.AddHistory {
+		add(fieldAddHistory, appendSegment(buf, s))
+	}
+	for _, n := range e.RemoveHistory {
+		number(fieldRemoveHistory, uint64(n))
 	}
 	return dst
 }
@@ -180,9 +192,9 @@ func parseEdit(b []byte, k kind) (*Edit, error) {
 			return nil, r.corrupt("field")
 		case f < last || f == 0 || f == last && !f.repeats():
 			return nil, corruption.New(int64(at), "field %d after field %d", f, last)
-		case f > maxField && must:
+		case !f.known() && must:
 			return nil, event.Unsupported("field %d of a manifest's %s", f, k)
-		case f > maxField: // passed over
+		case !f.known(): // passed over
 		case must != f.must() || !f.in(k):
 			return nil, corruption.New(int64(at), "field %d in a %s, must-understand is %t", f, k, must)
 		default:
@@ -223,6 +235,14 @@ func (e *Edit) parseField(f field, body []byte) error {
 		e.AddValues = append(e.AddValues, v)
 	case fieldRemoveValues:
 		e.RemoveValues = append(e.RemoveValues, d.fileNum())
+	case fieldAddHistory:
+		s, err := parseSegment(&d)
+		if err != nil {
+			return err
+		}
+		e.AddHistory = append(e.AddHistory, s)
+	case fieldRemoveHistory:
+		e.RemoveHistory = append(e.RemoveHistory, d.fileNum())
 	case fieldFlushed:
 		lsn := d.lsn()
 		e.FlushedLSN = &lsn
@@ -241,7 +261,7 @@ func (e *Edit) parseField(f field, body []byte) error {
 		}
 		e.Reason = string(d.Next(uint64(d.Len())))
 	}
-	if f >= fieldOldestLog && e.isZero(f) {
+	if f >= fieldOldestLog && f <= fieldReason && e.isZero(f) {
 		d.Fail(errEmpty)
 	}
 	if d.End() != nil {

@@ -29,7 +29,7 @@
 //  1. A file number is used once, and is below the next file number; so are runs. Both, the flushed LSN, the floor LSN
 //     and the oldest log file never fall.
 //  2. The segments of a run have disjoint key ranges. Runs are ordered by id.
-//  3. floor LSN ≤ flushed LSN, and no segment holds an LSN above the flushed one.
+//  3. floor LSN ≤ flushed LSN, no segment holds an LSN above the flushed one, and none of history one above the floor.
 //  4. What an edit removes or sets aside is there. A number that it removes and adds is a move: the run is an older
 //     one, all else is as it was, and the file stays.
 //  5. What the metadata of a file say can be: at least one entry or range delete, no more keys than entries, and so on.
@@ -89,7 +89,7 @@
 //	body     str
 //
 // Those that a record may have more than once are marked with *, those of snapshots alone with s, those of edits
-// alone with e. The tag of all but the last is odd.
+// alone with e. The tag of all but the reason is odd.
 //
 //	 1 *   segment added                 a segment
 //	 2 *e  segment removed               number varint; it may have been set aside before, or be moved
@@ -104,6 +104,8 @@
 //	10     next file number              varint, not 0
 //	11     next run                      varint, not 0
 //	12 e   reason                        text to the end, not empty
+//	20 *   history segment added         a segment, of a run of its own
+//	21 *e  history segment removed       number varint
 //
 // A segment:
 //
@@ -152,8 +154,8 @@
 //	5  readers leave the version before, the    found: after the edit; inputs that are still there are orphans
 //	   inputs of the merge are removed
 //
-// Log files go after an edit that raises the floor and the oldest log file, and adds the value files that stand in
-// for them, was durable: a crash between leaves log files below the oldest one, which the next owner removes. So no
+// Log files go after an edit that raises the floor and the oldest log file, and adds the history segments and value
+// files that stand in for them, was durable: a crash between leaves log files below the oldest one, which the next owner removes. So no
 // file goes before the edit that does without it is durable.
 //
 // If a durable edit is lost after all (its bytes decayed, and no mark tells), what was removed on its word is missed:

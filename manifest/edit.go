@@ -19,6 +19,9 @@ type Edit struct {
 	AddValues    []*ValueFile
 	RemoveValues []FileNum
 
+	AddHistory    []*Segment // at or below the floor; of runs of their own
+	RemoveHistory []FileNum
+
 	FlushedLSN, FloorLSN *event.LSN // nil = as it is
 	OldestLog            uint64     // 0 = as it is
 
@@ -45,6 +48,7 @@ type builder struct {
 	base     *Version
 	segments map[FileNum]placed // in runs
 	damaged  map[FileNum]Damaged
+	history  map[FileNum]*Segment
 	values   map[FileNum]*ValueFile
 	dirty    map[RunID]bool // runs that differ from the base
 	next     Version        // all but its files
@@ -59,12 +63,15 @@ type placed struct {
 
 func newBuilder(v *Version) *builder {
 	b := &builder{base: v, segments: make(map[FileNum]placed, v.SegmentCount()), damaged: map[FileNum]Damaged{},
-		values: map[FileNum]*ValueFile{}, dirty: map[RunID]bool{}}
+		history: map[FileNum]*Segment{}, values: map[FileNum]*ValueFile{}, dirty: map[RunID]bool{}}
 	for s := range v.All() {
 		b.segments[s.Num] = placed{s, 0}
 	}
 	for _, d := range v.Damaged {
 		b.damaged[d.Segment.Num] = d
+	}
+	for _, s := range v.History {
+		b.history[s.Num] = s
 	}
 	for _, f := range v.Values {
 		b.values[f.Num] = f
@@ -110,6 +117,13 @@ func (b *builder) apply(e *Edit) (removed []removal, err error) {
 		}
 		delete(b.values, num)
 		removed = append(removed, removal{num, true})
+	}
+	for _, num := range e.RemoveHistory {
+		if _, ok := b.history[num]; !ok {
+			return nil, fmt.Errorf("history segment %s is removed, but not there", num)
+		}
+		delete(b.history, num)
+		removed = append(removed, removal{num: num})
 	}
 	if err := b.add(e, removed); err != nil {
 		return nil, err
@@ -186,8 +200,9 @@ func (b *builder) add(e *Edit, removed []removal) error {
 	unused := func(num FileNum) error {
 		_, segment := b.segments[num]
 		_, damaged := b.damaged[num]
+		_, history := b.history[num]
 		_, value := b.values[num]
-		if segment || damaged || value || slices.ContainsFunc(removed, func(r removal) bool { return r.num == num }) {
+		if segment || damaged || history || value || slices.ContainsFunc(removed, func(r removal) bool { return r.num == num }) {
 			return fmt.Errorf("file number %s is used twice", num)
 		}
 		if num >= b.next.NextFile {
@@ -216,6 +231,15 @@ func (b *builder) add(e *Edit, removed []removal) error {
 			return err
 		}
 		b.damaged[d.Segment.Num] = d
+	}
+	for _, s := range e.AddHistory {
+		if err := segment(s); err != nil {
+			return err
+		}
+		if s.MaxLSN > b.next.FloorLSN {
+			return fmt.Errorf("history segment %s goes to LSN %d, the floor is %d", s.Num, s.MaxLSN, b.next.FloorLSN)
+		}
+		b.history[s.Num] = s
 	}
 	for _, f := range e.AddValues {
 		if err := errors.Join(f.check(), unused(f.Num)); err != nil {
@@ -250,6 +274,7 @@ func (b *builder) build() (*Version, int64, error) {
 		v.Runs = append(v.Runs, r)
 	}
 	slices.SortFunc(v.Runs, func(a, b Run) int { return cmp.Compare(b.ID, a.ID) })
+	v.History = slices.SortedFunc(maps.Values(b.history), func(a, b *Segment) int { return cmp.Compare(a.Num, b.Num) })
 	v.Values = slices.SortedFunc(maps.Values(b.values), func(a, b *ValueFile) int {
 		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.Num, b.Num))
 	})
@@ -262,7 +287,7 @@ func (b *builder) build() (*Version, int64, error) {
 // snapshot is the edit that makes the version from the zero Version.
 func (v *Version) snapshot() *Edit {
 	e := &Edit{FlushedLSN: &v.FlushedLSN, FloorLSN: &v.FloorLSN, OldestLog: v.OldestLog, NextFile: max(v.NextFile, 1),
-		NextRun: max(v.NextRun, 1), AddValues: v.Values, damaged: v.Damaged}
+		NextRun: max(v.NextRun, 1), AddValues: v.Values, AddHistory: v.History, damaged: v.Damaged}
 	e.Add = slices.AppendSeq(make([]*Segment, 0, v.SegmentCount()), v.All())
 	return e
 }

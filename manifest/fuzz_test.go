@@ -48,7 +48,7 @@ func FuzzHeader(f *testing.F) {
 func hasUnknown(b []byte) bool {
 	r := coding.NewReader(b)
 	for r.Len() > 0 && r.Err() == nil {
-		if r.Uvarint()>>1 > uint64(maxField) {
+		if !field(r.Uvarint() >> 1).known() {
 			return true
 		}
 		r.Bytes()
@@ -93,7 +93,8 @@ func fullEdit() *Edit {
 		AddValues: []*ValueFile{{Num: 13, From: 1, To: 2, SizeBytes: 70, SHA256: [32]byte{3}},
 			{Num: 14, From: 3, To: 3, extra: []byte{2, 0}}},
 		RemoveValues: []FileNum{5},
-		FlushedLSN:   lsn(21), FloorLSN: lsn(0), OldestLog: 3, NextFile: 15, NextRun: 4, Reason: "merge",
+		AddHistory:   []*Segment{seg(15, 2, "h", "i", 1, 2)}, RemoveHistory: []FileNum{6, 7},
+		FlushedLSN: lsn(21), FloorLSN: lsn(0), OldestLog: 3, NextFile: 15, NextRun: 4, Reason: "merge",
 	}
 }
 

@@ -21,11 +21,12 @@ const goldenDir = "../testdata/format1/manifest"
 
 // golden builds the files, deterministically.
 var golden = map[string]func(t *testing.T, fsys vfs.FS){
-	"every":  goldenEvery,
-	"future": goldenFuture,
-	"moved":  goldenMoved,
-	"plain":  goldenPlain,
-	"torn":   goldenTorn,
+	"every":   goldenEvery,
+	"future":  goldenFuture,
+	"history": goldenHistory,
+	"moved":   goldenMoved,
+	"plain":   goldenPlain,
+	"torn":    goldenTorn,
 }
 
 func TestGoldenFiles(t *testing.T) {
@@ -104,6 +105,12 @@ func listEdit(out *strings.Builder, e *Edit) {
 		fmt.Fprintf(out, "  add values %s: log files %d to %d, %d bytes, SHA-256 %x, parts %x\n", f.Num, f.From, f.To,
 			f.SizeBytes, f.SHA256, f.extra)
 	}
+	for _, s := range e.AddHistory {
+		listSegment(out, "add history", s)
+	}
+	if len(e.RemoveHistory) > 0 {
+		fmt.Fprintf(out, "  remove history %d\n", e.RemoveHistory)
+	}
 	fmt.Fprintf(out, "  remove %d, set aside %+v, remove values %d\n", e.Remove, e.SetAside, e.RemoveValues)
 	if e.FlushedLSN != nil {
 		fmt.Fprintf(out, "  flushed LSN %d\n", *e.FlushedLSN)
@@ -156,8 +163,22 @@ func goldenEvery(t *testing.T, fsys vfs.FS) {
 	o.random = &countingReader{next: 100}
 	s = mustStart(t, fsys, o)
 	e := fullEdit()
+	e.AddHistory, e.RemoveHistory = nil, nil // see goldenHistory
 	e.NextFile, e.Add[0].Num, e.Add[1].Num, e.AddValues[0].Num, e.AddValues[1].Num = 306, 302, 303, 304, 305
 	must(t, s.Apply(e), s.Close())
+}
+
+// goldenHistory is a manifest with history segments, in a snapshot and in an edit.
+func goldenHistory(t *testing.T, fsys vfs.FS) {
+	o := testOptions()
+	s := mustStart(t, fsys, o)
+	must(t, s.Apply(flushed(seg(s.NewFileNum(), s.NewRunID(), "a", "m", 1, 10))))
+	must(t, s.Apply(&Edit{FloorLSN: lsn(5), OldestLog: 2, AddHistory: []*Segment{seg(s.NewFileNum(), s.NewRunID(), "b", "c", 2, 3),
+		seg(s.NewFileNum(), s.NewRunID(), "", "", 5, 5)}}), s.Close())
+	o.random = &countingReader{next: 100}
+	s = mustStart(t, fsys, o)
+	must(t, s.Apply(&Edit{FloorLSN: lsn(9), OldestLog: 3, AddHistory: []*Segment{seg(s.NewFileNum(), s.NewRunID(), "b", "d", 3, 9)},
+		RemoveHistory: []FileNum{2}, Reason: "retention"}), s.Close())
 }
 
 // goldenFuture is a manifest with what a later minor version may add and this one passes over: a feature bit, a field

@@ -44,6 +44,9 @@ func (l *lives) install(v *Version, e *Edit, removed []removal) {
 			l.addLocked(s.Num, v)
 		}
 	}
+	for _, s := range e.AddHistory {
+		l.addLocked(s.Num, v)
+	}
 	for _, f := range e.AddValues {
 		l.addLocked(f.Num, v)
 	}

@@ -118,6 +118,9 @@ func filesOf(v *Version) map[string]string {
 			files[SegmentName(s.Num)] = fmt.Sprintf("run %d", v.Runs[i].ID)
 		}
 	}
+	for _, s := range v.History {
+		files[SegmentName(s.Num)] = "history"
+	}
 	for _, f := range v.Values {
 		files[ValueName(f.Num)] = "values"
 	}
@@ -172,6 +175,13 @@ func (m *model) edit() {
 	for _, f := range e.AddValues {
 		files[ValueName(f.Num)] = "values"
 		m.disk[ValueName(f.Num)] = true
+	}
+	for _, s := range e.AddHistory {
+		files[SegmentName(s.Num)] = "history"
+		m.disk[SegmentName(s.Num)] = true
+	}
+	for _, n := range e.RemoveHistory {
+		delete(files, SegmentName(n))
 	}
 	for _, a := range e.SetAside {
 		files[SegmentName(a.Num)] = "set aside"

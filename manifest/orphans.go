@@ -25,6 +25,11 @@ func (s *Set) Check(listed []string) error {
 			return s.missing(SegmentName(seg.Num))
 		}
 	}
+	for _, seg := range v.History {
+		if !there[SegmentName(seg.Num)] {
+			return s.missing(SegmentName(seg.Num))
+		}
+	}
 	for _, f := range v.Values {
 		if !there[ValueName(f.Num)] {
 			return s.missing(ValueName(f.Num))
@@ -55,6 +60,9 @@ func (s *Set) Orphans(listed []string) (orphans []string, err error) {
 	v := s.Current()
 	known := s.lives.held()
 	for seg := range v.All() {
+		known[seg.Num] = true
+	}
+	for _, seg := range v.History {
 		known[seg.Num] = true
 	}
 	for _, f := range v.Values {

@@ -25,6 +25,10 @@ type Version struct {
 	// OldestLog is the sequence of the oldest log file that the database needs; those before may be gone. 0 = none is.
 	OldestLog uint64
 
+	// History holds what was current at the floor and is not any more: versions of keys that no run needs to have. Reads of
+	// the present never look there; of the versions of a key there, those before the newest count as gone. By number.
+	History []*Segment
+
 	Values  []*ValueFile // by their first log file, then by number
 	Damaged []Damaged    // set aside, by number
 
@@ -78,10 +82,13 @@ func (v *Version) SegmentCount() (n int) {
 	return n
 }
 
-// SizeBytes is the size of all files in the version: segments, value files and what was set aside.
+// SizeBytes is the size of all files in the version: segments, history, value files and what was set aside.
 func (v *Version) SizeBytes() (n int64) {
 	for i := range v.Runs {
 		n += v.Runs[i].SizeBytes()
+	}
+	for _, s := range v.History {
+		n += s.SizeBytes
 	}
 	for _, f := range v.Values {
 		n += f.SizeBytes
@@ -103,6 +110,9 @@ func (v *Version) String() string {
 		for _, s := range r.Segments {
 			fmt.Fprintf(&b, "  %s\n", s)
 		}
+	}
+	for _, s := range v.History {
+		fmt.Fprintf(&b, "history %s\n", s)
 	}
 	for _, f := range v.Values {
 		fmt.Fprintf(&b, "values %s: log files %d to %d, %d bytes\n", f.Num, f.From, f.To, f.SizeBytes)

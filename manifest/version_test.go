@@ -110,6 +110,9 @@ func TestApplyHoldsTheRules(t *testing.T) {
 		{"removed, but not there", "not there", &Edit{Remove: []FileNum{5}}},
 		{"removed twice", "not there", &Edit{Remove: []FileNum{4, 4}}},
 		{"values removed, but not there", "not there", &Edit{RemoveValues: []FileNum{4}}},
+		{"history removed, but not there", "not there", &Edit{RemoveHistory: []FileNum{4}}},
+		{"history above the floor", "the floor is 9", &Edit{AddHistory: []*Segment{seg(5, 3, "a", "b", 1, 10)}, FloorLSN: lsn(9), NextFile: 6, NextRun: 4}},
+		{"number of a segment for history", "used twice", &Edit{AddHistory: []*Segment{seg(4, 2, "a", "b", 1, 9)}, FloorLSN: lsn(9)}},
 		{"set aside, but not there", "in no run", &Edit{SetAside: []SetAside{{9, ""}}}},
 		{"removed and set aside", "in no run", &Edit{Remove: []FileNum{4}, SetAside: []SetAside{{4, ""}}}},
 		{"overlaps in a run", "overlaps", flushed(seg(5, 2, "f", "g", 1, 20))},
@@ -254,14 +257,16 @@ func TestNames(t *testing.T) {
 }
 
 func TestVersionString(t *testing.T) {
-	v := mustApply(t, base(t), &Edit{SetAside: []SetAside{{4, "crc"}}, NextFile: 6,
-		AddValues: []*ValueFile{{Num: 5, From: 1, To: 2, SizeBytes: 9}}})
-	want := `3 edits, flushed LSN 20, floor LSN 0, oldest log file 0, next file 6, next run 3
+	v := mustApply(t, base(t), &Edit{SetAside: []SetAside{{4, "crc"}}, NextFile: 7, NextRun: 4, FloorLSN: lsn(2),
+		AddHistory: []*Segment{seg(6, 3, "a", "a", 1, 2)},
+		AddValues:  []*ValueFile{{Num: 5, From: 1, To: 2, SizeBytes: 9}}})
+	want := `3 edits, flushed LSN 20, floor LSN 2, oldest log file 0, next file 7, next run 4
 run 2: 1 segments, 1003 bytes
   0000000003 run 2, 1003 bytes, 1/"b" to 1/"c", LSN 11 to 15, 5 entries, 5 keys, 0 tombstones, 0 range deletes
 run 1: 2 segments, 2003 bytes
   0000000001 run 1, 1001 bytes, 1/"a" to 1/"m", LSN 1 to 10, 10 entries, 10 keys, 0 tombstones, 0 range deletes
   0000000002 run 1, 1002 bytes, no keys, LSN 2 to 9, 0 entries, 0 keys, 0 tombstones, 1 range deletes
+history 0000000006 run 3, 1006 bytes, 1/"a" to 1/"a", LSN 1 to 2, 2 entries, 2 keys, 0 tombstones, 0 range deletes
 values 0000000005: log files 1 to 2, 9 bytes
 damaged 0000000004 run 2, 1004 bytes, 1/"d" to 1/"f", LSN 12 to 20, 9 entries, 9 keys, 0 tombstones, 0 range deletes: crc
 `

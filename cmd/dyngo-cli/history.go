@@ -15,7 +15,9 @@ func newHistoryCommand() *cobra.Command {
 		Use:   "history DATASET KEY",
 		Short: "List what happened to a key, newest first",
 		Long: `List what happened to a key, newest first: every value, deletes and expiries,
-range deletes that cover it, creation and drop of datasets of this name.
+range deletes that cover it, creation and drop of datasets of this name. Where
+retention has dropped log files, it ends with the value that was current there,
+which has the flag at-floor.
 
 --limit counts rows; with --reverse it takes the oldest, and the rows that are
 shown are held in memory. A key that nothing was ever written to gives exit
@@ -136,8 +138,11 @@ func rowVersion(r *renderer, key []byte, v *dyngo.Version) error {
 	if v.To != nil {
 		to = keyCell(v.To)
 	}
-	if v.NotApplied {
+	switch {
+	case v.NotApplied:
 		flags = event.FlagNotApplied.String()
+	case v.AtFloor:
+		flags = "at-floor"
 	}
 	return r.Row(keyCell(key), v.LSN, v.Time, v.Op.String(), val, orAbsent(v.Actor), orAbsent(v.Reason), orAbsent(v.Ticket),
 		v.Expires, from, to, flags)

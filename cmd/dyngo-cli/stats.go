@@ -82,6 +82,8 @@ func fileStats(cmd *cobra.Command, sheet *statSheet) (err error) {
 	sheet.add("segments", countCell(m.Segments))
 	sheet.add("runs", countCell(m.Runs))
 	sheet.add("segment_bytes", byteCell(m.SegmentBytes))
+	sheet.add("history_segments", countCell(m.HistorySegments))
+	sheet.add("history_bytes", byteCell(m.HistoryBytes))
 	sheet.add("value_files", countCell(m.ValueFiles))
 	sheet.add("value_bytes", byteCell(m.ValueBytes))
 	sheet.add("ttl_pending", countCell(m.TTLPending))
