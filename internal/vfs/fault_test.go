@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -114,6 +115,32 @@ func TestFaultQuota(t *testing.T) {
 	if f.Used() != blockSize {
 		t.Fatalf("used %d after truncation", f.Used())
 	}
+}
+
+// What a process that ended has left counts against the quota of the next.
+func TestFaultCount(t *testing.T) {
+	mem := NewMem()
+	must(t, mem.MkdirAll("d/e"))
+	for _, name := range []string{"d/a", "d/e/b", "other"} {
+		must(t, put(t, mem, name, strings.Repeat("x", blockSize+1)).Close())
+	}
+	f := NewFault(mem)
+	a, err := f.Open("d/a")
+	must(t, err)
+	must(t, f.Count("d"))
+	if f.Used() != 4*blockSize {
+		t.Fatalf("used %d, want those of two files", f.Used())
+	}
+	must(t, f.Remove("d/e/b"))
+	must(t, f.Remove("d/a"))
+	if f.Used() != 2*blockSize {
+		t.Fatalf("used %d, want those of the file that is open", f.Used())
+	}
+	must(t, a.Close())
+	if f.Used() != 0 {
+		t.Fatalf("used %d with all files gone", f.Used())
+	}
+	mustErr(t, f.Count("none"), fs.ErrNotExist)
 }
 
 func TestFaultQuotaOfRemovedFiles(t *testing.T) {

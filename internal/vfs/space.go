@@ -34,6 +34,31 @@ func (f *Fault) SetQuota(bytes int64) {
 	f.mu.space.quota = bytes
 }
 
+// Count counts the files in and below a directory as if they had been opened: for a quota over what another Fault, of a
+// process that ended, has left there. The calls that this takes are not judged.
+func (f *Fault) Count(dir string) error {
+	names, err := f.fs.List(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		name = path.Join(dir, name)
+		info, err := f.fs.Stat(name)
+		if err == nil && info.Dir {
+			err = f.Count(name)
+		}
+		if err != nil {
+			return err
+		}
+		if !info.Dir {
+			f.mu.Lock()
+			f.mu.space.at(name, info.Size)
+			f.mu.Unlock()
+		}
+	}
+	return nil
+}
+
 // Used returns the bytes that count against a quota.
 func (f *Fault) Used() int64 {
 	f.mu.Lock()
@@ -59,22 +84,27 @@ func (f *Fault) reserve(u *usage, off int64, n int) int {
 	return n
 }
 
-// opened finds or adds the usage of a file. One not seen before is taken to have no holes.
+// opened notes that a file is open.
 func (s *space) opened(name string, size int64) *usage {
-	u := s.at(name)
+	u := s.at(name, size)
+	u.handles++
+	return u
+}
+
+// at finds or adds the usage of a file. One not seen before is taken to have no holes.
+func (s *space) at(name string, size int64) *usage {
+	name = path.Clean("/" + name)
+	u := s.files[name]
 	if u == nil {
 		u = &usage{blocks: map[int64]bool{}, names: 1}
 		for i := range (size + blockSize - 1) / blockSize {
 			u.blocks[i] = true
 			s.used += blockSize
 		}
-		s.files[path.Clean("/"+name)] = u
+		s.files[name] = u
 	}
-	u.handles++
 	return u
 }
-
-func (s *space) at(name string) *usage { return s.files[path.Clean("/"+name)] }
 
 func (s *space) closed(u *usage) {
 	u.handles--
@@ -89,8 +119,9 @@ func (s *space) dropIfUnused(u *usage) {
 }
 
 func (s *space) removed(name string) {
-	if u := s.at(name); u != nil {
-		delete(s.files, path.Clean("/"+name))
+	name = path.Clean("/" + name)
+	if u := s.files[name]; u != nil {
+		delete(s.files, name)
 		u.names--
 		s.dropIfUnused(u)
 	}
@@ -111,7 +142,7 @@ func (s *space) renamed(oldName, newName string) {
 }
 
 func (s *space) linked(oldName, newName string) {
-	if u := s.at(oldName); u != nil {
+	if u := s.files[path.Clean("/"+oldName)]; u != nil {
 		u.names++
 		s.files[path.Clean("/"+newName)] = u
 	}
