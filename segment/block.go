@@ -373,13 +373,13 @@ func (s *sorted) check(kind byte) error {
 	return nil
 }
 
-// uniform reports whether all entries of a data block have keys of one length, at least that of the prefix, and one op,
-// flags and session, and no parts: the usual case. Then these are sound, and so are all LSNs.
+// uniform reports whether all entries of a data block have keys of one length, and one op, flags and session, and no
+// parts: the usual case. Then these are sound, and so are all LSNs.
 func (s *sorted) uniform() bool {
 	wide := s.cols[colKeyLen].width | s.cols[colOp].width | s.cols[colFlags].width | s.cols[colSession].width |
 		s.cols[colParts].width
 	n, op, flags, lsn := s.cols[colKeyLen].base, s.cols[colOp].base, s.cols[colFlags].base, &s.cols[colLSN]
-	return wide == 0 && n >= prefixLen && n <= event.MaxKeyBytes && s.cols[colParts].base == 0 &&
+	return wide == 0 && n <= event.MaxKeyBytes && s.cols[colParts].base == 0 &&
 		len(s.common)+int(n) > datasetLen && len(s.common)+int(n) <= datasetLen+event.MaxKeyBytes &&
 		op <= math.MaxUint8 && storable(event.Op(op)) && flags <= math.MaxUint8 && event.Flags(flags)&^knownFlags == 0 &&
 		lsn.base > 0 && lsn.base <= uint64(event.MaxLSN) && lsn.mask <= uint64(event.MaxLSN)-lsn.base
@@ -387,7 +387,8 @@ func (s *sorted) uniform() bool {
 
 // checkUniform is check for a uniform block. It returns what is wrong with which entry.
 func (s *sorted) checkUniform() (int, string) {
-	rest, size := uint64(restLen(int(s.cols[colKeyLen].base))), uint64(len(s.heap))
+	n := s.cols[colKeyLen].base
+	rest, size, filled := uint64(restLen(int(n))), uint64(len(s.heap)), uint64(math.MaxUint64)>>(8*n)
 	at, last := uint64(0), uint64(0)
 	for i := range s.n {
 		end := s.col(colEnd, i)
@@ -399,6 +400,9 @@ func (s *sorted) checkUniform() (int, string) {
 		}
 		at = end
 		p := s.prefix(i)
+		if p&filled != 0 {
+			return i, "prefix"
+		}
 		if p <= last && i > 0 && !s.ascends(i) {
 			return i, "order"
 		}

@@ -165,13 +165,14 @@ func pack(dst []byte, codec event.Codec, src []byte) ([]byte, event.Codec) {
 	return dst, codec
 }
 
+var errSize = errors.New("other length")
+
 // unpack fills dst, whose length is the raw length that the header states, from a body.
 func unpack(dst []byte, codec event.Codec, body []byte) error {
 	bad := func(err error) error {
 		what := fmt.Sprintf("block of %d bytes, %d raw, codec %s", len(body), len(dst), codec)
 		return &corruption.Error{Offset: blockHead, What: what, Err: err}
 	}
-	errSize := errors.New("other length")
 	switch codec {
 	case event.CodecNone:
 		copy(dst, body)
