@@ -2,7 +2,7 @@ package dyngo
 
 import (
 	"bytes"
-	"slices"
+	"encoding/binary"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/manifest"
@@ -20,8 +20,15 @@ type diskScan struct {
 	max    LSN
 	limit  int        // pairs that the scan will visit at most, 0 = no limit
 	all    []runScan  // of all runs, newest first
-	runs   []*runScan // in the order of the scan: the first is at the next key, or the newest run at it
+	runs   []diskHead // in the order of the scan: the first is at the next key, or the newest run at it
+	shared []byte     // what all keys begin with at which runs are
 	err    error
+}
+
+// diskHead is where a run is.
+type diskHead struct {
+	prefix uint64 // 8 bytes of the key after shared, zeros where it has fewer; inverted in a reverse scan
+	rs     *runScan
 }
 
 // runScan is where a diskScan is in one run.
@@ -56,15 +63,53 @@ func (d *diskScan) begin(src *sources, ds event.DatasetID, ranges *memtable.Rang
 			break
 		}
 		if rs.entry != nil {
-			d.runs = append(d.runs, rs)
+			d.runs = append(d.runs, diskHead{rs: rs})
 		}
 	}
-	slices.SortFunc(d.runs, func(a, b *runScan) int {
-		if d.less(a, b) {
-			return -1
+	d.share()
+	for i := len(d.runs) - 2; i >= 0; i-- {
+		d.place(i)
+	}
+}
+
+// share makes shared what the keys have in common now.
+func (d *diskScan) share() {
+	d.shared = d.shared[:0]
+	for i := range d.runs {
+		if key := d.runs[i].rs.entry.Key; i == 0 {
+			d.shared = append(d.shared, key...)
+		} else {
+			d.shared = d.shared[:commonLen(d.shared, key)]
 		}
-		return 1
-	})
+	}
+	for i := range d.runs {
+		d.setPrefix(&d.runs[i])
+	}
+}
+
+func commonLen(a, b []byte) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
+}
+
+// setPrefix sets what is compared first.
+func (d *diskScan) setPrefix(h *diskHead) {
+	rest := h.rs.entry.Key[len(d.shared):]
+	if len(rest) >= 8 {
+		h.prefix = binary.BigEndian.Uint64(rest)
+	} else {
+		var b [8]byte
+		copy(b[:], rest)
+		h.prefix = binary.BigEndian.Uint64(b[:])
+	}
+	if d.r.Reverse {
+		h.prefix = ^h.prefix
+	}
 }
 
 func (d *diskScan) close() {
@@ -89,21 +134,21 @@ func (d *diskScan) clear() {
 		all[i].it.Forget()
 		all[i] = runScan{it: all[i].it, key: all[i].key[:0]}
 	}
-	*d = diskScan{all: all[:0], runs: d.runs[:0]}
+	*d = diskScan{all: all[:0], runs: d.runs[:0], shared: d.shared[:0]}
 }
 
 // valid says whether there is another key.
 func (d *diskScan) valid() (bool, error) { return len(d.runs) > 0, d.err }
 
 // key is where the scan is.
-func (d *diskScan) key() []byte { return d.runs[0].entry.Key }
+func (d *diskScan) key() []byte { return d.runs[0].rs.entry.Key }
 
 // entry is the version there; it is valid until the next step.
-func (d *diskScan) entry() *segment.Entry { return d.runs[0].entry }
+func (d *diskScan) entry() *segment.Entry { return d.runs[0].rs.entry }
 
 // next goes on to the next key; older runs pass over the present one too.
 func (d *diskScan) next() {
-	for len(d.runs) > 1 && bytes.Equal(d.runs[1].entry.Key, d.runs[0].entry.Key) {
+	for len(d.runs) > 1 && d.runs[1].prefix == d.runs[0].prefix && bytes.Equal(d.runs[1].rs.entry.Key, d.runs[0].rs.entry.Key) {
 		d.advance(1) // the others first: they compare with the first one's key
 	}
 	if len(d.runs) > 0 {
@@ -113,23 +158,42 @@ func (d *diskScan) next() {
 
 // advance moves run i to its next key and to its place among the others.
 func (d *diskScan) advance(i int) {
-	rs := d.runs[i]
+	h := &d.runs[i]
+	rs := h.rs
 	if rs.advance(); rs.entry == nil {
 		rs.leave()
 		d.runs = append(d.runs[:i], d.runs[i+1:]...)
 		return
 	}
-	for ; i+1 < len(d.runs) && d.less(d.runs[i+1], d.runs[i]); i++ {
-		d.runs[i], d.runs[i+1] = d.runs[i+1], d.runs[i]
+	if len(d.runs) == 1 {
+		return
 	}
+	if key, n := rs.entry.Key, len(d.shared); len(key) < n || string(key[:n]) != string(d.shared) {
+		d.share() // less than before: that changes no order
+	} else {
+		d.setPrefix(h)
+	}
+	d.place(i)
 }
 
-func (d *diskScan) less(a, b *runScan) bool {
-	c := bytes.Compare(a.entry.Key, b.entry.Key)
+// place moves head i, which all before it precede, behind those that it follows. These are in order.
+func (d *diskScan) place(i int) {
+	h := d.runs[i]
+	for ; i+1 < len(d.runs) && d.before(&d.runs[i+1], &h); i++ {
+		d.runs[i] = d.runs[i+1]
+	}
+	d.runs[i] = h
+}
+
+func (d *diskScan) before(a, b *diskHead) bool {
+	if a.prefix != b.prefix {
+		return a.prefix < b.prefix
+	}
+	c := bytes.Compare(a.rs.entry.Key, b.rs.entry.Key)
 	if d.r.Reverse {
 		c = -c
 	}
-	return c < 0 || c == 0 && a.age < b.age
+	return c < 0 || c == 0 && a.rs.age < b.rs.age
 }
 
 // fail ends the scan with the iterator's error. It reports whether there is one.
