@@ -221,3 +221,29 @@ func BenchmarkGetFromDisk(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkGetLarge(b *testing.B) {
+	const keys, size = 1000, 100_000
+	_, ds := benchStore(b, dyngo.Eventual, 0)
+	value, rng := make([]byte, size), rand.NewChaCha8([32]byte{})
+	rng.Read(value)
+	for i := range keys {
+		if _, err := ds.Put(benchKey(nil, i), value); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(size)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		rng := rand.New(rand.NewPCG(rand.Uint64(), 1))
+		key, dst := make([]byte, 0, 12), make([]byte, 0, size)
+		for pb.Next() {
+			key = benchKey(key, rng.IntN(keys))
+			var err error
+			if dst, err = ds.AppendGet(dst[:0], key); err != nil || len(dst) != size {
+				b.Error(len(dst), err)
+				return
+			}
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/s2"
@@ -135,8 +136,11 @@ func (db *DB) appendLarge(dst []byte, ref event.ValueRef) ([]byte, error) {
 func (db *DB) appendPiece(dst []byte, p event.Piece) ([]byte, error) {
 	pos := wal.Position{File: p.File, Offset: int64(p.Offset)}
 	if p.Codec == 0 {
-		start := len(dst)
-		dst = append(dst, make([]byte, p.StoredLen)...)
+		start, end := len(dst), len(dst)+int(p.StoredLen)
+		if cap(dst) < end {
+			dst = slices.Grow(dst, end-start)
+		}
+		dst = dst[:end] // not cleared: it is filled now
 		return dst, db.files.ReadPiece(dst[start:], pos, p.CRC)
 	}
 	stored := make([]byte, p.StoredLen)
