@@ -159,13 +159,19 @@ func BenchmarkScan(b *testing.B) {
 			b.Fatalf("%d pairs, want %d", n, want)
 		}
 	}
-	for _, place := range []string{"memory", "disk"} {
+	for _, place := range []string{"memory", "flushed", "disk"} {
 		b.Run(place, func(b *testing.B) {
 			var ds *dyngo.Dataset
-			if place == "memory" {
-				_, ds = benchStore(b, dyngo.Eventual, keys)
-			} else {
+			if place == "disk" {
 				ds = benchDisk(b, keys)
+			} else {
+				var db *dyngo.DB
+				db, ds = benchStore(b, dyngo.Eventual, keys)
+				if place == "flushed" { // and still in memory
+					if err := db.Flush(context.Background()); err != nil {
+						b.Fatal(err)
+					}
+				}
 			}
 			scan(b, ds, dyngo.Range{}, keys)
 			b.Run("full", func(b *testing.B) {

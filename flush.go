@@ -198,6 +198,7 @@ func (f *flusher) add(g generation) {
 func (f *flusher) leave() {
 	g := f.gens[0]
 	f.gens = f.gens[1:]
+	f.db.sorted.leaving.Store(uint64(g.last)) // before the first key goes: who misses it looks into segments
 	f.db.mem.Leave(g.Generation)
 	f.left.Store(uint64(g.last))
 	f.db.reads.Synchronize() // now the memory is free, and used tells the truth

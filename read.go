@@ -149,6 +149,9 @@ func (f *found) value(buf []byte) value {
 // Why nothing is missed when a generation leaves memory meanwhile: its segment is part of the sources before its first key
 // goes; so who misses the key in memory, and loads the sources after that, finds it there. The range deletes are looked at
 // last: one that was forgotten has nothing under it in what is current, and who looks at older sources is waited for.
+//
+// Segments of which memory has everything need no look. What leaves is told before the first key goes, and looked at after
+// the key was missed.
 func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 	db := ds.db
 	if err := checkKey(key); err != nil {
@@ -175,13 +178,14 @@ func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 		return ErrNotFound
 	}
 	s := db.sorted.current.Load()
-	if s.empty() {
+	left := LSN(db.sorted.leaving.Load())
+	if s.oldest > left {
 		f.guard.Exit()
 		return ErrNotFound
 	}
 	db.pacer.Foreground(1, 0)
 	var err error
-	f.block, ok, err = s.get(ds.id, key, max, &f.entry)
+	f.block, ok, err = s.getLeft(ds.id, key, max, left, &f.entry)
 	if ok && ds.entryAlive(ds.ranges, &f.entry, key, max, at) {
 		return nil
 	}

@@ -79,6 +79,7 @@ var scanners = sync.Pool{New: func() any { return new(scanner) }}
 //  2. A step of memory counts only if departures was the same before and after it. So what it did not see had left before,
 //     and is in the segments, which were looked at after departures was read. Else the step is repeated with the segments
 //     that are current then, from the last key on.
+//     Of runs that only have newer events than what has left by then, memory has everything: they are passed over.
 //  3. The version that the scan has to see stays in some segment: its LSN is held.
 type scanner struct {
 	ds     *Dataset
@@ -342,8 +343,9 @@ func (s *scanner) begin(departures uint64) error {
 	s.ranges.Set(s.ds.ranges) // before the segments: of what is forgotten later nothing is left in later ones
 	s.src = db.sorted.acquire()
 	r := s.rest()
-	if s.onDisk = !s.src.empty(); s.onDisk {
-		s.disk.begin(s.src, s.ds.id, &s.ranges, r, s.max, s.left)
+	left := LSN(db.sorted.leaving.Load()) // of newer events memory has all
+	if s.onDisk = s.src.oldest <= left; s.onDisk {
+		s.disk.begin(s.src, left, s.ds.id, &s.ranges, r, s.max, s.left)
 	}
 	// The first scan of a dataset sorts it: that may take long, so it must not pin reads; Close waits for it all the same.
 	call := db.calls.Enter()

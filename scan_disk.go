@@ -43,8 +43,8 @@ type runScan struct {
 	key   []byte         // scratch
 }
 
-// begin places the scan at its first key.
-func (d *diskScan) begin(src *sources, ds event.DatasetID, ranges *memtable.RangeDeletes, r Range, max LSN, limit int) {
+// begin places the scan at its first key. It passes over runs that have nothing up to left.
+func (d *diskScan) begin(src *sources, left LSN, ds event.DatasetID, ranges *memtable.RangeDeletes, r Range, max LSN, limit int) {
 	d.src, d.ds, d.ranges, d.r, d.max, d.limit, d.err = src, ds, ranges, r, max, limit, nil
 	d.runs = d.runs[:0]
 	if cap(d.all) < len(src.runs) {
@@ -53,6 +53,9 @@ func (d *diskScan) begin(src *sources, ds event.DatasetID, ranges *memtable.Rang
 	d.all = d.all[:len(src.runs)]
 	for age := range src.runs {
 		rs := &d.all[age]
+		if src.runs[age].oldest > left {
+			continue
+		}
 		rs.d, rs.run, rs.age, rs.entry = d, &src.runs[age], age, nil
 		if r.Reverse {
 			rs.seekBefore(r.To)

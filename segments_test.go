@@ -328,3 +328,61 @@ func TestLongBesideShortKeys(t *testing.T) {
 		}
 	}
 }
+
+// While memory has all that segments have, nobody looks there; after that, gets and scans do.
+func TestSegmentsAreLeftAloneWhileMemoryHasAll(t *testing.T) {
+	fs := vfs.NewMem()
+	looks := func(db *dyngo.DB, ds *dyngo.Dataset) int64 {
+		t.Helper()
+		before := db.Metrics()
+		for i := range 100 {
+			if ok, err := ds.Has(fmt.Appendf(nil, "key-%04d", i)); err != nil || !ok {
+				t.Fatalf("key %d: %t, %v", i, ok, err)
+			}
+			if ok, err := ds.Has(fmt.Appendf(nil, "key-%04d.", i)); err != nil || ok {
+				t.Fatalf("missing key %d: %t, %v", i, ok, err)
+			}
+		}
+		n := 0
+		for _, err := range ds.Scan(dyngo.Range{From: []byte("key-"), To: []byte("key.")}) {
+			if n++; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n != 200 {
+			t.Fatalf("%d keys, want 200", n)
+		}
+		m := db.Metrics()
+		return m.CacheHits + m.CacheMisses - before.CacheHits - before.CacheMisses
+	}
+	db := mustOpen(t, storeDir, small(fs))
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		if _, err := ds.Put(fmt.Appendf(nil, "key-%04d", i), []byte("value")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustFlush(t, db)
+	if n := looks(db, ds); n != 0 {
+		t.Errorf("%d looks into a segment that memory has, too", n)
+	}
+	db.Close()
+
+	db = mustOpen(t, storeDir, small(fs))
+	defer db.Close()
+	if ds, err = db.Dataset("d"); err != nil {
+		t.Fatal(err)
+	}
+	if n := looks(db, ds); n == 0 {
+		t.Error("no look into a segment that memory has nothing of")
+	}
+	for i := range 20_000 { // until memory is full
+		if _, err := ds.Put(fmt.Appendf(nil, "other-%05d", i), []byte(big(500, byte(i)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	looks(db, ds)
+}

@@ -28,6 +28,10 @@ type sortedFiles struct {
 	set   *manifest.Set
 	cache cache.Cache
 
+	// leaving is the LSN up to which events may not be in memory any more: what Open found in segments, or what has left
+	// since. It rises before they leave, and before memtable.Departures does.
+	leaving atomic.Uint64
+
 	current atomic.Pointer[sources] // stored under mu; readers hold a guard of db.reads, or a reference
 
 	mu    sync.Mutex                        // held while sources change
@@ -53,6 +57,7 @@ type sources struct {
 	runs    []sourceRun       // newest first: for each key, LSNs fall from run to run
 	history []*segment.Reader // of version.History
 	entries int64             // of all runs
+	oldest  LSN               // of their events
 	seed    uint64            // of the filters' hashes
 	// recordTimes says that some version has a record time, so that deletes have to look.
 	recordTimes bool
@@ -63,6 +68,7 @@ type sources struct {
 type sourceRun struct {
 	manifest.Run
 	entries int64             // of all segments
+	oldest  LSN               // the same
 	readers []*segment.Reader // of Run.Segments
 	heat    []*segmentHeat    // the same
 }
@@ -85,6 +91,7 @@ func (db *DB) openSorted() error {
 			return err
 		}
 		f.set = set
+		f.leaving.Store(uint64(set.Current().FlushedLSN))
 		if err = f.check(); err == nil {
 			err = f.install()
 		}
@@ -132,10 +139,10 @@ func (f *sortedFiles) install() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	v := f.set.Acquire()
-	s := &sources{files: f, version: v, seed: f.seed()}
+	s := &sources{files: f, version: v, seed: f.seed(), oldest: event.MaxLSN}
 	s.refs.Store(1)
 	for _, run := range v.Runs {
-		sr := sourceRun{Run: run}
+		sr := sourceRun{Run: run, oldest: event.MaxLSN}
 		for _, seg := range run.Segments {
 			o, err := f.open(seg)
 			if err != nil {
@@ -145,9 +152,11 @@ func (f *sortedFiles) install() error {
 			sr.readers, sr.heat = append(sr.readers, o.Reader), append(sr.heat, &o.heat)
 			s.recordTimes = s.recordTimes || seg.RecordTimes > 0
 			sr.entries += seg.Entries
+			sr.oldest = min(sr.oldest, seg.MinLSN)
 		}
 		s.runs = append(s.runs, sr)
 		s.entries += sr.entries
+		s.oldest = min(s.oldest, sr.oldest)
 	}
 	for _, seg := range v.History {
 		o, err := f.open(seg)
@@ -219,9 +228,18 @@ func (s *sources) empty() bool { return len(s.runs) == 0 }
 // get finds the newest version of a key with an LSN ≤ max. e aliases b, which the caller releases. At most one device read
 // for each part of a segment that is not cached.
 func (s *sources) get(ds event.DatasetID, key []byte, max LSN, e *segment.Entry) (b *cache.Block, ok bool, err error) {
+	return s.getLeft(ds, key, max, event.MaxLSN, e)
+}
+
+// getLeft is get for who has missed the key in memory, which has everything above left: runs that only have that are passed
+// over.
+func (s *sources) getLeft(ds event.DatasetID, key []byte, max, left LSN, e *segment.Entry) (b *cache.Block, ok bool, err error) {
 	hash := segment.Hash(s.seed, ds, key)
 	for i := range s.runs {
 		r := &s.runs[i]
+		if r.oldest > left {
+			continue
+		}
 		n := r.firstFrom(ds, key)
 		if n == len(r.Segments) || !r.holds(n, ds, key) || r.Segments[n].MinLSN > max {
 			continue
