@@ -13,7 +13,7 @@ import (
 type counters struct {
 	expired, evictions, ranges                                                 atomic.Int64
 	flushes, flushedBytes, flushErrors                                         atomic.Int64
-	filesDropped, retentionErrors                                              atomic.Int64
+	filesDropped, filesArchived, retentionErrors                               atomic.Int64
 	compactions, compactReadBytes, compactedBytes, compactionErrors, setsAside atomic.Int64
 }
 
@@ -64,6 +64,8 @@ type Metrics struct {
 	LogBytes                      int64
 	FloorLSN                      LSN
 	FilesDropped, RetentionErrors int64
+	// FilesArchived counts log files that were copied to Options.Archive before they were dropped.
+	FilesArchived int64
 	// ValueFiles hold what is left of large values in dropped log files, in ValueBytes. More than half of each is current.
 	ValueFiles int
 	ValueBytes int64

@@ -3,9 +3,7 @@ package dyngo
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"fmt"
-	"io"
 	"iter"
 	"path"
 	"slices"
@@ -248,7 +246,8 @@ func (r *retention) moveOne(ctx context.Context, work *pacer.Job, d *dropping, m
 		// A file system without hard links copies.
 		if err := db.opts.FS.Link(path.Join(db.walDir(), m.whole.Name), name); err == nil {
 			v.From, v.To, v.SizeBytes = m.from, m.to, m.whole.Size
-			if v.SHA256, err = r.hash(ctx, work, name); err != nil {
+			pace := func(bytes int64) error { return work.Wait(ctx, bytes) }
+			if v.SHA256, err = hashFile(db.opts.FS, name, pace); err != nil {
 				_ = db.opts.FS.Remove(name) // what stays is an orphan
 			}
 			return err
@@ -312,29 +311,6 @@ func (r *retention) pieces(ctx context.Context, work *pacer.Job, d *dropping, fr
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Offset, b.Offset))
 	})
 	return slices.CompactFunc(pieces, func(a, b event.Piece) bool { return a.File == b.File && a.Offset == b.Offset }), nil
-}
-
-// hash is the SHA-256 of a file.
-func (r *retention) hash(ctx context.Context, work *pacer.Job, name string) (sum [32]byte, err error) {
-	file, err := r.db.opts.FS.Open(name)
-	if err != nil {
-		return sum, err
-	}
-	defer file.Close() // only read from
-	h, buf := sha256.New(), make([]byte, pacer.StepBytes)
-	for at := int64(0); ; at += int64(len(buf)) {
-		n, err := file.ReadAt(buf, at)
-		if err != nil && err != io.EOF {
-			return sum, err
-		}
-		h.Write(buf[:n])
-		if err == io.EOF {
-			return [32]byte(h.Sum(nil)), nil
-		}
-		if err := work.Wait(ctx, int64(n)); err != nil {
-			return sum, err
-		}
-	}
 }
 
 // discard removes what was written for an edit that is not made. What stays is an orphan.

@@ -46,6 +46,9 @@ type Options struct {
 	LogFileBytes int64
 	// Retention says how much of the log stays. Default: all of it.
 	Retention Retention
+	// Archive is a directory to which retention copies log files before it drops them, packed; see wal.OpenArchived for how
+	// to read them. A file that can't be archived is not dropped. Several stores need several. Default: none, they are gone.
+	Archive string
 
 	// FS and Clock replace the operating system in tests. Default: the operating system.
 	FS    vfs.FS

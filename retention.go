@@ -27,12 +27,13 @@ import (
 //  1. What the file's events say is in segments: the flusher is asked for it.
 //  2. Nothing reads from it any more but through references in segments: no value in it is referred to by memory or by an
 //     event that is not yet in a segment, nothing in it is ahead of its commit, nobody holds it.
-//  3. What was current at the new floor and was overwritten since is written to history segments (floor.go).
-//  4. The pieces of large values that segments refer to are written to value files (move.go), durably as in 3.
-//  5. One edit of the manifest raises the floor and the oldest log file and adds these files. From here on recovery does not
+//  3. The file is copied to the archive, if there is one (archive.go).
+//  4. What was current at the new floor and was overwritten since is written to history segments (floor.go).
+//  5. The pieces of large values that segments refer to are written to value files (move.go), durably as in 3 and 4.
+//  6. One edit of the manifest raises the floor and the oldest log file and adds these files. From here on recovery does not
 //     look for the log file.
-//  6. Reads of values that had begun end.
-//  7. The file is removed. What a crash leaves of it is removed when the log is next started; so the directory needs no sync.
+//  7. Reads of values that had begun end.
+//  8. The file is removed. What a crash leaves of it is removed when the log is next started; so the directory needs no sync.
 type retention struct {
 	db   *DB
 	wake chan struct{}
@@ -184,6 +185,7 @@ func (r *retention) measure(m *Metrics) {
 		m.LogBytes += r.newest.Load()
 	}
 	m.FilesDropped, m.RetentionErrors = r.db.count.filesDropped.Load(), r.db.count.retentionErrors.Load()
+	m.FilesArchived = r.db.count.filesArchived.Load()
 	v := r.db.sorted.current.Load().version
 	m.ValueFiles, m.ValueBytes = len(v.Values), valueBytes(v)
 	live := int64(0)
@@ -420,6 +422,9 @@ func (r *retention) drop(ctx context.Context, plan *GCPlan, d *dropping) (err er
 	}()
 	if d.n > 0 {
 		if err := db.sorted.begin(); err != nil {
+			return err
+		}
+		if err := r.archive(ctx, d); err != nil {
 			return err
 		}
 		floor := d.files[d.n].FirstLSN - 1

@@ -174,6 +174,31 @@
 //	8a 45 d9 c9                                       crc
 //	44 59 4e 47 4f 56 41 4c                           magic
 //
+// # Archived log files
+//
+// A log file that is dropped may be copied elsewhere, packed in the Zstandard Seekable Format, so that any zstd unpacks it: a
+// zstd frame for each MiB of it (the last may be shorter), each with the checksum of its content; then two skippable frames,
+// which zstd passes over: what DynGO knows of the file, and the seek table, which follows from that.
+//
+//	offset  size  field
+//	     0     4  0x184d2a50
+//	     4     4  bytes that follow: 64 + 8 n
+//	     8     8  magic       "DYNGOARC"
+//	    16     4  crc         of what follows in this skippable frame
+//	    20     4  version     1
+//	    24     8  size        of the log file
+//	    32     4  frame       bytes of the log file in each zstd frame, to 64 MiB
+//	    36     4  n           zstd frames
+//	    40    32  SHA-256     of the log file
+//	    72   8 n  frames      for each: size of the zstd frame u32 · CRC-32C of its bytes u32
+//
+//	     0     4  0x184d2a5e
+//	     4     4  bytes that follow: 8 n + 9
+//	     8   8 n  frames      for each: size of the zstd frame u32 · bytes of the log file in it u32
+//	     …     4  n
+//	           1  zero
+//	           4  0x8f92eab1
+//
 // # Example
 //
 // A commit frame at offset 4160 of file 7, whose salt is the bytes 00 to 1f. It holds a put of "k" = "v" into dataset 1 by

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -22,15 +23,17 @@ dropped is history: keys keep their present values. Large values that are curren
 move to value files.
 
 The process that has the store open is asked if it serves live.sock (the option
-Live). It goes by its own option Retention, so --age and --bytes are refused
-then. With --dry-run nothing is changed.`,
+Live). It goes by its own options, so --age, --bytes and --archive are refused
+then. With --dry-run nothing is changed. With --archive files are copied there,
+packed as zstd, before they go.`,
 		Example: `  dyngo-cli gc --dry-run
-  dyngo-cli gc --age 720h --bytes 10GiB`,
+  dyngo-cli gc --age 720h --bytes 10GiB --archive /backup/log`,
 		Args: noArgs,
 	}
 	dryRun := cmd.Flags().Bool("dry-run", false, "only say what would be dropped")
 	age := cmd.Flags().Duration("age", 0, "drop files whose events are all older")
 	size := cmd.Flags().String("bytes", "", "drop files while those after them take this much, like 10GiB")
+	archive := cmd.Flags().String("archive", "", "copy files to this `directory` before they are dropped")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		keep := dyngo.Retention{Age: *age}
 		if *size != "" {
@@ -42,7 +45,7 @@ then. With --dry-run nothing is changed.`,
 		if err := checkStore(globalsOf(cmd).dir); err != nil {
 			return err
 		}
-		return runGC(cmd, keep, *dryRun)
+		return runGC(cmd, keep, *archive, *dryRun)
 	}
 	return cmd
 }
@@ -64,19 +67,19 @@ func parseSize(s string) (int64, bool) {
 	return n << shift, err == nil && n<<shift>>shift == n
 }
 
-func runGC(cmd *cobra.Command, keep dyngo.Retention, dry bool) error {
+func runGC(cmd *cobra.Command, keep dyngo.Retention, archive string, dry bool) error {
 	dir := globalsOf(cmd).dir
 	request := "gc"
 	if dry {
 		request = "gcplan"
 	}
-	if _, err := askOwner(cmd.Context(), dir, "stats", nil); err == nil && keep != (dyngo.Retention{}) {
-		return usage("dyngo-cli gc without --age and --bytes",
-			"the process that has %s open goes by its own option Retention", dir)
+	if _, err := askOwner(cmd.Context(), dir, "stats", nil); err == nil && (keep != (dyngo.Retention{}) || archive != "") {
+		return usage("dyngo-cli gc without --age, --bytes and --archive",
+			"the process that has %s open goes by its own options Retention and Archive", dir)
 	}
 	plan, err := ownerAnswer[dyngo.GCPlan](cmd.Context(), dir, request, func(dyngo.Metrics) {})
 	if errors.Is(err, errNotLive) {
-		plan, err = gcAlone(cmd, keep, dry)
+		plan, err = gcAlone(cmd, keep, archive, dry)
 	}
 	if err != nil {
 		return err
@@ -85,8 +88,8 @@ func runGC(cmd *cobra.Command, keep dyngo.Retention, dry bool) error {
 }
 
 // gcAlone opens the store itself; for --dry-run without taking its lock.
-func gcAlone(cmd *cobra.Command, keep dyngo.Retention, dry bool) (plan dyngo.GCPlan, err error) {
-	set := func(o *dyngo.Options) { o.Retention = keep }
+func gcAlone(cmd *cobra.Command, keep dyngo.Retention, archive string, dry bool) (plan dyngo.GCPlan, err error) {
+	set := func(o *dyngo.Options) { o.Retention, o.Archive = keep, filepath.ToSlash(archive) }
 	var db *dyngo.DB
 	if dry {
 		db, err = openRead(cmd, set)
