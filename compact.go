@@ -55,15 +55,19 @@ type segmentRate struct {
 
 func newCompactor(db *DB) *compactor {
 	return &compactor{
-		db: db, opts: compactionOptions(db.opts.MemoryBudget), wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		db: db, opts: db.compactionOptions(), wake: make(chan struct{}, 1), ended: make(chan struct{}),
 		damaged: map[manifest.FileNum]string{},
 	}
 }
 
 // compactionOptions go with the size of flushes: where little memory makes small runs, jobs of half a gigabyte would keep
-// them waiting.
-func compactionOptions(budget int64) compaction.Options {
-	file := min(max(budget/2, 16<<20), 64<<20)
+// them waiting. And with the disk: the space that a job needs for a while must be there, and what is kept free for it is lost
+// to the data.
+func (db *DB) compactionOptions() compaction.Options {
+	file := min(max(db.opts.MemoryBudget/2, 16<<20), 64<<20)
+	if _, total, err := db.opts.FS.Free(db.dir); err == nil && total > 0 {
+		file = min(file, max(total/64, 256<<10))
+	}
 	return compaction.Options{FileBytes: file, MaxJobBytes: 8 * file}
 }
 
@@ -118,6 +122,7 @@ func (c *compactor) run(n int) {
 				did, wait = false, compactRetry
 			}
 			c.db.sorted.sweep() // after each job: there may always be a next one
+			c.db.throttle.disk()
 		}
 		timer.Reset(wait)
 	}
@@ -127,7 +132,7 @@ func (c *compactor) run(n int) {
 func (c *compactor) behind() float64 {
 	s := c.db.sorted.acquire()
 	defer s.release()
-	return compaction.Behind(s.version, compaction.Input{Options: c.opts, Replaced: c.replaced()})
+	return compaction.Behind(s.version, compaction.Input{Options: c.opts, Replaced: c.replaced(), DiskBytes: c.db.throttle.free.Load()})
 }
 
 // replaced is the share of versions in newer runs that replaced an older one, 0 = nothing was merged yet.
@@ -202,6 +207,7 @@ func (c *compactor) once(ctx context.Context, pick pickFunc, full bool) (bool, e
 
 // begin picks a job and enters it among those under way. The caller releases the sources, which are nil if there is no job.
 func (c *compactor) begin(pick pickFunc, full bool) (s *sources, in compaction.Input, job compaction.Job, err error) {
+	c.db.throttle.disk()
 	c.one.Lock()
 	defer c.one.Unlock()
 	s = c.db.sorted.acquire()
@@ -276,7 +282,7 @@ func (c *compactor) wait(ctx context.Context) (bool, error) {
 
 // pause lets the foreground go first, unless somebody waits for the merge.
 func (c *compactor) pause(ctx context.Context, work *pacer.Job, bytes int64) error {
-	if c.hurry.Load() > 0 {
+	if c.hurry.Load() > 0 || c.db.throttle.holds() {
 		c.db.pacer.SetUrgency(pacer.Compaction, 1)
 	}
 	return work.Wait(ctx, bytes)
@@ -295,7 +301,8 @@ func (c *compactor) input(s *sources, full bool) compaction.Input {
 	db := c.db
 	durable := db.raiseFloor() // before the views are listed: a view opened later is at durable or above
 	in := compaction.Input{
-		Options: c.opts, Full: full, Replaced: c.replaced(), Running: slices.Clone(c.jobs), Durable: durable, Pins: db.pins(), Dropped: db.droppedAt,
+		Options: c.opts, Full: full, Replaced: c.replaced(), DiskBytes: db.throttle.free.Load(),
+		Running: slices.Clone(c.jobs), Durable: durable, Pins: db.pins(), Dropped: db.droppedAt,
 		Avoid: c.avoid, Heat: c.measure(s), RangeDeletes: s.rangeDeletes(),
 	}
 	for _, r := range db.flusher.rangesUpTo(durable) {

@@ -68,10 +68,15 @@ func (f *flusher) used() int64 {
 
 // nudge is called when events became durable. It must not block.
 func (f *flusher) nudge() {
+	f.db.throttle.diskSoon()
 	waiting := f.press()
 	if f.db.log.HotBytes() < generationBytes(f.db.opts.MemoryBudget) && (f.sealed.Load() == 0 || waiting < f.limit()/2) {
 		return
 	}
+	f.wakeUp()
+}
+
+func (f *flusher) wakeUp() {
 	select {
 	case f.wake <- struct{}{}:
 	default:
@@ -116,7 +121,12 @@ func (f *flusher) run() {
 		case <-f.db.ctx.Done():
 			return
 		}
-		if err := f.makeRoom(); err != nil && f.db.ctx.Err() == nil {
+		err := f.makeRoom()
+		if err != nil && f.db.ctx.Err() == nil { // once more at once: what fails once need not fail again
+			f.failed(err)
+			err = f.makeRoom()
+		}
+		if err != nil && f.db.ctx.Err() == nil {
 			f.failed(err)
 			retry.Reset(flushRetry)
 		}
@@ -236,6 +246,7 @@ func (f *flusher) flushUpTo(last LSN) error {
 	began := db.opts.Clock.Mono()
 	work := db.pacer.Begin(pacer.Flush)
 	defer work.End()
+	defer f.wakeUp() // if this fails and nobody calls again: there may be too little room
 	edit, err := f.write(work, gens, last, memtable.SortedOptions{Durable: durable, Pins: db.views.hold()})
 	if err != nil {
 		return err

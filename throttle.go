@@ -3,17 +3,25 @@ package dyngo
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // throttle slows writers down when what is behind the log does not follow: each commit is held back a little, the more the
 // further behind, so that nobody is stopped and queues stay bounded. The log itself slows down those who outrun its disk.
+//
+// Writers are stopped when the disk is so full that merging, which gives space back, could soon do nothing more: the log
+// must not take the last of it.
 type throttle struct {
 	db *DB
 
 	mu     sync.Mutex // guards the fields below; a leaf but for the log's atomic
 	delays [causeCount]time.Duration
 	told   throttleCause // that the listener knows of
+
+	free    atomic.Int64 // bytes that the disk takes, as of the last look, 0 = not known
+	looked  atomic.Int64 // Mono of the last look
+	looking sync.Mutex   // held while disk works; only ever tried
 }
 
 type throttleCause int
@@ -21,6 +29,7 @@ type throttleCause int
 const (
 	causeMemory throttleCause = iota // recent events fill memory faster than they become segments
 	causeMerges                      // segments are added faster than they are merged
+	causeDisk                        // the disk is nearly full
 	causeCount                       // none
 )
 
@@ -30,6 +39,8 @@ func (c throttleCause) String() string {
 		return "recent events fill memory faster than they are written as segments"
 	case causeMerges:
 		return "segments are added faster than they are merged"
+	case causeDisk:
+		return "the disk is nearly full: what is left is needed to merge segments; writes wait, deletes and reads go on"
 	case causeCount:
 		return ""
 	}
@@ -87,4 +98,64 @@ func (t *throttle) now() (time.Duration, string) {
 	defer t.mu.Unlock()
 	d, cause := t.longest()
 	return d, cause.String()
+}
+
+const (
+	// diskEvery is how often the disk is looked at while events become durable, diskWait while writers wait for it.
+	diskEvery = 10 * time.Millisecond
+	diskWait  = 100 * time.Millisecond
+)
+
+// diskSoon is disk, unless that was called a moment ago.
+func (t *throttle) diskSoon() {
+	if now := t.db.opts.Clock.Mono(); now-t.looked.Load() >= int64(diskEvery) {
+		t.disk()
+	}
+}
+
+// disk looks at the space that is left, and has writers wait while merges could need it: as much as the largest of them, or
+// an eighth of a small disk. A store that has nothing to merge leaves no space.
+func (t *throttle) disk() {
+	db := t.db
+	if db.opts.InMemory || db.ctx.Err() != nil || !t.looking.TryLock() {
+		return
+	}
+	defer t.looking.Unlock()
+	t.looked.Store(db.opts.Clock.Mono())
+	free, total, err := db.opts.FS.Free(db.dir)
+	if err != nil || total <= 0 {
+		return
+	}
+	t.free.Store(max(free, 1))
+	keep := int64(0)
+	s := db.sorted.acquire()
+	if len(s.runs) > 1 {
+		keep = min(db.compact.opts.MaxJobBytes, total/8)
+	}
+	s.release()
+	held := t.holds()
+	if held {
+		keep += keep / 4 // not off and on
+	}
+	low := free < keep
+	if low != held {
+		db.log.Hold(low)
+		d := time.Duration(0)
+		if low {
+			d = maxPace
+		}
+		t.set(causeDisk, d)
+	}
+	if low {
+		db.compact.nudge()
+		db.retention.nudge()
+		db.opts.Clock.AfterFunc(diskWait, t.disk)
+	}
+}
+
+// holds says that writers wait for disk space.
+func (t *throttle) holds() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.delays[causeDisk] > 0
 }

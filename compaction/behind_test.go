@@ -35,3 +35,27 @@ func TestBehind(t *testing.T) {
 		}
 	}
 }
+
+// Where the disk is nearly full, less is allowed above the oldest run, and no merge is picked that has no room.
+func TestPickWithLittleDisk(t *testing.T) {
+	v := parseVersion(t, "run 4\n4 a-m 40M\nrun 3\n3 n-z 4M\nrun 2\n2 a-m 40M\nrun 1\n1 n-z 400M\n")
+	if got := Behind(v, Input{}); got > 0.1 {
+		t.Errorf("with much disk merging is %.2f behind", got)
+	}
+	if got := Behind(v, Input{DiskBytes: 40 << 20}); got < 0.2 {
+		t.Errorf("with 40 MiB of disk merging is %.2f behind", got)
+	}
+	for disk := int64(1 << 20); disk <= 1<<30; disk *= 2 {
+		j, ok := Pick(v, Input{DiskBytes: disk, Full: true, Durable: 1 << 40})
+		if ok && j.Kind == Merge && j.WriteBytes > disk*3/4 {
+			t.Errorf("with %s of disk a merge is picked that writes %s", formatBytes(disk), formatBytes(j.WriteBytes))
+		}
+		if disk >= 128<<20 && !ok {
+			t.Errorf("with %s of disk nothing is picked", formatBytes(disk))
+		}
+		beside := Input{DiskBytes: disk, Full: true, Durable: 1 << 40, Running: []Job{{Kind: Merge, WriteBytes: disk}}}
+		if j, ok := Pick(v, beside); ok && j.Kind == Merge {
+			t.Errorf("a job beside takes all %s of disk, and one is picked that writes %s", formatBytes(disk), formatBytes(j.WriteBytes))
+		}
+	}
+}

@@ -66,6 +66,10 @@ type Input struct {
 	// Full asks for work until one run is left with nothing in it to give up, whatever that costs.
 	Full bool
 
+	// DiskBytes is what the disk still takes, 0 = not known. No merge is picked that needs more than three quarters of it,
+	// jobs under way included, and the runs above the oldest may have no more than half of it.
+	DiskBytes int64
+
 	// Durable is an LSN that every read has reached which is not at one of Pins, ascending.
 	Durable event.LSN
 	Pins    []event.LSN

@@ -19,7 +19,7 @@ func Pick(v *manifest.Version, in Input) (Job, bool) {
 	}
 	var best *Job
 	for _, rule := range []func() *Job{p.sources, p.space, p.tombstones, p.reads, p.smallFiles} {
-		if j := rule(); j != nil && (best == nil || j.Score > best.Score) {
+		if j := rule(); j != nil && p.fits(j) && (best == nil || j.Score > best.Score) {
 			best = j
 		}
 	}

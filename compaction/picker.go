@@ -14,6 +14,7 @@ type picker struct {
 
 	runs  []run // newest first; only segments with entries, and only runs that have some
 	upper int64 // bytes of all runs but the oldest
+	room  int64 // what a job may write, where DiskBytes is known
 	busy  map[manifest.FileNum]bool
 	under []area // of the jobs under way
 }
@@ -42,6 +43,13 @@ func (a *area) meets(b *area) bool {
 
 func newPicker(v *manifest.Version, in *Input) *picker {
 	p := &picker{v: v, in: in, o: in.Options.withDefaults(), busy: map[manifest.FileNum]bool{}}
+	if in.DiskBytes > 0 {
+		p.room = in.DiskBytes - in.DiskBytes/4
+		for i := range in.Running {
+			p.room -= in.Running[i].WriteBytes
+		}
+		p.o.MaxJobBytes = min(p.o.MaxJobBytes, max(p.room, 0))
+	}
 	if in.Full {
 		p.o.SpaceShare, p.o.FreeBytes, p.o.MaxSources = 0, 0, 1
 	}
@@ -84,7 +92,16 @@ func (p *picker) allowed() int64 {
 		return 0
 	}
 	share := p.o.SpaceShare / min(max(2*p.replaced(), leastReplaced), 1)
-	return max(p.o.FreeBytes, int64(share*float64(p.runs[p.oldest()].bytes())))
+	allowed := max(p.o.FreeBytes, int64(share*float64(p.runs[p.oldest()].bytes())))
+	if p.in.DiskBytes > 0 {
+		allowed = min(allowed, p.in.DiskBytes/2)
+	}
+	return allowed
+}
+
+// fits reports whether the disk has room for what a job writes.
+func (p *picker) fits(j *Job) bool {
+	return p.in.DiskBytes == 0 || j.Kind != Merge || j.WriteBytes <= p.room
 }
 
 // leastReplaced bounds by how much more runs above the oldest may have than SpaceShare: what was not overwritten so far may

@@ -105,6 +105,7 @@ type Log struct {
 	timers    sync.Pool                     // of writers that are held back
 	pace      atomic.Int64                  // ns by which each commit is held back
 	unpaced   atomic.Pointer[chan struct{}] // closed when pace becomes 0
+	held      atomic.Bool                   // see Hold
 	leading   atomic.Bool                   // a leader writes and syncs
 	openGroup atomic.Pointer[group]         // mu.open, for the leader's look while it waits for its cohort
 	failure   atomic.Pointer[failure]
@@ -333,6 +334,9 @@ func (l *Log) SetPace(d time.Duration) {
 	}
 }
 
+// Hold has commits wait, but for those that give space back, as if the disk were full, until it is called with false.
+func (l *Log) Hold(held bool) { l.held.Store(held) }
+
 // Stop has the log take no more, because what is behind it has failed for good.
 func (l *Log) Stop(err error) { l.fail(err) }
 
@@ -358,7 +362,7 @@ func (l *Log) Admit(now int64, bytes int, frees bool) (waited bool, err error) {
 	if d := l.deadline.Load(); d != 0 && now > d {
 		return true, l.admitSlow(frees)
 	}
-	if l.pending.Load() > l.opts.MaxPending/2 || l.writer.Load().full.Load() {
+	if l.pending.Load() > l.opts.MaxPending/2 || l.held.Load() || l.writer.Load().full.Load() {
 		return true, l.admitSlow(frees)
 	}
 	if l.pace.Load() == 0 {
@@ -394,7 +398,7 @@ func (l *Log) admitSlow(frees bool) error {
 		}
 		pending, deadline := l.pending.Load(), l.deadline.Load()
 		switch {
-		case l.writer.Load().full.Load() && !frees:
+		case (l.held.Load() || l.writer.Load().full.Load()) && !frees:
 			l.wait(nil, 20*time.Millisecond)
 		case pending > l.opts.MaxPending || deadline != 0 && l.opts.Now() > deadline:
 			l.waitOldest()

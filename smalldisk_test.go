@@ -1,0 +1,71 @@
+package dyngo_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/internal/vfs"
+)
+
+// A disk that has room for three times the data takes any number of overwrites: what merging needs to give space back is not
+// filled by the log.
+func TestOverwritesOnSmallDisk(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 6))
+	const keys, valueBytes, quota = 12_000, 1 << 10, 48 << 20
+	fs := vfs.NewFault(vfs.NewMem())
+	fs.SetQuota(quota)
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs, MemoryBudget: 8 << 20, LogFileBytes: 1 << 20, Retention: dyngo.Retention{Bytes: 4 << 20}})
+	defer db.Close()
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Causal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rounds := 8
+	if testing.Short() {
+		rounds = 4
+	}
+	value := make([]byte, valueBytes)
+	last := make([]uint64, keys)
+	for range rounds * keys {
+		i := rng.IntN(keys)
+		last[i] = rng.Uint64()
+		fill := rand.New(rand.NewPCG(last[i], 1))
+		for j := 0; j < len(value); j += 8 {
+			copy(value[j:], fmt.Appendf(nil, "%08x", uint32(fill.Uint64())))
+		}
+		if _, err := ds.Put(fmt.Appendf(nil, "key-%05d", i), value); err != nil {
+			t.Fatalf("%v\n%+v", err, db.Metrics())
+		}
+	}
+	n := 0
+	for kv, err := range ds.Scan(dyngo.Range{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		var i int
+		if _, err := fmt.Sscanf(string(kv.Key), "key-%05d", &i); err != nil {
+			t.Fatal(err)
+		}
+		fill := rand.New(rand.NewPCG(last[i], 1))
+		if want := fmt.Sprintf("%08x", uint32(fill.Uint64())); string(kv.Value[:8]) != want {
+			t.Fatalf("key %d begins with %q, want %q", i, kv.Value[:8], want)
+		}
+		n++
+	}
+	want := 0
+	for _, v := range last {
+		if v != 0 {
+			want++
+		}
+	}
+	if n != want {
+		t.Errorf("%d keys, want %d", n, want)
+	}
+	if m := db.Metrics(); m.Compactions == 0 {
+		t.Errorf("nothing was merged: %+v", m)
+	}
+}
