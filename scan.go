@@ -376,7 +376,7 @@ func (s *scanner) step() error {
 		if db.mem.Departures() == departures {
 			return nil
 		}
-		s.pairs, s.i = s.pairs[:0], 0
+		s.pairs, s.i, s.done = s.pairs[:0], 0, false
 	}
 }
 

@@ -128,3 +128,55 @@ func TestScansWithinScans(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// What a scan has found in memory counts for nothing when a generation leaves meanwhile: it looks again, to the end.
+func TestScanWhileMemoryLeaves(t *testing.T) {
+	db, ds := openWith(t, &dyngo.Options{FS: vfs.NewMem(), MemoryBudget: 8 << 20})
+	defer db.Close()
+	filler, err := db.CreateDataset("filler", &dyngo.DatasetOptions{Consistency: dyngo.Causal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var writer sync.WaitGroup
+	stop := make(chan struct{})
+	writer.Go(func() {
+		value := make([]byte, 4000)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := filler.Put(fmt.Appendf(nil, "%d", i%100), value); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	defer writer.Wait()
+	defer close(stop)
+	const keys = 50
+	b := db.NewBatch()
+	for round := 0; db.Metrics().Evictions < 60; round++ {
+		b.Reset()
+		value := bytes.Repeat(fmt.Appendf(nil, "%8d", round), 400)
+		for i := range keys {
+			b.Put(ds, scanKey(i), value)
+		}
+		if _, err := b.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			n := 0
+			for kv, err := range ds.Scan(dyngo.Range{Limit: keys + 1}) {
+				if err != nil || string(kv.Key) != string(scanKey(n)) || !bytes.Equal(kv.Value, value) {
+					t.Fatalf("round %d, pair %d is %q with %.8q, %v", round, n, kv.Key, kv.Value, err)
+				}
+				n++
+			}
+			if n != keys {
+				t.Fatalf("round %d: %d pairs", round, n)
+			}
+		}
+	}
+}
