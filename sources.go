@@ -27,6 +27,7 @@ type sortedFiles struct {
 	dir   string // of the segments
 	set   *manifest.Set
 	cache cache.Cache
+	ahead *segment.AheadBudget // of scans
 
 	// leaving is the LSN up to which events may not be in memory any more: what Open found in segments, or what has left
 	// since. It rises before they leave, and before memtable.Departures does.
@@ -83,6 +84,7 @@ func (db *DB) openSorted() error {
 	f := &sortedFiles{db: db, dir: path.Join(db.dir, manifest.Dir), files: map[manifest.FileNum]*openSegment{}}
 	db.sorted = f
 	f.cache = cache.NewS3FIFO(cacheBytes(db.opts.MemoryBudget))
+	f.ahead = segment.NewAheadBudget(cacheBytes(db.opts.MemoryBudget) / 4)
 	for try := 0; ; try++ {
 		set, err := manifest.Open(db.opts.FS, path.Join(db.dir, "manifest"), manifest.Options{
 			ReadOnly: db.opts.ReadOnly, Obsolete: f.obsolete, Now: db.opts.Clock.Wall,
@@ -181,7 +183,7 @@ func (f *sortedFiles) open(seg *manifest.Segment) (*openSegment, error) {
 	}
 	name := segmentDisplayName(seg.Num)
 	r, err := segment.Open(f.db.opts.FS, path.Join(f.dir, manifest.SegmentName(seg.Num)), segment.ReaderOptions{
-		Cache: f.cache, Num: uint64(seg.Num), HashSeed: f.seed(), DisplayName: name,
+		Cache: f.cache, Ahead: f.ahead, Num: uint64(seg.Num), HashSeed: f.seed(), DisplayName: name,
 	})
 	if errors.Is(err, fs.ErrNotExist) && !f.db.opts.ReadOnly {
 		return nil, &corruption.Error{File: name, What: "the file is missing, the manifest names it", Err: err}

@@ -1,6 +1,8 @@
 package segment
 
 import (
+	"sync/atomic"
+
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/cache"
 	"github.com/dyngodb/dyngo/internal/corruption"
@@ -13,11 +15,11 @@ import (
 
 const (
 	// readAhead is the most that an Iter reads at a time. With NoFill it always does; else each read that goes on where
-	// the last one ended is twice as large, and from this size on blocks are not put into the cache any more.
+	// the last one ended is twice as large. When so much was read, blocks are not put into the cache any more.
 	readAhead = 256 << 10
 
-	// smallAhead is up to where the buffer for that is an Iter's own, on Go's heap.
-	smallAhead = 32 << 10
+	// smallAhead is up to where the buffer for that is an Iter's own, on Go's heap. More comes out of the AheadBudget.
+	smallAhead = 16 << 10
 
 	// maxGap is the most that lies between two data blocks that are read at once.
 	maxGap = 4 << 10
@@ -25,6 +27,32 @@ const (
 	// maxUnpacked is the largest buffer for a block before compression that an Iter keeps.
 	maxUnpacked = 64 << 10
 )
+
+// AheadBudget bounds the memory into which iterators read ahead in large pieces, over all Readers that have it. Who gets
+// none reads in small ones; with NoFill nobody asks.
+type AheadBudget struct{ left atomic.Int64 }
+
+// NewAheadBudget returns a budget of so many bytes.
+func NewAheadBudget(bytes int64) *AheadBudget {
+	b := &AheadBudget{}
+	b.left.Store(bytes)
+	return b
+}
+
+// take takes room for one Iter. It reports false if there is none. A nil budget has no bound.
+func (b *AheadBudget) take() bool {
+	if b == nil || b.left.Add(-readAhead) >= 0 {
+		return true
+	}
+	b.give()
+	return false
+}
+
+func (b *AheadBudget) give() {
+	if b != nil {
+		b.left.Add(readAhead)
+	}
+}
 
 // fetch returns a data block before compression: from the cache, from what was read ahead, or from the file.
 func (it *Iter) fetch(at int, h handle) ([]byte, error) {
@@ -37,7 +65,11 @@ func (it *Iter) fetch(at int, h handle) ([]byte, error) {
 			return it.dataBlock.Bytes(), nil
 		}
 	}
-	fill := c != nil && !it.opts.NoFill && it.window < readAhead
+	if h.length <= blockHead || h.offset < headerBytes || h.end() > it.end {
+		return nil, corruption.At(it.r.name, int64(min(h.offset, it.end)),
+			"data block of %d bytes at %d, the last index ends at %d", h.length, h.offset, it.end)
+	}
+	fill := c != nil && !it.opts.NoFill && it.read < readAhead
 	if !it.hasAhead(h) {
 		if err := it.readAhead(at, h); err != nil {
 			return nil, err
@@ -81,9 +113,10 @@ func (it *Iter) hasAhead(h handle) bool {
 // readAhead reads data block at of the index and, in the direction of the Iter, the blocks that follow it, as far as the
 // window goes.
 func (it *Iter) readAhead(at int, h handle) error {
-	if h.length <= blockHead || h.offset < headerBytes || h.end() > it.end {
-		return corruption.At(it.r.name, int64(min(h.offset, it.end)),
-			"data block of %d bytes at %d, the last index ends at %d", h.length, h.offset, it.end)
+	if it.window > smallAhead && !it.opts.NoFill && !it.roomy {
+		if it.roomy = it.r.opts.Ahead.take(); !it.roomy {
+			it.window = smallAhead
+		}
 	}
 	from, to := h.offset, h.end()
 	for i := at; ; {
@@ -110,6 +143,7 @@ func (it *Iter) readAhead(at int, h handle) error {
 		return err
 	}
 	it.ahead, it.aheadAt = b, from
+	it.read += int64(len(b))
 	if it.window >= readAhead && !it.back && to < it.end {
 		vfs.Prefetch(it.r.file, int64(to), int64(min(readAhead, it.end-to))) // while this piece is visited
 	}

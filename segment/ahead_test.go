@@ -129,3 +129,48 @@ func TestAnIterIsOfUseAgain(t *testing.T) {
 		t.Errorf("%d bytes outside of Go's heap were not given back", n-start)
 	}
 }
+
+// TestReadingAheadKeepsToItsBudget scans with several iterators at once: only as many as the budget has room for take large
+// buffers, and give them back.
+func TestReadingAheadKeepsToItsBudget(t *testing.T) {
+	fsys := vfs.NewMem()
+	es := manyEntries(100_000)
+	write(t, fsys, "a.seg", WriterOptions{Compression: NoCompression}, es)
+	budget := NewAheadBudget(2*readAhead + readAhead/2)
+	r, err := Open(fsys, "a.seg", ReaderOptions{HashSeed: testSeed, Ahead: budget})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for round := range 2 {
+		its := make([]*Iter, 5)
+		for i := range its {
+			its[i] = r.NewIter(IterOptions{})
+			if !its[i].First() {
+				t.Fatal(its[i].Err())
+			}
+		}
+		for n := 1; n < len(es); n++ {
+			for i, it := range its {
+				if !it.Next() || string(it.Entry().Key) != string(es[n].Key) {
+					t.Fatalf("iterator %d at entry %d: %v", i, n, it.Err())
+				}
+			}
+		}
+		large := 0
+		for _, it := range its {
+			if cap(it.large) > 0 {
+				large++
+			}
+		}
+		if large != 2 {
+			t.Errorf("round %d: %d iterators read in large pieces, the budget is for 2", round, large)
+		}
+		for _, it := range its {
+			it.Close()
+		}
+	}
+	if n := budget.left.Load(); n != 2*readAhead+readAhead/2 {
+		t.Errorf("%d bytes are left of the budget in the end", n)
+	}
+}

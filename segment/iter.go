@@ -47,6 +47,8 @@ type Iter struct {
 	ahead    []byte // bytes of the file from aheadAt on, in small or large
 	aheadAt  uint64
 	window   int    // how much the next read takes
+	read     int64  // bytes since Reset
+	roomy    bool   // large is taken from the Reader's AheadBudget
 	small    []byte // on Go's heap
 	large    []byte // from offheap: of readAhead bytes, or what a larger block takes
 	unpacked []byte // a block before compression
@@ -64,7 +66,7 @@ func (r *Reader) NewIter(o IterOptions) *Iter {
 // Reset makes it, which is the zero Iter or closed, one that NewIter of r would return. It keeps buffers.
 func (it *Iter) Reset(r *Reader, o IterOptions) {
 	it.r, it.opts, it.err, it.valid, it.decoded, it.back, it.end = r, o, nil, false, false, false, 0
-	it.window = min(o.Ahead, smallAhead)
+	it.window, it.read = min(o.Ahead, smallAhead), 0
 	if o.NoFill {
 		it.window = readAhead
 	}
@@ -83,6 +85,10 @@ func (it *Iter) Close() {
 	it.ahead = nil
 	offheap.Free(it.large)
 	it.large = nil
+	if it.roomy {
+		it.r.opts.Ahead.give()
+		it.roomy = false
+	}
 	if cap(it.unpacked) > maxUnpacked {
 		it.unpacked = nil
 	}

@@ -19,6 +19,9 @@ type ReaderOptions struct {
 	Cache cache.Cache
 	Num   uint64
 
+	// Ahead bounds what iterators read ahead in large pieces; nil: there is no bound.
+	Ahead *AheadBudget
+
 	// HashSeed is that of the hashes given to Get. The filters of a segment that was written with another one are not
 	// used.
 	HashSeed uint64

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
 // Verify reads every byte of the file, past the cache, and checks all that can be checked: each block's CRC and
@@ -127,6 +128,7 @@ func (v *verifier) window(n int64) ([]byte, error) {
 			return nil, err
 		}
 		v.buf = b
+		vfs.Prefetch(v.r.file, v.at+want, writeBytes) // while these are checked
 	}
 	return v.buf[:n], nil
 }
