@@ -2,6 +2,7 @@ package dyngo_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +20,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/wal"
 )
 
 var (
@@ -25,7 +29,10 @@ var (
 	killSeed   = flag.Uint64("kill.seed", 0, "seed of TestKill, 0 = random")
 )
 
-const killDirEnv = "DYNGO_TEST_KILL_DIR"
+const (
+	killDirEnv     = "DYNGO_TEST_KILL_DIR"
+	killArchiveEnv = "DYNGO_TEST_KILL_ARCHIVE" // where log files go; empty = they stay
+)
 
 // The same binary is the victim of TestKill when the environment names a directory.
 func TestMain(m *testing.M) {
@@ -46,7 +53,11 @@ const (
 
 // victim writes until it is killed. What is acknowledged as durable it tells the observer: one line "writer number".
 func victim(dir string, out io.Writer) error {
-	db, err := dyngo.Open(dir, &dyngo.Options{LogFileBytes: 1 << 20, MemoryBudget: 8 << 20})
+	o := &dyngo.Options{LogFileBytes: 1 << 20, MemoryBudget: 8 << 20, Archive: os.Getenv(killArchiveEnv)}
+	if o.Archive != "" {
+		o.Retention.Bytes = 1
+	}
+	db, err := dyngo.Open(dir, o)
 	if err != nil {
 		return err
 	}
@@ -66,6 +77,16 @@ func victim(dir string, out io.Writer) error {
 		fmt.Fprintf(out, "%d %d\n", w, n)
 	}
 	failed := make(chan error)
+	if o.Archive != "" {
+		go func() {
+			for {
+				if _, err := db.GC(context.Background()); err != nil {
+					failed <- err
+					return
+				}
+			}
+		}()
+	}
 	for w := range killWriters {
 		go func() {
 			first := 0
@@ -123,7 +144,7 @@ func TestKill(t *testing.T) {
 	acked := make([]int, killWriters)
 	total := 0
 	for round := range *killRounds {
-		total += killOnce(t, dir, time.Duration(rng.IntN(80))*time.Millisecond, acked)
+		total += killOnce(t, dir, "", time.Duration(rng.IntN(80))*time.Millisecond, acked)
 		if err := observe(dir, acked); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
@@ -134,10 +155,75 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// The same while log files go: their events to segments and history, large values to value files, all of it to an archive.
+func TestKillWhileFilesGo(t *testing.T) {
+	seed := *killSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	rounds := max(2, *killRounds/2)
+	t.Logf("repeat with -run TestKillWhileFilesGo -kill.seed %d -kill.rounds %d", seed, 2*rounds)
+	rng := rand.New(rand.NewPCG(seed, 2))
+	dir, archive := t.TempDir(), t.TempDir()
+	acked := make([]int, killWriters)
+	oldest := uint64(0)
+	for round := range rounds {
+		killOnce(t, dir, archive, time.Duration(rng.IntN(200))*time.Millisecond, acked)
+		if err := observe(dir, acked); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		report, err := dyngo.Verify(t.Context(), dir, nil, nil)
+		if err := errors.Join(append(report.All(), err)...); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if err := checkArchive(dir, archive); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		oldest = report.OldestLog
+	}
+	t.Logf("the log begins with file %d", oldest)
+	if oldest == 0 && rounds > 5 {
+		t.Fatal("no log file went: the loop tested nothing")
+	}
+}
+
+// checkArchive checks that each log file is in the store or, whole, in the archive.
+func checkArchive(dir, archive string) error {
+	there, err := wal.ListFiles(vfs.OS, filepath.ToSlash(filepath.Join(dir, "wal")))
+	if err != nil || len(there) == 0 {
+		return err
+	}
+	names, err := vfs.OS.List(filepath.ToSlash(archive))
+	if err != nil {
+		return err
+	}
+	next := uint64(1)
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".zst") {
+			continue // on its way
+		}
+		a, err := wal.OpenArchived(vfs.OS, filepath.ToSlash(filepath.Join(archive, name)), name)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(a.Verify(context.Background(), nil), a.Close()); err != nil {
+			return err
+		}
+		if a.Header.Seq != next {
+			return fmt.Errorf("%s is log file %d, want %d", name, a.Header.Seq, next)
+		}
+		next++
+	}
+	if there[0].Seq > next {
+		return fmt.Errorf("the log begins with file %d, the archive ends before %d", there[0].Seq, next)
+	}
+	return nil
+}
+
 // killOnce runs the victim for a while after it is ready, kills it and collects what it had acknowledged.
-func killOnce(t *testing.T, dir string, after time.Duration, acked []int) int {
+func killOnce(t *testing.T, dir, archive string, after time.Duration, acked []int) int {
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), killDirEnv+"="+dir)
+	cmd.Env = append(os.Environ(), killDirEnv+"="+dir, killArchiveEnv+"="+archive)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
