@@ -29,7 +29,20 @@ import (
 // A history segment holds of the log files that one pass has dropped, of each key whose last event in them was overwritten,
 // that event. Where it was not, but older history has the key, it holds a tombstone with the event's LSN: what is older is not
 // current at the floor. If the segments have a version of the same LSN, that counts. Range deletes, and drops of datasets as
-// range deletes, hide what is older too.
+// range deletes, hide what is older too. It is a segment (see package segment for the bytes) with an extra property, so that
+// it is never taken for one of a run:
+//
+//	68 history   floor LSN varint: where what it holds is current
+const historyProperty = segment.ExtraTag + 4
+
+// historyOutput begins a history segment of a floor.
+func (f *sortedFiles) historyOutput(floor LSN, bytes int64) (*output, error) {
+	out, err := f.newOutput(floor, bytes)
+	if err == nil {
+		out.extra = []segment.Property{{Tag: historyProperty, Body: coding.AppendUvarint(nil, uint64(floor))}}
+	}
+	return out, err
+}
 
 // pins are LSNs that are read at beside the present: those of views, the floor, and where the floor is about to be.
 func (db *DB) pins() []LSN {
@@ -194,7 +207,7 @@ func (r *retention) history(ctx context.Context, d *dropping) (added []*manifest
 		b.sides = append(b.sides, f)
 		b.addWide(f)
 	}
-	if b.out, err = db.sorted.newOutput(b.floor, bytes); err != nil {
+	if b.out, err = db.sorted.historyOutput(b.floor, bytes); err != nil {
 		return nil, err
 	}
 	if err := b.run(); err != nil {
@@ -411,7 +424,7 @@ func (r *retention) mergeHistory(ctx context.Context, s *sources) (added []*mani
 	all := from == 0
 	work := r.db.pacer.Begin(pacer.Verify)
 	defer work.End()
-	out, err := r.db.sorted.newOutput(s.version.FloorLSN, size)
+	out, err := r.db.sorted.historyOutput(s.version.FloorLSN, size)
 	if err != nil {
 		return nil, nil, err
 	}

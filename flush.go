@@ -496,6 +496,7 @@ type output struct {
 	last    segment.Key // added last
 	added   []*manifest.Segment
 	names   []string // of files begun, for abort
+	extra   []segment.Property
 }
 
 // newOutput begins a run that is newer than all others, holds events up to flushed, and will have about so many bytes.
@@ -514,7 +515,7 @@ func (o *output) writer() (*segment.Writer, error) {
 	o.num = o.f.set.NewFileNum()
 	name := path.Join(o.f.dir, manifest.SegmentName(o.num))
 	w, err := segment.Create(o.f.db.opts.FS, name, segment.WriterOptions{
-		Num: uint64(o.num), Run: uint64(o.run), CreatedAt: o.f.db.opts.Clock.Wall(), FlushedLSN: o.flushed, HashSeed: o.f.seed(),
+		Num: uint64(o.num), Run: uint64(o.run), CreatedAt: o.f.db.opts.Clock.Wall(), FlushedLSN: o.flushed, HashSeed: o.f.seed(), Extra: o.extra,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create %s: %w", name, err)

@@ -47,6 +47,8 @@ type retention struct {
 	next    atomic.Uint64                  // where the floor is about to be, 0 = where it is
 	catalog atomic.Pointer[catalogAtFloor] // nil = there is no floor
 
+	disk diskUse
+
 	mu      sync.Mutex // guards waiting
 	waiting int
 
@@ -81,6 +83,9 @@ func (r *retention) open() error {
 	v := r.db.sorted.set.Current()
 	r.db.files.Drop(v.OldestLog)
 	r.db.files.Move(r.valueInfos(v.Values))
+	if !r.db.opts.ReadOnly {
+		r.diskLow()
+	}
 	if v.FloorLSN > 0 {
 		r.catalog.Store(r.readCatalog(v.FloorLSN, v.OldestLog))
 	}
@@ -135,27 +140,6 @@ func (r *retention) look() error {
 	}
 	_, err := r.pass(r.db.ctx, false)
 	return err
-}
-
-// diskLow tells once that the disk fills.
-func (r *retention) diskLow() {
-	free, total, err := r.db.opts.FS.Free(r.db.dir)
-	if err != nil || total <= 0 {
-		return // it is not known
-	}
-	r.one.Lock()
-	defer r.one.Unlock()
-	if low := free < total/10; low != r.low {
-		if r.low = low; !low {
-			return
-		}
-		r.db.tell(func() {
-			r.db.opts.Logger.Warn("dyngo: less than a tenth of the disk is free", "free", free, "total", total)
-			if l := r.db.opts.Listener.DiskLow; l != nil {
-				l(free, total)
-			}
-		})
-	}
 }
 
 // list returns the log files that the store needs, oldest first.

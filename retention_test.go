@@ -1067,3 +1067,57 @@ func (l *logged) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// Each sync that retention makes is needed: without it some power loss takes what was promised.
+func TestEverySyncOfRetentionIsNeeded(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	probe := vfs.NewFault(vfs.NewCrash(seed))
+	r, err := openBounded(&model{}, probe, manualClock())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(runRetention(r, probe), r.db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	tested := 0
+	for _, site := range probe.SyncSites() {
+		if !strings.Contains(site.At, "retention") && !strings.Contains(site.At, "ValueWriter") && !strings.Contains(site.At, "WriteArchived") &&
+			!strings.Contains(site.At, "syncAncestors") {
+			continue
+		}
+		tested++
+		t.Run(site.At, func(t *testing.T) {
+			for round := range uint64(3) {
+				crash := vfs.NewCrash(seed + round)
+				fault := vfs.NewFault(crash)
+				fault.SkipSite(site.At)
+				r, err := openBounded(&model{}, fault, manualClock())
+				if err != nil {
+					t.Fatal(err)
+				}
+				lock := make(chan struct{}, 1)
+				var found error
+				n := uint64(0)
+				fault.OnCall(func(c vfs.Call) error {
+					lock <- struct{}{}
+					defer func() { <-lock }()
+					if n++; found == nil && c.Op&(vfs.OpCreate|vfs.OpRename|vfs.OpRemove) != 0 {
+						m, left := r.m.crash(func() *vfs.Crash { return crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone, Seed: round*1000 + n}) })
+						found = m.retained(left, r.clock.Now())
+					}
+					return nil
+				})
+				_ = errors.Join(runRetention(r, fault), r.db.Close())
+				if found != nil {
+					t.Logf("found in round %d: %.300s", round, found)
+					return
+				}
+			}
+			t.Errorf("leaving out the sync at %s (%s %s, %d calls) was not noticed", site.At, site.Op, site.Name, site.Calls)
+		})
+	}
+	if tested < 4 {
+		t.Errorf("%d sync sites: %v", tested, probe.SyncSites())
+	}
+}
