@@ -273,7 +273,7 @@ func TestHistoryAtTheFloorAgainstModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 4))
 	steps := 400
 	if testing.Short() {
-		steps = 150
+		steps = 300
 	}
 	fs, c := vfs.NewMem(), manualClock()
 	o := bounded(fs, c, 1<<20)
