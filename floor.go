@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 
+	"github.com/dyngodb/dyngo/compaction"
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/cache"
 	"github.com/dyngodb/dyngo/internal/coding"
@@ -174,8 +175,10 @@ type floorBuild struct {
 	sides []*sideFile
 	out   *output
 
-	ranges  []segment.RangeDelete    // of the log files that go
-	dropped map[event.DatasetID]bool // datasets that were, in them
+	ranges  []segment.RangeDelete                        // of the log files that go
+	covers  func(ds event.DatasetID) compaction.Covering // the same
+	dropped map[event.DatasetID]bool                     // datasets that were, in them
+	dataset *Dataset                                     // of the last event
 }
 
 // history writes what is current at the LSN that d raises the floor to and was overwritten since. r.one is held, and r.next
@@ -207,6 +210,7 @@ func (r *retention) history(ctx context.Context, d *dropping) (added []*manifest
 		b.sides = append(b.sides, f)
 		b.addWide(f)
 	}
+	b.covers = db.covering(slices.Clone(b.ranges))
 	if b.out, err = db.sorted.historyOutput(b.floor, bytes); err != nil {
 		return nil, err
 	}
@@ -326,7 +330,7 @@ func (b *floorBuild) run() error {
 
 // keep writes the last event of a key, if it was overwritten.
 func (b *floorBuild) keep(f *sideFile, e *segment.Entry) error {
-	if b.dropped[e.Dataset] || hiddenAt(b.ranges, e, b.floor) {
+	if c := b.covers(e.Dataset); b.dropped[e.Dataset] || c != nil && c.Covers(e.Key, e.LSN, b.floor) {
 		return nil
 	}
 	over, err := b.overwritten(e)
@@ -364,8 +368,11 @@ func (b *floorBuild) keep(f *sideFile, e *segment.Entry) error {
 // overwritten says whether something newer hides an event of a key, so that merges need not keep it.
 func (b *floorBuild) overwritten(e *segment.Entry) (bool, error) {
 	db := b.db
-	ds := db.catalog.byID(e.Dataset)
-	if ds == nil {
+	if b.dataset == nil || b.dataset.id != e.Dataset {
+		b.dataset = db.catalog.byID(e.Dataset)
+	}
+	ds := b.dataset
+	if ds == nil || ds.dropped.Load() != 0 {
 		return true, nil
 	}
 	g := db.reads.Enter()
@@ -446,7 +453,7 @@ func (r *retention) mergeHistory(ctx context.Context, s *sources) (added []*mani
 		defer it.Close()
 		its = append(its, it)
 	}
-	ranges := s.historyRanges()
+	covers := r.db.covering(s.historyRanges())
 	var last segment.Key
 	step := steps(ctx, work)
 	err = mergeEntries(its, func(_ int, e *segment.Entry) error {
@@ -457,7 +464,7 @@ func (r *retention) mergeHistory(ctx context.Context, s *sources) (added []*mani
 			return nil
 		}
 		last.Dataset, last.Key = e.Dataset, append(last.Key[:0], e.Key...)
-		if hiddenAt(ranges, e, event.MaxLSN) {
+		if c := covers(e.Dataset); c != nil && c.Covers(e.Key, e.LSN, event.MaxLSN) {
 			return nil
 		}
 		if all && e.Op == event.OpDelete {

@@ -266,6 +266,53 @@ func TestHistoryOfADroppedDatasetAtTheFloor(t *testing.T) {
 	}
 }
 
+// Of what was written across two log files and overwritten, history knows that it was there when the first of them is gone.
+func TestHistoryOfWhatLiesAcrossTheFloor(t *testing.T) {
+	fs, c := vfs.NewMem(), manualClock()
+	o := bounded(fs, c, 0)
+	o.SpillFrom(64<<10, 32<<10)
+	db := mustOpen(t, storeDir, o)
+	defer func() { db.Close() }()
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ds.Put([]byte("large"), []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, ds, 0, 3)
+	large := big(600<<10, 1)
+	if _, err := ds.PutReader([]byte("large"), int64(len(large)), strings.NewReader(large)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ds.Put([]byte("large"), []byte("3")); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, ds, 3, 3)
+	if err := errors.Join(db.Flush(t.Context()), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	o.Retention.Bytes = 512 << 10
+	db = mustOpen(t, storeDir, o)
+	if ds, err = db.Dataset("d"); err != nil {
+		t.Fatal(err)
+	}
+	mustGC(t, db)
+	if files, _ := logFiles(t, fs); files[0].Seq != 2 {
+		t.Fatalf("the log begins with file %d: the test tests nothing", files[0].Seq)
+	}
+	var got []string
+	for v, err := range ds.History(t.Context(), []byte("large")) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprintf("%s %s, lost %v, at the floor %v", v.Op, v.Value, v.Lost, v.AtFloor))
+	}
+	if want := []string{"put 3, lost false, at the floor false", "put , lost true, at the floor false", "put 1, lost false, at the floor true"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
 // Random writes, drops, merges, crashes: each key's history is what happened above the floor, and what was current at it.
 func TestHistoryAtTheFloorAgainstModel(t *testing.T) {
 	seed := rand.Uint64()

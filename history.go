@@ -29,8 +29,11 @@ type Version struct {
 	Expires    time.Time // of a put: zero = never
 	NotApplied bool      // a put that was not newest: logged, without effect
 	// AtFloor says that it is the version that was current at Metrics.FloorLSN. What came before it is gone. Who wrote it may
-	// be unknown, and then Actor is empty; with OpRedact its value is lost.
+	// be unknown, and then Actor is empty.
 	AtFloor bool
+	// Lost says that the value is gone, since it was overwritten and lies in a log file that retention has dropped, though the
+	// event lies above the floor: a batch or large value that was written while the log went on to the next file.
+	Lost bool
 	// Actor is who wrote, as Options.Session said; Reason and Ticket say why, as WriteOptions did.
 	Actor, Reason, Ticket string
 }
@@ -38,8 +41,7 @@ type Version struct {
 // History yields what happened to key, newest first, up to what is durable when it begins: its puts, deletes and expiries,
 // range deletes that cover it, and the creation of the dataset. It goes on with datasets of the same name that were dropped
 // before, down to the floor of retention, Metrics.FloorLSN: it ends with the version that was current there, if any was, see
-// Version.AtFloor. What lies below the floor is gone. It also ends before a version above the floor whose value was dropped,
-// which only a batch or large value can be that was written while the log went on to the next file.
+// Version.AtFloor. What lies below the floor is gone.
 //
 // It reads of a sealed log file that has a side file only what belongs to the key, other files from front to back. Memory
 // does not grow with the number of versions. An error ends it, that of ctx too.
@@ -142,18 +144,14 @@ func (h *history) next(ctx context.Context) (Version, error) {
 			continue
 		}
 		e, err := h.db.readEvent(&p)
-		var v Version
+		v := Version{LSN: p.lsn, Time: time.Unix(0, p.time), Op: p.op, NotApplied: p.flags&event.FlagNotApplied != 0}
 		if err == nil {
 			v, err = h.version(&e)
 		}
-		if err != nil {
-			if h.isGone(file) {
-				break
-			}
-			if errors.Is(err, wal.ErrDropped) {
-				h.ended = true
-				break
-			}
+		if err != nil && h.isGone(file) {
+			break
+		}
+		if v.Lost = errors.Is(err, wal.ErrDropped); err != nil && !v.Lost {
 			return Version{}, err
 		}
 		v.Actor, h.below = actor, p.lsn
@@ -254,7 +252,9 @@ func (h *history) version(e *event.Event) (v Version, err error) {
 		if codec, raw, ok := event.CodecOf(e.Parts); ok {
 			stored.codec, stored.raw = codec, raw
 		}
-		v.Value, err = stored.resolve(h.db, []byte{})
+		if v.Value, err = stored.resolve(h.db, []byte{}); err != nil {
+			v.Value = nil
+		}
 	case event.OpDeleteRange:
 		if len(e.Key) > 0 {
 			v.From = e.Key
@@ -296,7 +296,7 @@ func (h *history) floor() (Version, error) {
 	}
 	ev := e.Event()
 	v, err := h.version(&ev)
-	v.AtFloor = true
+	v.AtFloor, v.Lost = true, e.Op == event.OpRedact
 	if c := h.db.retention.catalog.Load(); c != nil {
 		v.Actor = c.actors[e.Session]
 	}

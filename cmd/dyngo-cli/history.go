@@ -17,7 +17,8 @@ func newHistoryCommand() *cobra.Command {
 		Long: `List what happened to a key, newest first: every value, deletes and expiries,
 range deletes that cover it, creation and drop of datasets of this name. Where
 retention has dropped log files, it ends with the value that was current there,
-which has the flag at-floor.
+which has the flag at-floor. The flag lost says that the value is gone: it was
+written while the log went on to a file that is still there, from one that is not.
 
 --limit counts rows; with --reverse it takes the oldest, and the rows that are
 shown are held in memory. A key that nothing was ever written to gives exit
@@ -141,6 +142,8 @@ func rowVersion(r *renderer, key []byte, v *dyngo.Version) error {
 	switch {
 	case v.NotApplied:
 		flags = event.FlagNotApplied.String()
+	case v.Lost:
+		flags = "lost"
 	case v.AtFloor:
 		flags = "at-floor"
 	}
