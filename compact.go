@@ -30,10 +30,11 @@ import (
 type compactor struct {
 	db   *DB
 	opts compaction.Options
-	wake chan struct{}
+	wake [compactJobs]chan struct{} // one for each goroutine
 
 	hurry atomic.Int32  // callers that wait for merges
 	share atomic.Uint64 // see replaced
+	idle  atomic.Bool   // there is nothing to do until something changes
 
 	one         sync.Mutex       // held while a job is picked and while a result is installed; guards the fields up to mu
 	jobs        []compaction.Job // under way
@@ -54,10 +55,13 @@ type segmentRate struct {
 }
 
 func newCompactor(db *DB) *compactor {
-	return &compactor{
-		db: db, opts: db.compactionOptions(), wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		damaged: map[manifest.FileNum]string{},
+	c := &compactor{
+		db: db, opts: db.compactionOptions(), ended: make(chan struct{}), damaged: map[manifest.FileNum]string{},
 	}
+	for n := range c.wake {
+		c.wake[n] = make(chan struct{}, 1)
+	}
+	return c
 }
 
 // compactionOptions go with the size of flushes: where little memory makes small runs, jobs of half a gigabyte would keep
@@ -71,11 +75,13 @@ func (db *DB) compactionOptions() compaction.Options {
 	return compaction.Options{FileBytes: file, MaxJobBytes: 8 * file}
 }
 
-// nudge has run look for work. It does not block.
+// nudge has all look for work. It does not block.
 func (c *compactor) nudge() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
+	for _, wake := range c.wake {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -105,7 +111,7 @@ func (c *compactor) run(n int) {
 	defer timer.Stop()
 	for {
 		select {
-		case <-c.wake:
+		case <-c.wake[n]:
 		case <-timer.C():
 		case <-c.db.ctx.Done():
 			return
@@ -120,6 +126,9 @@ func (c *compactor) run(n int) {
 			if err != nil {
 				c.failed(err)
 				did, wait = false, compactRetry
+			}
+			if did {
+				c.nudge() // what was busy is not any more
 			}
 			c.db.sorted.sweep() // after each job: there may always be a next one
 			c.db.throttle.disk()
@@ -143,6 +152,7 @@ func (c *compactor) flushed() {
 	behind := c.behind()
 	c.db.pacer.SetUrgency(pacer.Compaction, urgencyOf(min(behind, 1), c.hurry.Load() > 0))
 	c.db.throttle.merges(behind)
+	c.idle.Store(false)
 	c.nudge()
 }
 
@@ -216,6 +226,7 @@ func (c *compactor) begin(pick pickFunc, full bool) (s *sources, in compaction.I
 	if ok {
 		err = c.db.sorted.begin()
 	}
+	c.idle.Store(!ok && len(c.jobs) == 0)
 	if !ok || err != nil {
 		s.release()
 		return nil, in, job, err

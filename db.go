@@ -46,6 +46,7 @@ type DB struct {
 	wg        sync.WaitGroup
 	starting  sync.Mutex // held while the log is made writable
 	started   atomic.Bool
+	wanted    atomic.Bool    // somebody wants to write: the log is started, or tries to
 	fresh     bool           // there is no log file yet; guarded by starting
 	notices   chan func()    // for listeners and logs; see tell
 	told      sync.WaitGroup // its reader

@@ -16,6 +16,7 @@ import (
 	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/pacer"
 	"github.com/dyngodb/dyngo/internal/tail"
+	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/memtable"
 	"github.com/dyngodb/dyngo/segment"
@@ -421,7 +422,10 @@ func (f *flusher) recovered(g tail.Generation, last LSN) error {
 		return nil
 	}
 	if f.unflushed() < len(f.gens) {
-		if err := f.flush(); err != nil {
+		switch err := f.flush(); {
+		case vfs.IsNoSpace(err): // a store on a full disk must open, so that something can be deleted
+			f.db.opts.Logger.Warn("dyngo: the disk is full: what the log holds stays in memory, beyond MemoryBudget", "err", err)
+		case err != nil:
 			return err
 		}
 	}

@@ -241,3 +241,37 @@ func TestCloseOnFullDiskWithReserve(t *testing.T) {
 		t.Fatalf("closed in order: %v, %v", db.Recovery().Clean, err)
 	}
 }
+
+// A store opens after a crash though there is no room for what recovery would write as segments.
+func TestOpenOnFullDiskAfterCrash(t *testing.T) {
+	crash := vfs.NewCrash(1)
+	db, ds := openWith(t, &dyngo.Options{FS: crash, MemoryBudget: 64 << 20})
+	defer db.Close()
+	const n = 4000
+	value := []byte(big(5000, 1))
+	for i := range n {
+		if _, err := ds.Put(fmt.Appendf(nil, "k%d", i), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fault := vfs.NewFault(crash.KillProcess())
+	if err := fault.Count(storeDir); err != nil {
+		t.Fatal(err)
+	}
+	fault.SetQuota(fault.Used())
+	db = mustOpen(t, storeDir, &dyngo.Options{FS: fault, MemoryBudget: 8 << 20})
+	defer db.Close()
+	ds, err := db.Dataset("d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		if v, err := ds.Get(fmt.Appendf(nil, "k%d", i)); err != nil || !bytes.Equal(v, value) {
+			t.Fatalf("key %d is %.20q, %v", i, v, err)
+		}
+	}
+	fault.SetQuota(-1)
+	if _, err := ds.Put([]byte("after"), nil); err != nil {
+		t.Fatal(err)
+	}
+}

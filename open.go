@@ -147,6 +147,7 @@ func (db *DB) open() error {
 	db.start(func() { db.mem.DrainPending(db.ctx, 2) })
 	if db.log != nil {
 		db.start(db.flusher.run)
+		db.flusher.wakeUp() // recovery may have left more in memory than there is room for
 		db.compact.start()
 		db.start(db.ttl.run)
 		if !db.opts.InMemory {
@@ -298,6 +299,8 @@ func (db *DB) ensureStarted() error {
 	if db.started.Load() {
 		return nil
 	}
+	db.wanted.Store(true)
+	db.retention.nudge() // if the disk is full, that is what makes room for the log to start
 	if db.fresh {
 		if err := syncAncestors(db.opts.FS, db.dir); err != nil {
 			return err

@@ -134,7 +134,7 @@ func (r *retention) failed(err error) {
 // look is what run does each time.
 func (r *retention) look() error {
 	r.diskLow()
-	if !r.db.opts.Retention.bounded() || !r.db.started.Load() || r.db.log.Err() != nil {
+	if !r.db.opts.Retention.bounded() || !r.db.wanted.Load() || r.db.log.Err() != nil {
 		_, err := r.list()
 		return err
 	}

@@ -129,7 +129,7 @@ func (t *throttle) disk() {
 	t.free.Store(max(free, 1))
 	keep := int64(0)
 	s := db.sorted.acquire()
-	if len(s.runs) > 1 {
+	if len(s.runs) > 1 && !db.compact.idle.Load() { // else waiting gains nothing
 		keep = min(db.compact.opts.MaxJobBytes, total/8)
 	}
 	s.release()
@@ -138,18 +138,24 @@ func (t *throttle) disk() {
 		keep += keep / 4 // not off and on
 	}
 	low := free < keep
-	if low != held {
-		db.log.Hold(low)
-		d := time.Duration(0)
-		if low {
-			d = maxPace
-		}
-		t.set(causeDisk, d)
+	if low == held {
+		return
 	}
-	if low {
-		db.compact.nudge()
-		db.retention.nudge()
-		db.opts.Clock.AfterFunc(diskWait, t.disk)
+	db.log.Hold(low)
+	if !low {
+		t.set(causeDisk, 0)
+		return
+	}
+	t.set(causeDisk, maxPace)
+	db.compact.nudge()
+	db.retention.nudge()
+	db.opts.Clock.AfterFunc(diskWait, t.diskAgain)
+}
+
+// diskAgain looks at the disk as long as writers wait for it: others may have made room.
+func (t *throttle) diskAgain() {
+	if t.disk(); t.holds() && t.db.ctx.Err() == nil {
+		t.db.opts.Clock.AfterFunc(diskWait, t.diskAgain)
 	}
 }
 
