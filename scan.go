@@ -60,7 +60,13 @@ func (ds *Dataset) scan(r Range, max LSN, at int64, closed *atomic.Bool, yield f
 			yield(KV{}, openError(ds.db.dir, err))
 			return
 		}
-		if !ok || !yield(s.kv, nil) || s.left == 1 {
+		if !ok {
+			return
+		}
+		if s.left == 1 {
+			s.detach()
+		}
+		if !yield(s.kv, nil) || s.left == 1 {
 			return
 		}
 	}
@@ -106,14 +112,15 @@ type scanner struct {
 
 	pinned uint64 // log file, 0 = none: values of spilled batches in pairs lie in it or later ones
 
-	kv      KV     // the last pair
-	time    int64  // what kv.Time is
-	expires int64  // what kv.Expires is
-	ahead   bool   // the last pair is of the segments, which still stand there
-	last    []byte // the key passed last, but for keys of pairs while there are no segments
-	started bool   // last is one
-	val     []byte // holds the last value that was not plain in memory
-	raw     []byte // the same as it is stored, of segments
+	kv       KV     // the last pair
+	time     int64  // what kv.Time is
+	expires  int64  // what kv.Expires is
+	ahead    bool   // the last pair is of the segments, which still stand there
+	last     []byte // the key passed last, but for keys of pairs while there are no segments
+	started  bool   // last is one
+	detached bool   // key and value of the last pair have memory of their own
+	val      []byte // holds the last value that was not plain in memory
+	raw      []byte // the same as it is stored, of segments
 
 	pairBytes int // what a pair took in buf lately
 }
@@ -132,8 +139,19 @@ type pair struct {
 // maxKept is the largest buffer that a scanner keeps when it is not in use.
 const maxKept = 64 << 10
 
-// free ends the scan. What key and value of the last pair lie in is not used again: the caller may have left the loop with
-// them.
+// detach gives the pair, the last one, memory of its own, so that the scan's is of use again.
+func (s *scanner) detach() {
+	n := len(s.kv.Key)
+	b := append(append(make([]byte, 0, n+len(s.kv.Value)), s.kv.Key...), s.kv.Value...)
+	s.kv.Key = b[:n:n]
+	if s.kv.Value != nil {
+		s.kv.Value = b[n:]
+	}
+	s.detached = true
+}
+
+// free ends the scan. What key and value of the last pair lie in, if they were not detached, is not used again: the caller
+// may have left the loop with them.
 func (s *scanner) free() {
 	s.close()
 	s.mem.Clear()
@@ -142,7 +160,16 @@ func (s *scanner) free() {
 		s.raw = nil
 	}
 	clear(s.values[:cap(s.values)])
-	*s = scanner{pairs: s.pairs[:0], values: s.values[:0], raw: s.raw[:0], pairBytes: s.pairBytes, disk: s.disk}
+	if !s.detached {
+		s.buf, s.last, s.val = nil, nil, nil
+	}
+	for _, b := range []*[]byte{&s.buf, &s.val} {
+		if cap(*b) > maxKept {
+			*b = nil
+		}
+	}
+	*s = scanner{pairs: s.pairs[:0], values: s.values[:0], raw: s.raw[:0], buf: s.buf[:0], last: s.last[:0], val: s.val[:0],
+		pairBytes: s.pairBytes, disk: s.disk}
 	scanners.Put(s)
 }
 
@@ -399,7 +426,9 @@ func (s *scanner) copy() error {
 		if s.left > 0 {
 			room = min(room, s.left)
 		}
-		s.buf = make([]byte, 0, min(room*s.pairBytes, maxKept))
+		if n := min(room*s.pairBytes, maxKept); cap(s.buf) < n {
+			s.buf = make([]byte, 0, n)
+		}
 	case s.batch < maxScanBatch:
 		s.batch = min(4*s.batch, maxScanBatch)
 	}
