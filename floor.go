@@ -210,6 +210,15 @@ func (r *retention) history(ctx context.Context, d *dropping) (added []*manifest
 		b.sides = append(b.sides, f)
 		b.addWide(f)
 	}
+	// Batches that began in these files and were committed in the next ones: their keys are noted while they can be.
+	for i := d.n; i < min(d.n+batchSpan, len(d.files)-1); i++ {
+		f, err := db.side.must(ctx, d.files[i], d.files[i+1])
+		if err == nil {
+			db.side.put(f)
+		} else if !errors.Is(err, errTooWide) {
+			return nil, fmt.Errorf("history of log file %d: %w", d.files[i].Seq, err)
+		}
+	}
 	b.covers = db.covering(slices.Clone(b.ranges))
 	if b.out, err = db.sorted.historyOutput(b.floor, bytes); err != nil {
 		return nil, err
@@ -250,6 +259,9 @@ func (r *retention) keepHistory(ctx context.Context, d *dropping) (added []*mani
 	}
 	return added, nil
 }
+
+// batchSpan is how many log files on a batch is looked for that began in one.
+const batchSpan = 4
 
 // must returns the side file of a sealed log file, which is built if need be.
 func (s *sideFiles) must(ctx context.Context, file, next wal.FileInfo) (*sideFile, error) {

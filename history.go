@@ -373,7 +373,7 @@ func (w *logWalk) frame(f *wal.Frame) error {
 	if f.Kind != wal.KindCommit {
 		return nil
 	}
-	return f.Places(w.db.readPiece, func(e *event.Event, at wal.Position, wire []byte) error {
+	return unlessDropped(f, f.Places(w.db.readPiece, func(e *event.Event, at wal.Position, wire []byte) error {
 		if e.Op == event.OpSessionOpened {
 			s, err := event.ParseSession(e.Value)
 			if err != nil {
@@ -388,7 +388,7 @@ func (w *logWalk) frame(f *wal.Frame) error {
 			w.places = append(w.places, placeOf(e, at, wire))
 		}
 		return nil
-	})
+	}))
 }
 
 func placeOf(e *event.Event, at wal.Position, wire []byte) place {
