@@ -313,6 +313,64 @@ func TestHistoryOfWhatLiesAcrossTheFloor(t *testing.T) {
 	}
 }
 
+// A batch whose first pieces were dropped before anybody noted its keys stops neither retention nor history.
+func TestABatchAcrossTheFloor(t *testing.T) {
+	fs, c := vfs.NewMem(), manualClock()
+	o := bounded(fs, c, 0)
+	o.SpillFrom(64<<10, 32<<10)
+	db := mustOpen(t, storeDir, o)
+	defer func() { db.Close() }()
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reopen := func(keep int64) {
+		t.Helper()
+		err := errors.Join(db.Flush(t.Context()), db.Close())
+		o.Retention.Bytes = keep
+		db = mustOpen(t, storeDir, o)
+		if ds, _ = db.Dataset("d"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill(t, ds, 0, 3)
+	b := db.NewBatch()
+	for i := range 6 {
+		b.Put(ds, fmt.Append(nil, "batch-", i), []byte(big(100<<10, byte(i))))
+	}
+	if _, err := b.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, ds, 3, 2)
+	reopen(256 << 10)
+	mustGC(t, db)
+	if files, _ := logFiles(t, fs); files[0].Seq != 2 || len(files) != 1 {
+		t.Fatalf("the log has %d files from %d on: the test tests nothing", len(files), files[0].Seq)
+	}
+	check := func() {
+		t.Helper()
+		for i := range 6 {
+			key := fmt.Append(nil, "batch-", i)
+			if v, err := ds.Get(key); string(v) != big(100<<10, byte(i)) || err != nil {
+				t.Fatalf("%s has %d bytes, %v", key, len(v), err)
+			}
+			for v, err := range ds.History(t.Context(), key) {
+				if err != nil || v.Op == event.OpPut && !v.Lost && string(v.Value) != big(100<<10, byte(i)) {
+					t.Fatalf("history of %s: %+v, %v", key, v.LSN, err)
+				}
+			}
+		}
+	}
+	check()
+	fill(t, ds, 5, 12)
+	reopen(256 << 10)
+	mustGC(t, db)
+	if files, _ := logFiles(t, fs); files[0].Seq < 3 {
+		t.Fatalf("the log begins with file %d", files[0].Seq)
+	}
+	check()
+}
+
 // Random writes, drops, merges, crashes: each key's history is what happened above the floor, and what was current at it.
 func TestHistoryAtTheFloorAgainstModel(t *testing.T) {
 	seed := rand.Uint64()
