@@ -192,7 +192,7 @@ func (c *compactor) once(ctx context.Context, pick pickFunc, full bool) (bool, e
 		HashSeed: s.seed, CreatedAt: db.opts.Clock.Wall(), FlushedLSN: s.version.FlushedLSN,
 		Pace:     func(ctx context.Context, bytes int64) error { return c.pause(ctx, work, bytes) },
 		Parallel: compactParallel(runtime.GOMAXPROCS(0)),
-		Live:     compaction.Liveness{Durable: in.Durable, Pins: in.Pins, Dropped: in.Dropped, Ranges: db.covering(in.RangeDeletes)},
+		Live:     compaction.Liveness{Durable: in.Durable, Pins: in.Pins, Dropped: in.Dropped, Ranges: covering(in.RangeDeletes)},
 	})
 	if err != nil {
 		var input *compaction.InputError
@@ -323,7 +323,7 @@ func (c *compactor) input(s *sources, full bool) compaction.Input {
 }
 
 // covering makes lists of range deletes, by dataset.
-func (db *DB) covering(ranges []segment.RangeDelete) func(event.DatasetID) compaction.Covering {
+func covering(ranges []segment.RangeDelete) func(event.DatasetID) compaction.Covering {
 	slices.SortFunc(ranges, func(a, b segment.RangeDelete) int { return cmp.Compare(a.LSN, b.LSN) })
 	lists := map[event.DatasetID]*memtable.RangeDeletes{}
 	for _, r := range ranges {

@@ -219,7 +219,7 @@ func (r *retention) history(ctx context.Context, d *dropping) (added []*manifest
 			return nil, fmt.Errorf("history of log file %d: %w", d.files[i].Seq, err)
 		}
 	}
-	b.covers = db.covering(slices.Clone(b.ranges))
+	b.covers = covering(slices.Clone(b.ranges))
 	if b.out, err = db.sorted.historyOutput(b.floor, bytes); err != nil {
 		return nil, err
 	}
@@ -465,7 +465,7 @@ func (r *retention) mergeHistory(ctx context.Context, s *sources) (added []*mani
 		defer it.Close()
 		its = append(its, it)
 	}
-	covers := r.db.covering(s.historyRanges())
+	covers := covering(s.historyRanges())
 	var last segment.Key
 	step := steps(ctx, work)
 	err = mergeEntries(its, func(_ int, e *segment.Entry) error {

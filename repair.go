@@ -45,6 +45,9 @@ const repairDir = "repair.old"
 // reads every byte of the store first. When the log itself is damaged, or does not hold all that the segments hold,
 // the log can't replace them: then nothing is changed, and the error matches ErrCorrupt. Options are those of Open.
 //
+// Of a log that has dropped files, segments and value files are a part of the truth. Only the manifest can be built anew then,
+// if all else is sound and the store was closed: see relisting.
+//
 //  1. Lock the store and verify it.
 //  2. Remove what a repair that was interrupted has put aside: the log is sound, so nothing in there is needed.
 //  3. Put what is derived aside, durably. A crash between leaves a store that Open refuses since manifest or segments
@@ -75,6 +78,8 @@ type mender struct {
 	how    RepairOptions
 	report RepairReport
 
+	relist *relisting // the manifest is to be made anew from what is there, nil = it is not
+
 	aside []string // names to put aside, relative to dir
 	anew  bool     // manifest and segments are to be written
 }
@@ -96,13 +101,16 @@ func (m *mender) run() error {
 	}
 	err = m.diagnose()
 	goOn := err == nil && len(m.report.Steps) > 0 && (m.how.Confirm == nil || m.how.Confirm(m.report))
-	if goOn {
+	switch {
+	case goOn && m.relist != nil:
+		err = m.relist.run()
+	case goOn:
 		err = m.putAside()
 	}
 	if err := errors.Join(err, lock.Close()); err != nil || !goOn {
 		return err
 	}
-	if m.anew || len(m.aside) > 0 {
+	if m.relist != nil || m.anew || len(m.aside) > 0 {
 		err = m.rebuild()
 	}
 	m.report.Done = err == nil
@@ -129,6 +137,14 @@ func (m *mender) diagnose() error {
 		return err
 	}
 	if found.Count() > 0 {
+		if m.relist, err = m.relistable(&found); err != nil {
+			return err
+		}
+		if m.relist != nil {
+			m.step("manifest", "write anew")
+			m.step(manifest.Dir, "write the state at LSN %d anew from the segments, keep value files; the log goes on from there", m.relist.floor)
+			return nil
+		}
 		if err := m.logSuffices(&found); err != nil {
 			return err
 		}

@@ -123,6 +123,27 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Set, error) {
 	return s, nil
 }
 
+// Create makes a manifest that holds what an edit adds, in one step and in place of whatever is in dir: of a database whose
+// manifest was lost. seed is that of its hashes on disk.
+func Create(fsys vfs.FS, dir string, opts Options, logID, seed [16]byte, e *Edit) error {
+	nums, err := listFiles(fsys, dir)
+	if err != nil {
+		return err
+	}
+	v, err := (&Version{}).Apply(e)
+	if err != nil {
+		return fmt.Errorf("make a manifest anew: %w", err)
+	}
+	s := &Set{fs: fsys, dir: dir, opts: opts.withDefaults(), seed: seed}
+	s.lives.init(v)
+	s.current.Store(v)
+	for _, num := range nums {
+		s.mu.head.num = max(s.mu.head.num, num)
+	}
+	s.mu.files = nums
+	return errors.Join(s.Start(logID), s.Close())
+}
+
 // Found reports whether there was a manifest when the set was opened.
 func (s *Set) Found() bool { return s.found }
 
