@@ -268,6 +268,9 @@ func (db *DB) openLog(state *recovery.State) error {
 			}
 		},
 		OnFull: func(full bool) {
+			if full {
+				db.retention.nudge() // it makes room, also for the log to start
+			}
 			db.tell(func() {
 				if full {
 					db.opts.Logger.Error("dyngo: the disk is full; writes wait until there is space, deletes and reads go on")
@@ -300,7 +303,6 @@ func (db *DB) ensureStarted() error {
 		return nil
 	}
 	db.wanted.Store(true)
-	db.retention.nudge() // if the disk is full, that is what makes room for the log to start
 	if db.fresh {
 		if err := syncAncestors(db.opts.FS, db.dir); err != nil {
 			return err
