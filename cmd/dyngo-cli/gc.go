@@ -19,8 +19,8 @@ func newGCCommand() *cobra.Command {
 		Short: "Drop old log files, or say what keeps them",
 		Long: `Drop the oldest log files, as far as --age or --bytes no longer want them and
 nothing needs them any more, and say of each file why it goes or stays. What is
-dropped is history: keys keep their present values. Large values that are current
-move to value files.
+dropped is history: keys keep their present values. Large values that are
+current move to value files.
 
 The process that has the store open is asked if it serves live.sock (the option
 Live). It goes by its own options, so --age, --bytes and --archive are refused

@@ -18,7 +18,8 @@ func newHistoryCommand() *cobra.Command {
 range deletes that cover it, creation and drop of datasets of this name. Where
 retention has dropped log files, it ends with the value that was current there,
 which has the flag at-floor. The flag lost says that the value is gone: it was
-written while the log went on to a file that is still there, from one that is not.
+written while the log went on to a file that is still there, from one that is
+not.
 
 --limit counts rows; with --reverse it takes the oldest, and the rows that are
 shown are held in memory. A key that nothing was ever written to gives exit

@@ -21,8 +21,10 @@ interrupted, the next one ends it.
 
 When the log itself is damaged, or does not hold all that segments hold, nothing
 is changed and the exit code is 6. Of a store whose old log files were dropped,
-the manifest alone can be built anew, if it was closed and all else is sound. The store must not be open elsewhere, but for
---dry-run. On a terminal the command asks first; elsewhere it needs --yes.`,
+the manifest alone can be built anew, if it was closed and all else is sound.
+
+The store must not be open elsewhere, but for --dry-run. On a terminal the
+command asks first; elsewhere it needs --yes.`,
 		Example: `  dyngo-cli repair --dry-run
   dyngo-cli repair --yes`,
 		Args: noArgs,
