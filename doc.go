@@ -55,6 +55,8 @@
 //	memtable shard(s)            in ascending order; LockAll takes all
 //	wal.Log.mu                   LSNs and places; never held during I/O
 //	wal.writer.mu                the newest file; held while a frame is handed to the file system
+//	past.mu                      what a view of the past has found out; held while a log file is read into an overlay
+//	sideFiles.mu                 held while a side file is opened
 //	catalog.dictMu, expirer.mu, flusher.mu, viewSet.mu, holdSet.mu, sortedFiles.goneMu, wal.Files.mu   leaves
 //
 // Readers take none of them: they pin an epoch.Domain and follow atomic pointers. Scans hold their segments by a reference.
@@ -62,7 +64,7 @@
 // # Concurrency and ends
 //
 // All types but Batch and readers of large values are safe for concurrent use. Every goroutine ends with Close: the log's
-// (wal.Log.run), the expirer's, the flusher's, the compactor's, retention's, the filling of shards after Open, live.sock's, and those of
+// (wal.Log.run), the expirer's, the flusher's, the compactor's, retention's, that of old views, the filling of shards after Open, live.sock's, and those of
 // epoch and memtable.
 //
 // Names and shapes in this package keep compatible from version 1.0 on; until then the CHANGELOG tells what changed.

@@ -49,6 +49,11 @@ var (
 	ErrNoDataset = errors.New("dyngo: no such dataset")
 	// ErrClosed is returned by every call after Close.
 	ErrClosed = errors.New("dyngo: closed")
+	// ErrOutsideWindow is matched when a Target names a state that retention has dropped, or that is not there yet. The error is
+	// a *WindowError, which has the window.
+	ErrOutsideWindow = errors.New("dyngo: the target lies outside of what can be read")
+	// ErrNoBatch is matched by BeforeTx and AfterTx of an LSN that is not a batch's first.
+	ErrNoBatch = errors.New("dyngo: no batch begins with this LSN")
 	// ErrVisibility is returned by a view at the applied LSN for a Strong dataset.
 	ErrVisibility = errors.New("dyngo: a view at the applied LSN can't read a Strong dataset")
 )

@@ -19,6 +19,9 @@ type Listener struct {
 	FileSealed func(file uint64)
 	// FileDropped tells that retention has dropped a log file of that size, with all events up to lsn.
 	FileDropped func(file uint64, bytes int64, lsn LSN)
+	// ViewOld tells, once for each view, that one has been open for long: it holds back old versions, and one of the past holds
+	// back retention.
+	ViewOld func(lsn LSN, age time.Duration)
 	// DiskLow tells that less than a tenth of the disk is free, once until there is more again.
 	DiskLow func(freeBytes, totalBytes int64)
 	// Flushed tells that all events up to lsn are in segments now, with the bytes written and the time it took.

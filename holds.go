@@ -13,7 +13,7 @@ import (
 type Hold struct {
 	// Name says who holds, Reason why.
 	Name, Reason string
-	// LSN of the oldest version that a view needs, 0 = the hold is not of versions.
+	// LSN of the view, 0 = the hold is not one of a view.
 	LSN LSN
 	// LogFile is the sequence of the oldest log file that is needed, 0 = none is: segments have the versions.
 	LogFile uint64
@@ -21,8 +21,8 @@ type Hold struct {
 	Since time.Time
 }
 
-// Holds lists what keeps old state now, those of log files first. Views hold versions, which segments keep for them; they
-// keep no log file.
+// Holds lists what keeps old state now, those of log files first. Views of the present hold versions, which segments keep for
+// them; they keep no log file. Views of the past (ViewAt) keep the log files that there were when they were opened.
 func (db *DB) Holds() []Hold {
 	list := db.holds.list()
 	db.views.mu.Lock()
@@ -45,10 +45,13 @@ type holdSet struct {
 	refs, stubs map[uint64]LSN
 }
 
-// hold keeps the log files from file on while a write that lies in them is not committed. It belongs to one goroutine.
+// hold keeps the log files from file on while a write that lies in them is not committed, or while a view reads the past. It
+// belongs to one goroutine.
 type hold struct {
 	set    *holdSet
 	file   uint64
+	name   string // who holds, empty = a write
+	lsn    LSN    // of a view
 	reason string
 	since  int64
 	stubs  bool // events in memory will stand for bytes in the log, not only refer to large values
@@ -69,6 +72,17 @@ func (db *DB) beginHold(reason string) *hold {
 	return h
 }
 
+// begin holds the log files from file on, unless they are about to go.
+func (h *hold) begin(file uint64) bool {
+	h.set.mu.Lock()
+	defer h.set.mu.Unlock()
+	if h.file = file; file < h.set.oldest {
+		return false
+	}
+	h.set.ahead[h] = true
+	return true
+}
+
 // again holds once more what was released. It fails if the log file is gone. A nil hold holds nothing.
 func (h *hold) again() error {
 	if h == nil {
@@ -81,6 +95,13 @@ func (h *hold) again() error {
 	}
 	h.set.ahead[h] = true
 	return nil
+}
+
+// setLSN says which LSN the view is at.
+func (h *hold) setLSN(lsn LSN) {
+	h.set.mu.Lock()
+	defer h.set.mu.Unlock()
+	h.lsn = lsn
 }
 
 // release ends the hold.
@@ -176,7 +197,7 @@ func (s *holdSet) list() []Hold {
 	defer s.mu.Unlock()
 	var list []Hold
 	for h := range s.ahead {
-		list = append(list, Hold{Name: "write", LogFile: h.file, Reason: h.reason, Since: unixTime(h.since)})
+		list = append(list, Hold{Name: cmp.Or(h.name, "write"), LSN: h.lsn, LogFile: h.file, Reason: h.reason, Since: unixTime(h.since)})
 	}
 	for file, n := range s.pins {
 		list = append(list, Hold{Name: "reader", LogFile: file, Reason: fmt.Sprintf("%d open on large values or batches in it", n)})

@@ -154,6 +154,7 @@ func (db *DB) open() error {
 			db.start(db.side.run)
 		}
 		db.start(db.retention.run)
+		db.start(db.watchViews)
 	}
 	if db.opts.Live && !db.opts.InMemory && !db.opts.ReadOnly {
 		if db.live, err = serveLive(db); err != nil {

@@ -43,12 +43,8 @@ func (ds *Dataset) scanNow(r Range, yield func(KV, error) bool) {
 // scan yields the pairs of a range at (max, at). Nothing is pinned while the caller works; the scan only holds the files that
 // it reads from.
 func (ds *Dataset) scan(r Range, max LSN, at int64, closed *atomic.Bool, yield func(KV, error) bool) {
-	if len(r.From) > MaxKeyBytes || len(r.To) > MaxKeyBytes {
-		yield(KV{}, limitError("range end of %d bytes, at most %d are allowed", len(r.From)+len(r.To), MaxKeyBytes))
-		return
-	}
-	if r.Limit < 0 {
-		yield(KV{}, limitError("Range.Limit is %d, it can't be negative", r.Limit))
+	if err := r.check(); err != nil {
+		yield(KV{}, err)
 		return
 	}
 	s := scanners.Get().(*scanner)
@@ -70,6 +66,16 @@ func (ds *Dataset) scan(r Range, max LSN, at int64, closed *atomic.Bool, yield f
 			return
 		}
 	}
+}
+
+func (r *Range) check() error {
+	if len(r.From) > MaxKeyBytes || len(r.To) > MaxKeyBytes {
+		return limitError("range end of %d bytes, at most %d are allowed", len(r.From)+len(r.To), MaxKeyBytes)
+	}
+	if r.Limit < 0 {
+		return limitError("Range.Limit is %d, it can't be negative", r.Limit)
+	}
+	return nil
 }
 
 // scanners keeps scanners with their buffers. One that panics in the caller's loop goes there too: it is reset in any case.

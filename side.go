@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/segment"
 	"github.com/dyngodb/dyngo/wal"
 )
@@ -29,8 +30,9 @@ type sideFiles struct {
 	sizes   map[uint64]int64
 	listed  bool
 	open    map[uint64]*sideFile
-	without map[uint64]bool // log files that get none
-	serial  uint64          // of the files opened, for the cache
+	without map[uint64]bool    // log files that get none
+	inMem   map[*sideFile]bool // overlays, see past
+	serial  uint64             // of the files opened, for the cache
 	done    bool
 }
 
@@ -49,7 +51,7 @@ const maxOpenSides = 64
 
 func newSideFiles(db *DB) *sideFiles {
 	return &sideFiles{db: db, dir: path.Join(db.dir, "side"), wake: make(chan struct{}, 1), memory: sideMemory(&db.opts),
-		sizes: map[uint64]int64{}, open: map[uint64]*sideFile{}, without: map[uint64]bool{}}
+		sizes: map[uint64]int64{}, open: map[uint64]*sideFile{}, without: map[uint64]bool{}, inMem: map[*sideFile]bool{}}
 }
 
 func (s *sideFiles) name(seq uint64) string { return path.Join(s.dir, fmt.Sprintf("%010d.side", seq)) }
@@ -255,6 +257,52 @@ func (s *sideFiles) put(f *sideFile) {
 	}
 }
 
+// again gives a side file that somebody holds to one more reader.
+func (s *sideFiles) again(f *sideFile) *sideFile {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.readers++
+	return f
+}
+
+// openOverlay opens what takes the place of a side file, in a file system of its own. dropOverlay gives it up.
+func (s *sideFiles) openOverlay(fsys vfs.FS, name string) (*sideFile, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done {
+		return nil, ErrClosed
+	}
+	s.serial++
+	seed := s.db.sorted.seed()
+	r, err := segment.Open(fsys, name, segment.ReaderOptions{Cache: s.db.sorted.cache, Num: 1<<63 | s.serial, HashSeed: seed,
+		DisplayName: name})
+	if err != nil {
+		return nil, err
+	}
+	props, err := parseSideProps(r.Properties().Unknown)
+	if err != nil {
+		_ = r.Close() // only read from: nothing can be lost
+		return nil, err
+	}
+	f := &sideFile{Reader: r, sideProps: props, seed: seed}
+	s.inMem[f] = true
+	return f, nil
+}
+
+// dropOverlay closes an overlay once nobody reads it; nil is none.
+func (s *sideFiles) dropOverlay(f *sideFile) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f == nil || !s.inMem[f] {
+		return
+	}
+	delete(s.inMem, f)
+	f.dropped = true
+	if f.readers == 0 {
+		_ = f.Close() // only read from: nothing can be lost
+	}
+}
+
 // load opens a side file and holds it against the log file that it should belong to; mu is held.
 func (s *sideFiles) load(file, next wal.FileInfo) (*sideFile, error) {
 	seed := s.db.sorted.seed()
@@ -297,5 +345,11 @@ func (s *sideFiles) close() {
 	s.done = true
 	for seq := range s.open {
 		s.drop(seq)
+	}
+	for f := range s.inMem {
+		delete(s.inMem, f)
+		if f.dropped = true; f.readers == 0 {
+			_ = f.Close() // only read from: nothing can be lost
+		}
 	}
 }

@@ -29,6 +29,7 @@ type sideBuild struct {
 	opts  segment.WriterOptions
 	seq   uint64
 	limit int // of arena and keys, in bytes
+	upTo  LSN // not beyond the frame with this LSN, 0 = the whole file
 
 	arena []byte // for each event: dataset and key, then the rest; see add
 	keys  []sideKey
@@ -68,7 +69,7 @@ func (db *DB) buildSide(ctx context.Context, file wal.FileInfo, name string) (*s
 		opts: segment.WriterOptions{Num: file.Seq, CreatedAt: db.opts.Clock.Wall(), HashSeed: db.sorted.seed()}}
 	work := db.pacer.Begin(pacer.Verify)
 	defer work.End()
-	from, err := b.scan(ctx, db.walDir(), work)
+	from, err := b.scan(db.opts.FS, db.walDir(), func(bytes int64) error { return work.Wait(ctx, bytes) })
 	if err != nil {
 		b.removeRuns()
 		return nil, err
@@ -128,14 +129,14 @@ func steps(ctx context.Context, work *pacer.Job) func(bytes int) error {
 	}
 }
 
-// scan reads the log file.
-func (b *sideBuild) scan(ctx context.Context, dir string, work *pacer.Job) (origin, error) {
-	s, err := wal.NewScanner(b.fs, dir, wal.ScanOptions{ReadOnly: true, FromFile: b.seq, Only: true})
+// scan reads the log file. It calls wait after each frame.
+func (b *sideBuild) scan(log vfs.FS, dir string, wait func(bytes int64) error) (origin, error) {
+	s, err := wal.NewScanner(log, dir, wal.ScanOptions{ReadOnly: true, FromFile: b.seq, Only: true})
 	if err != nil {
 		return origin{}, err
 	}
 	defer s.Close()
-	for {
+	for b.upTo == 0 || s.Tail().NextLSN <= b.upTo { // what lies behind may be on its way
 		f, err := s.Next()
 		if err == io.EOF {
 			break
@@ -144,7 +145,7 @@ func (b *sideBuild) scan(ctx context.Context, dir string, work *pacer.Job) (orig
 			err = b.frame(f)
 		}
 		if err == nil {
-			err = work.Wait(ctx, int64(len(f.Body)))
+			err = wait(int64(len(f.Body)))
 		}
 		if err != nil {
 			return origin{}, err

@@ -189,6 +189,17 @@ func (s *sideProps) lsnAt(t int64) (from, to LSN) {
 	return from, to
 }
 
+// placeOf decodes an entry.
+func (f *sideFile) placeOf(e *segment.Entry) (place, error) {
+	p := place{op: e.Op, flags: e.Flags, lsn: e.LSN, time: e.Time, session: e.Session}
+	r := coding.NewReader(e.Value)
+	readPlace(&r, f.seq, &p)
+	if err := r.End(); err != nil {
+		return place{}, &corruption.Error{What: "place of an event", Err: err}
+	}
+	return p, nil
+}
+
 // find returns the newest event of a key that counts for a history.
 func (f *sideFile) find(h *history) (p place, actor string, ok bool, err error) {
 	if h.id != 0 && h.below > 0 {
@@ -198,13 +209,10 @@ func (f *sideFile) find(h *history) (p place, actor string, ok bool, err error) 
 			return place{}, "", false, err
 		}
 		if has {
-			p = place{op: e.Op, flags: e.Flags, lsn: e.LSN, time: e.Time, session: e.Session}
-			r := coding.NewReader(e.Value)
-			readPlace(&r, f.seq, &p)
-			err = r.End()
+			p, err = f.placeOf(&e)
 			b.Release()
 			if err != nil {
-				return place{}, "", false, &corruption.Error{What: "place of an event", Err: err}
+				return place{}, "", false, err
 			}
 			ok = true
 		}

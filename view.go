@@ -6,6 +6,7 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // View is a read position: all datasets at one LSN, with the time of its creation for expiry. It holds back the removal of
@@ -15,13 +16,76 @@ type View struct {
 	lsn     LSN
 	at      int64
 	applied bool
+	past    *past // of a view that ViewAt opened
 	closed  atomic.Bool
 }
 
 // viewSet is the LSNs that open views hold.
 type viewSet struct {
-	mu   sync.Mutex
+	mu   sync.Mutex  // guards the fields below
 	held map[LSN]int // number of views
+	open map[*View]openView
+}
+
+// openView is since when a view is open.
+type openView struct {
+	since int64 // Mono
+	told  bool  // that it is old
+}
+
+// maxViewAge is how long a view is open before the listener is told.
+const maxViewAge = 10 * time.Minute
+
+// add notes that a view was opened.
+func (s *viewSet) add(v *View) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = map[*View]openView{}
+	}
+	s.open[v] = openView{since: v.db.opts.Clock.Mono()}
+}
+
+func (s *viewSet) remove(v *View) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, v)
+}
+
+// tellOld tells of views that are open for long.
+func (db *DB) tellOld() {
+	db.views.mu.Lock()
+	defer db.views.mu.Unlock()
+	now := db.opts.Clock.Mono()
+	for v, o := range db.views.open {
+		age := time.Duration(now - o.since)
+		if o.told || age < maxViewAge {
+			continue
+		}
+		o.told = true
+		db.views.open[v] = o
+		db.tell(func() {
+			db.opts.Logger.Warn("dyngo: a view is open for long and holds back old state", "lsn", uint64(v.lsn), "age", age)
+			if l := db.opts.Listener.ViewOld; l != nil {
+				l(v.lsn, age)
+			}
+		})
+	}
+}
+
+// watchViews ends with db.ctx.
+func (db *DB) watchViews() {
+	timer := db.opts.Clock.NewTimer(maxViewAge / 10)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C():
+			db.tellOld()
+			timer.Reset(maxViewAge / 10)
+		case <-db.ctx.Done():
+			return
+		}
+	}
 }
 
 // View opens a view at the durable LSN.
@@ -35,7 +99,9 @@ func (db *DB) newView(applied bool) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &View{db: db, lsn: lsn, at: at, applied: applied}, nil
+	v := &View{db: db, lsn: lsn, at: at, applied: applied}
+	db.views.add(v)
+	return v, nil
 }
 
 // holdLSN holds the versions that a view opened now sees, until views.drop(lsn), and tells its time.
@@ -90,6 +156,22 @@ func (s *viewSet) hold() []LSN {
 	return lsns
 }
 
+// Dataset returns a dataset that there was at the view's LSN, be it gone since, or an error that matches ErrNoDataset. A handle
+// of one that is gone serves this view and others of the past; its own calls return ErrNoDataset.
+func (v *View) Dataset(name string) (*Dataset, error) {
+	if v.closed.Load() {
+		return nil, fmt.Errorf("%w: the view", ErrClosed)
+	}
+	if v.past != nil {
+		return v.past.dataset(name)
+	}
+	ds, err := v.db.Dataset(name)
+	if err == nil {
+		err = v.check(ds)
+	}
+	return ds, err
+}
+
 // LSN of the view.
 func (v *View) LSN() LSN { return v.lsn }
 
@@ -98,8 +180,20 @@ func (v *View) Close() error {
 	if v.closed.Swap(true) {
 		return nil
 	}
+	v.db.views.remove(v)
+	if v.past != nil {
+		v.past.close()
+		return nil
+	}
 	v.db.views.drop(v.lsn)
 	return nil
+}
+
+// keep holds versions for one view. Some may be gone: a view of the past finds them elsewhere.
+func (s *viewSet) keep(lsn LSN) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held[lsn]++
 }
 
 // drop gives back what one view holds.
@@ -119,6 +213,8 @@ func (v *View) check(ds *Dataset) error {
 		return fmt.Errorf("dyngo: dataset %q belongs to another store", ds.name)
 	case v.applied && ds.opts.Consistency == Strong:
 		return fmt.Errorf("%w: %q", ErrVisibility, ds.name)
+	case v.past != nil && ds.dropped.Load() != 0:
+		return v.past.check(ds)
 	case ds.created > v.lsn:
 		return fmt.Errorf("%w: %q was created at LSN %d, the view is at %d", ErrNoDataset, ds.name, ds.created, v.lsn)
 	}
@@ -136,7 +232,12 @@ func (v *View) AppendGet(ds *Dataset, dst, key []byte) ([]byte, error) {
 	if v.lsn == 0 {
 		return dst, ErrNotFound
 	}
-	dst, err := ds.appendAt(dst, key, v.lsn, v.at)
+	var err error
+	if v.past != nil {
+		dst, err = v.past.appendTo(ds, dst, key)
+	} else {
+		dst, err = ds.appendAt(dst, key, v.lsn, v.at)
+	}
 	if v.closed.Load() { // meanwhile: what the view saw may have gone
 		return dst, fmt.Errorf("%w: the view", ErrClosed)
 	}
@@ -151,7 +252,13 @@ func (v *View) Has(ds *Dataset, key []byte) (bool, error) {
 	if v.lsn == 0 {
 		return false, checkKey(key)
 	}
-	ok, err := ds.hasAt(key, v.lsn, v.at)
+	var ok bool
+	var err error
+	if v.past != nil {
+		ok, err = v.past.has(ds, key)
+	} else {
+		ok, err = ds.hasAt(key, v.lsn, v.at)
+	}
 	if v.closed.Load() { // meanwhile: what the view saw may have gone
 		return false, fmt.Errorf("%w: the view", ErrClosed)
 	}
@@ -163,6 +270,10 @@ func (v *View) Scan(ds *Dataset, r Range) iter.Seq2[KV, error] {
 	return func(yield func(KV, error) bool) {
 		if err := v.check(ds); err != nil {
 			yield(KV{}, err)
+			return
+		}
+		if v.past != nil {
+			v.past.scan(ds, r, &v.closed, yield)
 			return
 		}
 		ds.scan(r, v.lsn, v.at, &v.closed, yield)

@@ -15,7 +15,8 @@ import (
 // It is an immutable list of disjoint intervals in key order, each with the LSNs of the range deletes that cover it, so a
 // read costs one binary search, and nothing while there are no range deletes.
 type RangeDeletes struct {
-	set atomic.Pointer[[]interval]
+	set  atomic.Pointer[[]interval]
+	ever atomic.Bool
 }
 
 // interval is [from, to), to nil = open end; lsns ascend.
@@ -26,6 +27,9 @@ type interval struct {
 
 // Any says whether there are range deletes.
 func (r *RangeDeletes) Any() bool { return r.set.Load() != nil }
+
+// Ever says whether there ever were any, forgotten ones too.
+func (r *RangeDeletes) Ever() bool { return r.ever.Load() }
 
 // Len is the number of intervals.
 func (r *RangeDeletes) Len() int {
@@ -87,6 +91,7 @@ func (r *RangeDeletes) Add(from, to []byte, lsn, oldest event.LSN) {
 	if to != nil && bytes.Compare(from, to) >= 0 {
 		return
 	}
+	r.ever.Store(true)
 	for { // again if Forget came between
 		was := r.set.Load()
 		var old []interval
