@@ -31,20 +31,24 @@ what load has stored comes out as the same rows.
 
 In JSON, a value that is no JSON is a string, or {"$b64": …} if it is no text.
 --with-keys adds the key: as {"key": …, "value": …} in JSON, as first column in
-CSV, before a tab in raw.`,
+CSV, before a tab in raw.
+
+` + atHelp,
 		Example: `  dyngo-cli export quakes > quakes.jsonl
   dyngo-cli export strikes -o csv > birdstrikes.csv
-  dyngo-cli export scores --with-keys -o json`,
+  dyngo-cli export scores --with-keys -o json
+  dyngo-cli export scores --at before-tx:1234 > before.jsonl`,
 		Args: exactArgs("DATASET"),
 	}
 	keys := cmd.Flags().Bool("with-keys", false, "write the keys too")
+	at := addAt(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return runExport(cmd, args[0], *keys)
+		return runExport(cmd, args[0], *keys, *at)
 	}
 	return cmd
 }
 
-func runExport(cmd *cobra.Command, dataset string, keys bool) (err error) {
+func runExport(cmd *cobra.Command, dataset string, keys bool, at string) (err error) {
 	format := globalsOf(cmd).output
 	if format == "" {
 		format = "jsonl"
@@ -58,15 +62,15 @@ func runExport(cmd *cobra.Command, dataset string, keys bool) (err error) {
 		return err
 	}
 	defer closeStore(db, &err)
-	ds, err := readDataset(cmd, db, dataset)
-	if err != nil {
-		return err
-	}
-	view, err := db.View() // CSV reads twice and must see the same
+	view, err := openView(cmd, db, at) // CSV reads twice and must see the same
 	if err != nil {
 		return err
 	}
 	defer view.Close()
+	ds, err := viewDataset(cmd, db, view, at, dataset)
+	if err != nil {
+		return err
+	}
 	e := &exporter{cmd: cmd, view: view, ds: ds, keys: keys, out: bufio.NewWriterSize(cmd.OutOrStdout(), 256<<10)}
 	switch format {
 	case "csv":

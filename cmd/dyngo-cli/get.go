@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -18,37 +19,57 @@ func newGetCommand() *cobra.Command {
 		Long: `Print the value of a key: its bytes, nothing else, unless -o asks for more.
 
 On a terminal a value that is not text is shown with \xNN; -o raw sends its
-bytes even there. A key that is absent gives exit code 3.`,
+bytes even there. A key that is absent gives exit code 3.
+
+` + atHelp,
 		Example: `  dyngo-cli get scores alice
   dyngo-cli get pictures logo > logo.png
-  dyngo-cli get scores alice -o json`,
+  dyngo-cli get scores alice -o json
+  dyngo-cli get scores alice --at -10m`,
 		Args: exactArgs("DATASET", "KEY"),
 	}
+	at := addAt(cmd)
 	escaped := addEscaped(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		key, err := parseKey("KEY", args[1], *escaped)
 		if err != nil {
 			return err
 		}
-		return runGet(cmd, args[0], key)
+		return runGet(cmd, args[0], key, *at)
 	}
 	return cmd
 }
 
-func runGet(cmd *cobra.Command, dataset string, key []byte) (err error) {
+func runGet(cmd *cobra.Command, dataset string, key []byte, at string) (err error) {
 	db, err := openRead(cmd)
 	if err != nil {
 		return err
 	}
 	defer closeStore(db, &err)
-	ds, err := readDataset(cmd, db, dataset)
+	view, err := openView(cmd, db, at)
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	ds, err := viewDataset(cmd, db, view, at, dataset)
 	if err != nil {
 		return err
 	}
 	if out := globalsOf(cmd).output; out == "" || out == "raw" {
-		return absentKey(getRaw(cmd, ds, key), dataset, key)
+		if at == "" {
+			return absentKey(getRaw(cmd, ds, key), dataset, key)
+		}
+		value, err := view.Get(ds, key)
+		if err != nil {
+			return absentKey(err, dataset, key)
+		}
+		return printRaw(cmd, bytes.NewReader(value))
 	}
-	kv, err := ds.Lookup(key)
+	lookup := ds.Lookup
+	if at != "" {
+		lookup = func(key []byte) (dyngo.KV, error) { return view.Lookup(ds, key) }
+	}
+	kv, err := lookup(key)
 	if err != nil {
 		return absentKey(err, dataset, key)
 	}
@@ -79,6 +100,10 @@ func getRaw(cmd *cobra.Command, ds *dyngo.Dataset, key []byte) error {
 		return err
 	}
 	defer value.Close()
+	return printRaw(cmd, value)
+}
+
+func printRaw(cmd *cobra.Command, value io.Reader) error {
 	out := cmd.OutOrStdout()
 	if !isTerminal(out) || globalsOf(cmd).output == "raw" {
 		return copyRaw(out, value)

@@ -15,10 +15,13 @@ func newScanCommand() *cobra.Command {
 		Long: `List keys and values in the byte order of the keys, all as of one moment.
 
 --from is included, --to is not. With -o raw a row is the key, a tab and the
-value, as they are.`,
+value, as they are.
+
+` + atHelp,
 		Example: `  dyngo-cli scan scores
   dyngo-cli scan scores --prefix al --limit 10 --reverse
-  dyngo-cli scan quakes --from 2024 --to 2025 -o csv`,
+  dyngo-cli scan quakes --from 2024 --to 2025 -o csv
+  dyngo-cli scan scores --at 2026-11-20T14:31:59Z`,
 		Args: exactArgs("DATASET"),
 	}
 	f := cmd.Flags()
@@ -29,6 +32,7 @@ value, as they are.`,
 	reverse := f.Bool("reverse", false, "from the highest key down")
 	keysOnly := f.Bool("keys-only", false, "leave the values out")
 	long := f.BoolP("long", "l", false, "LSN, time and expiry in tables too")
+	at := addAt(cmd)
 	escaped := addEscaped(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *limit < 0 {
@@ -47,7 +51,7 @@ value, as they are.`,
 		}
 		r := keyRange(bounds[0], bounds[1], bounds[2])
 		r.Limit, r.Reverse, r.KeysOnly = *limit, *reverse, *keysOnly
-		return runScan(cmd, args[0], r, *long)
+		return runScan(cmd, args[0], r, *long, *at)
 	}
 	return cmd
 }
@@ -67,13 +71,18 @@ func keyRange(prefix, from, to []byte) dyngo.Range {
 	return r
 }
 
-func runScan(cmd *cobra.Command, dataset string, rng dyngo.Range, long bool) (err error) {
+func runScan(cmd *cobra.Command, dataset string, rng dyngo.Range, long bool, at string) (err error) {
 	db, err := openRead(cmd)
 	if err != nil {
 		return err
 	}
 	defer closeStore(db, &err)
-	ds, err := readDataset(cmd, db, dataset)
+	view, err := openView(cmd, db, at)
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	ds, err := viewDataset(cmd, db, view, at, dataset)
 	if err != nil {
 		return err
 	}
@@ -81,7 +90,7 @@ func runScan(cmd *cobra.Command, dataset string, rng dyngo.Range, long bool) (er
 	r.detail = long
 	if !empty(rng) {
 		n := 0
-		for kv, err := range ds.Scan(rng) {
+		for kv, err := range view.Scan(ds, rng) {
 			if err != nil {
 				return flushed(r, err)
 			}

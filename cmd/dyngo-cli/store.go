@@ -132,6 +132,10 @@ func explainEngine(err error, what, dir string) (code int, _, try string, ok boo
 		return exitNotFound, what, "--dir or DYNGO_DIR with the store's directory", true
 	case errors.Is(err, dyngo.ErrNoDataset):
 		return exitNotFound, what, "dyngo-cli datasets -d " + shellQuote(dir), true
+	case errors.Is(err, dyngo.ErrOutsideWindow):
+		return exitNotFound, what, "a target within the window; dyngo-cli gc --dry-run says what bounds it", true
+	case errors.Is(err, dyngo.ErrNoBatch):
+		return exitUsage, what, "the first LSN of the batch, or the LSN itself", true
 	case errors.Is(err, dyngo.ErrNotFound):
 		return exitNotFound, what, "", true
 	case errors.Is(err, dyngo.ErrConflict):
