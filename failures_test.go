@@ -2,6 +2,7 @@ package dyngo_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -52,6 +53,8 @@ func hurry(d time.Duration) time.Duration {
 	return d
 }
 
+var faultEvery = flag.Int64("fault.every", 3, "TestEveryCallFailsOnce takes one call in so many, from a random one on; 1 = all of them")
+
 // Each call fails once, in each way. Whatever was acknowledged is there after reopening, nothing hangs, no file stays open.
 // When it was space that lacked, for a moment, all goes on as if nothing had been.
 func TestEveryCallFailsOnce(t *testing.T) {
@@ -64,9 +67,9 @@ func TestEveryCallFailsOnce(t *testing.T) {
 		{"error", vfs.FailError}, {"error after", vfs.FailAfter}, {"short", vfs.FailShort}, {"sync", vfs.FailSync}, {"no space", vfs.FailNoSpace},
 	} {
 		t.Run(kind.name, func(t *testing.T) {
-			step, runs := int64(1), 0
+			step, runs := max(*faultEvery, 1), 0
 			if testing.Short() {
-				step = 7
+				step = max(step, 7)
 			}
 			for k := 1 + int64(seed%uint64(step)); ; k += step {
 				fired, err := failOnce(seed, vfs.Plan{K: k, Kind: kind.kind})
