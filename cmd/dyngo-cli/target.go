@@ -12,8 +12,8 @@ import (
 )
 
 // atHelp is what commands with --at say about it.
-const atHelp = `--at reads the past: as of an LSN (1234), a time (2026-11-20T14:31:59Z, or -10m for
-ten minutes ago), after or before a batch that is named by its first LSN
+const atHelp = `--at reads the past: as of an LSN (1234), a time (2026-11-20T14:31:59Z, or -10m
+for ten minutes ago), after or before a batch that is named by its first LSN
 (tx:1234, before-tx:1234). Datasets that were dropped since are found too.`
 
 // targetForms are the spellings of a target, for advice.
