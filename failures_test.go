@@ -69,7 +69,7 @@ func TestEveryCallFailsOnce(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			step, runs := max(*faultEvery, 1), 0
 			if testing.Short() {
-				step = max(step, 7)
+				step = max(step, 25)
 			}
 			for k := 1 + int64(seed%uint64(step)); ; k += step {
 				fired, err := failOnce(seed, vfs.Plan{K: k, Kind: kind.kind})
@@ -205,7 +205,7 @@ func TestOpenAfterFailedOpen(t *testing.T) {
 			for _, kind := range []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailSync, vfs.FailNoSpace} {
 				step := int64(1)
 				if testing.Short() {
-					step = 4
+					step = 9
 				}
 				for k := 1 + int64(kind)%step; ; k += step {
 					fault := vfs.NewFault(store.fs.KillProcess())

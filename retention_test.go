@@ -900,7 +900,7 @@ func TestRetentionSurvivesPowerLossAtEveryCall(t *testing.T) {
 			return nil
 		}
 		calls++
-		if testing.Short() && calls%5 != 0 {
+		if testing.Short() && calls%15 != 0 {
 			return nil
 		}
 		for i, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {Garbage: calls%2 == 0}} {
@@ -930,7 +930,7 @@ func TestRetentionWithEveryCallFailingOnce(t *testing.T) {
 	t.Logf("seed %d", seed)
 	step := int64(3)
 	if testing.Short() {
-		step = 9
+		step = 27
 	}
 	for k := 1 + int64(seed%uint64(step)); ; k += step {
 		crash := vfs.NewCrash(seed)
@@ -1087,6 +1087,9 @@ func TestEverySyncOfRetentionIsNeeded(t *testing.T) {
 			continue
 		}
 		tested++
+		if testing.Short() && (uint64(tested)+seed)%2 != 0 {
+			continue
+		}
 		t.Run(site.At, func(t *testing.T) {
 			for round := range uint64(3) {
 				crash := vfs.NewCrash(seed + round)
