@@ -167,13 +167,14 @@ func (s *sources) historyRanges() (all []segment.RangeDelete) {
 
 // floorBuild writes the history segments of a pass.
 type floorBuild struct {
-	db    *DB
-	ctx   context.Context
-	work  *pacer.Job
-	src   *sources // of the present floor
-	floor LSN      // the next one
-	sides []*sideFile
-	out   *output
+	db     *DB
+	ctx    context.Context
+	work   *pacer.Job
+	src    *sources // of the present floor
+	floor  LSN      // the next one
+	oldest uint64   // log file that is there
+	sides  []*sideFile
+	out    *output
 
 	ranges  []segment.RangeDelete                        // of the log files that go
 	covers  func(ds event.DatasetID) compaction.Covering // the same
@@ -188,7 +189,7 @@ type floorBuild struct {
 // range delete or drop of the dataset is there to be seen now.
 func (r *retention) history(ctx context.Context, d *dropping) (added []*manifest.Segment, err error) {
 	db := r.db
-	b := &floorBuild{db: db, ctx: ctx, work: db.pacer.Begin(pacer.Verify), src: d.sources, floor: d.files[d.n].FirstLSN - 1,
+	b := &floorBuild{db: db, ctx: ctx, work: db.pacer.Begin(pacer.Verify), src: d.sources, floor: d.files[d.n].FirstLSN - 1, oldest: d.files[0].Seq,
 		dropped: map[event.DatasetID]bool{}}
 	defer b.work.End()
 	defer func() {
@@ -370,11 +371,41 @@ func (b *floorBuild) keep(f *sideFile, e *segment.Entry) error {
 	if err != nil {
 		return err
 	}
+	if lost, err := b.lost(&ev); err != nil {
+		return err
+	} else if lost {
+		ev = event.Event{Op: event.OpRedact}
+	}
 	if err := b.work.Wait(b.ctx, int64(p.size)); err != nil {
 		return err
 	}
 	return b.out.add(&segment.Entry{Dataset: e.Dataset, Key: e.Key, LSN: e.LSN, Time: e.Time, Op: ev.Op,
 		Flags: ev.Flags & event.FlagValueRef, Session: e.Session, Value: ev.Value, Parts: ev.Parts})
+}
+
+// lost says whether pieces of a large value lay in a log file that was dropped before its commit, and did not move: nothing
+// referred to them, as the event was overwritten before it was written to a segment.
+func (b *floorBuild) lost(e *event.Event) (bool, error) {
+	if e.Flags&event.FlagValueRef == 0 {
+		return false, nil
+	}
+	ref, err := event.ParseValueRef(e.Value)
+	if err != nil {
+		return false, fmt.Errorf("value of LSN %d: %w", e.LSN, err)
+	}
+	for _, p := range ref.Pieces {
+		if p.File >= b.oldest {
+			continue
+		}
+		err := b.db.files.ReadPiece(make([]byte, p.StoredLen), wal.Position{File: p.File, Offset: int64(p.Offset)}, p.CRC)
+		if errors.Is(err, wal.ErrDropped) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // overwritten says whether something newer hides an event of a key, so that merges need not keep it.
