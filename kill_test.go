@@ -34,10 +34,17 @@ const (
 	killArchiveEnv = "DYNGO_TEST_KILL_ARCHIVE" // where log files go; empty = they stay
 )
 
-// The same binary is the victim of TestKill when the environment names a directory.
+// The same binary is the victim of TestKill when the environment names a directory, and of TestSoak when it says so.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(killDirEnv); dir != "" {
 		if err := victim(dir, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if os.Getenv(soakEnv) != "" {
+		if err := serveSoak(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
