@@ -324,9 +324,8 @@ func (l *Log) SealGeneration() (tail.Generation, event.LSN) {
 	return l.mu.hot.Seal(), l.mu.next - 1
 }
 
-// SetPace holds each commit back by d from now on, and once more for each paceBytes that it takes in memory; 0 = not at all.
-// It is for what is behind the log and does not follow.
-// Those who wait go on when it becomes 0. One goroutine at a time.
+// SetPace holds each commit back by d from now on, and once more for each paceBytes that it takes in memory; 0 = not at all,
+// and those who wait go on. It is for what is behind the log and does not follow. One goroutine at a time.
 func (l *Log) SetPace(d time.Duration) {
 	if l.pace.Swap(int64(d)) != 0 && d == 0 {
 		free := make(chan struct{})

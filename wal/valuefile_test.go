@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/dyngodb/dyngo/event"
@@ -198,22 +196,7 @@ func TestEveryFlippedByteOfAValueFileIsFound(t *testing.T) {
 
 // TestDocValueFile reads the example in the package comment.
 func TestDocValueFile(t *testing.T) {
-	doc, err := os.ReadFile("doc.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, example, _ := strings.Cut(string(doc), "# Value files")
-	example, _, _ = strings.Cut(example, "# Example")
-	var b []byte
-	for _, line := range strings.Split(example, "\n") {
-		if m := hexLine.FindStringSubmatch(line); m != nil {
-			part, err := hex.DecodeString(strings.ReplaceAll(m[1], " ", ""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			b = append(b, part...)
-		}
-	}
+	b := exampleBytes(t, "# Value files", "# Example")
 	if want := writeValues(t, vfs.NewMem(), "a.val", docPieces()); !bytes.Equal(b, want) {
 		t.Fatalf("the example is\n%x\nwant\n%x", b, want)
 	}
