@@ -180,11 +180,14 @@ func TestViewAtShowsThePast(t *testing.T) {
 		}
 		return v
 	}
+	nChanged, nEnded := 0, 0
 	look := func(db *dyngo.DB) {
 		t.Helper()
 		v := open(db)
 		defer v.Close()
 		check(db, v)
+		changed, ended := checkDiff(t, rng, db, r.m, v)
+		nChanged, nEnded = nChanged+changed, nEnded+ended
 	}
 	letGo := func() {
 		t.Helper()
@@ -196,7 +199,7 @@ func TestViewAtShowsThePast(t *testing.T) {
 	}
 	ops := *asofOps
 	if testing.Short() {
-		ops /= 3
+		ops /= 4
 	}
 	for i := range ops {
 		name, before := names[rng.IntN(len(names))], r.db.LSN()
@@ -269,7 +272,13 @@ func TestViewAtShowsThePast(t *testing.T) {
 		}
 	}
 	letGo()
+	if _, err := r.db.GC(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if m := r.db.Metrics(); evicted+m.Evictions == 0 || m.LogFiles < 3 || m.Segments == 0 || (m.FloorLSN > 0) != (retention.Bytes > 0) {
 		t.Errorf("%d evictions, %d log files, %d segments, floor %d: the past was not everywhere", evicted+m.Evictions, m.LogFiles, m.Segments, m.FloorLSN)
+	}
+	if t.Logf("%d changes in differences, %d of them without an event between", nChanged, nEnded); nChanged == 0 {
+		t.Error("no change in any difference")
 	}
 }

@@ -35,9 +35,9 @@ type sideBuild struct {
 	keys  []sideKey
 	runs  []string // names of segments without filter
 
-	wide, sessions, times          []byte // bodies of the properties without their counts
-	nWide, nSession, nTime, events int
-	value                          []byte
+	wide, sessions, times, lost           []byte // bodies of the properties without their counts
+	nWide, nSession, nTime, nLost, events int
+	value, parts                          []byte
 }
 
 // sideKey finds an event in the arena: 16 bytes to sort by.
@@ -93,6 +93,7 @@ func (b *sideBuild) finish(name string, from *origin, pace func(addEntry) addEnt
 	o.Extra = []segment.Property{
 		{Tag: sideOrigin, Body: appendOrigin(nil, from)}, {Tag: sideWide, Body: counted(b.nWide, b.wide)},
 		{Tag: sideSessions, Body: counted(b.nSession, b.sessions)}, {Tag: sideTimes, Body: counted(b.nTime, b.times)},
+		{Tag: sideLost, Body: counted(b.nLost, b.lost)},
 	}
 	return b.write(name, o, func(add addEntry) error {
 		add = pace(add)
@@ -150,7 +151,7 @@ func (b *sideBuild) scan(log vfs.FS, dir string, wait func(bytes int64) error) (
 		if err != nil {
 			return origin{}, err
 		}
-		if len(b.wide)+len(b.sessions)+len(b.times) > maxSideProps {
+		if len(b.wide)+len(b.sessions)+len(b.times)+len(b.lost) > maxSideProps {
 			return origin{}, errTooWide
 		}
 	}
@@ -172,7 +173,13 @@ func (b *sideBuild) frame(f *wal.Frame) error {
 	if f.Kind != wal.KindCommit {
 		return nil
 	}
-	return unlessDropped(f, f.Places(b.piece, b.add))
+	err := f.Places(b.piece, b.add)
+	if err != nil && unlessDropped(f, err) == nil {
+		b.lost = coding.AppendUvarint(coding.AppendUvarint(b.lost, uint64(f.BaseLSN)), uint64(f.Count))
+		b.nLost++
+		return nil
+	}
+	return err
 }
 
 // unlessDropped passes over a batch that began in a log file which was dropped before anybody noted the keys in it: what it
@@ -227,7 +234,13 @@ func (b *sideBuild) add(e *event.Event, at wal.Position, wire []byte) error {
 	b.arena = binary.LittleEndian.AppendUint64(b.arena, uint64(e.LSN))
 	b.arena = binary.LittleEndian.AppendUint64(b.arena, uint64(e.Time))
 	b.arena = coding.AppendUvarint(b.arena, uint64(e.Session))
-	b.arena = coding.AppendBytes(b.arena, appendPlace(b.value[:0], b.seq, &p))
+	b.value = appendPlace(b.value[:0], b.seq, &p)
+	b.arena = coding.AppendBytes(b.arena, b.value)
+	b.parts = b.parts[:0]
+	if due, ok := event.Expiry(e.Parts); ok && e.Op == event.OpPut && e.Flags&event.FlagNotApplied == 0 {
+		b.parts = event.AppendExpiry(b.parts, due)
+	}
+	b.arena = coding.AppendBytes(b.arena, b.parts)
 	return nil
 }
 
@@ -259,7 +272,7 @@ func (b *sideBuild) sorted(add addEntry) error {
 		e.Key = r.Next(uint64(k.length) - 4)
 		e.Op, e.Flags = event.Op(r.Byte()), event.Flags(r.Byte())
 		e.LSN, e.Time, e.Session = LSN(r.Uint64()), int64(r.Uint64()), event.SessionID(r.Uvarint())
-		e.Value = r.Bytes()
+		e.Value, e.Parts = r.Bytes(), r.Bytes()
 		if r.Err() != nil {
 			panic("dyngo: bug: side file: " + r.Err().Error())
 		}

@@ -21,8 +21,8 @@ import (
 // instead, and the writer makes it anew. It is a segment (see package segment for the bytes) with number = sequence, run 0:
 //
 //	entries   one for each event of a key: dataset, key, LSN, log time, op, session, flags without value-ref and more;
-//	          value: the place of the event, no parts
-//	filters   as in segments
+//	          value: the place of the event; parts: the expiry of a put that was applied, nothing else
+//	filters   as in segments, and so is the due index
 //
 // and these extra properties:
 //
@@ -32,6 +32,8 @@ import (
 //	             session varint · key str · to str (of range deletes) · place
 //	66 sessions  n varint, n sessions, each as str: those of the dictionary and those that the file opens
 //	67 times     n varint, n times LSN varint · log time i64, both ascending: every 1024th event
+//	68 lost      n varint, n times LSN varint · events varint: batches that are not among the entries, since they were
+//	             written ahead into a log file that was gone when the side file was built
 //
 // A place is where the wire form of the event begins, and what it must be:
 //
@@ -47,6 +49,7 @@ const (
 	sideWide     = segment.ExtraTag + 1
 	sideSessions = segment.ExtraTag + 2
 	sideTimes    = segment.ExtraTag + 3
+	sideLost     = segment.ExtraTag + 4
 
 	sampleEvery  = 1024
 	maxSideProps = 16 << 20
@@ -108,22 +111,30 @@ func appendWide(dst []byte, seq uint64, w *wideEvent) []byte {
 	return appendPlace(dst, seq, &w.place)
 }
 
+// lostBatch is a batch of which only is known which LSNs it had.
+type lostBatch struct {
+	first LSN
+	count uint64
+}
+
 // sideProps are the extra properties of a side file.
 type sideProps struct {
 	origin
 	wide   []wideEvent
 	actors map[event.SessionID]string
 	times  []sample
+	lost   []lostBatch
 }
 
 var errSideProps = errors.New("properties are missing or contradict themselves")
 
 func parseSideProps(props []segment.Property) (*sideProps, error) {
 	s := &sideProps{actors: map[event.SessionID]string{}}
-	if len(props) < 4 {
+	tags := []uint64{sideOrigin, sideWide, sideSessions, sideTimes, sideLost}
+	if len(props) < len(tags) {
 		return nil, errSideProps
 	}
-	for i, tag := range []uint64{sideOrigin, sideWide, sideSessions, sideTimes} {
+	for i, tag := range tags {
 		if props[i].Tag != tag {
 			return nil, errSideProps
 		}
@@ -145,6 +156,10 @@ func parseSideProps(props []segment.Property) (*sideProps, error) {
 		case sideTimes:
 			for range r.Count(1 + 8) {
 				s.times = append(s.times, sample{LSN(r.Uvarint()), int64(r.Uint64())})
+			}
+		case sideLost:
+			for range r.Count(1 + 1) {
+				s.lost = append(s.lost, lostBatch{LSN(r.Uvarint()), r.Uvarint()})
 			}
 		}
 		if err := r.End(); err != nil {

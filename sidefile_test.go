@@ -50,7 +50,7 @@ func listSide(t *testing.T, fsys vfs.FS, name string) string {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "%+v\nactors %v\ntimes %v\n", p.origin, p.actors, p.times)
+	fmt.Fprintf(&out, "%+v\nactors %v\ntimes %v\nlost %v\n", p.origin, p.actors, p.times, p.lost)
 	for _, w := range p.wide {
 		fmt.Fprintf(&out, "%s dataset %d %q %q %+v\n", w.op, w.dataset, w.key, w.to, w.place)
 	}
@@ -65,6 +65,15 @@ func listSide(t *testing.T, fsys vfs.FS, name string) string {
 	}
 	if it.Err() != nil {
 		t.Fatal(it.Err())
+	}
+	due := r.Due(0)
+	defer due.Close()
+	for due.Next() {
+		d := due.Due()
+		fmt.Fprintf(&out, "due %d: dataset %d %q LSN %d\n", d.Due, d.Dataset, d.Key, d.LSN)
+	}
+	if due.Err() != nil {
+		t.Fatal(due.Err())
 	}
 	return out.String()
 }
@@ -85,10 +94,13 @@ func goldenSideFile(t *testing.T, fsys vfs.FS, name string, limit int) {
 		{Op: event.OpDeleteRange, Dataset: 1, Key: []byte("a"), Value: []byte("b"), Session: 3},
 		{Op: event.OpExpire, Dataset: 1, Key: []byte("a")},
 		{Op: event.OpDatasetDropped, Dataset: 1, Key: []byte("scores")},
+		{Op: event.OpPut, Dataset: 70000, Key: []byte("b"), Value: []byte("1"), Parts: event.AppendExpiry(nil, 2e18)},
+		{Op: event.OpPut, Dataset: 70000, Key: []byte("b"), Parts: event.AppendExpiry(nil, 3e18), Flags: event.FlagNotApplied},
 	} {
 		e.LSN, e.Time = LSN(i+10), 1e18+int64(i)
 		addEvent(t, b, e, uint64(i%2))
 	}
+	b.lost, b.nLost = []byte{25, 3}, 1
 	if _, err := b.finish(name, &origin{logID: [16]byte{9}, seq: 7, end: 8192, chain: 77}, sameOrder); err != nil {
 		t.Fatal(err)
 	}
