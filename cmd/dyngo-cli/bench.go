@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 func newBenchCommand() *cobra.Command {
@@ -35,7 +36,7 @@ generator of the load included. Gets return copies of the values.`,
 		Example: `  dyngo-cli bench
   dyngo-cli bench --time 10s --keys 1000000 --only put-durable
   dyngo-cli bench -d /mnt/nvme -o csv`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 	}
 	var o benchOptions
 	f := cmd.Flags()
@@ -43,15 +44,15 @@ generator of the load included. Gets return copies of the values.`,
 	f.IntVar(&o.keys, "keys", 100_000, "number of keys, of 16 bytes each")
 	f.IntVar(&o.valueSize, "value-size", 128, "bytes of each value")
 	f.StringSliceVar(&o.only, "only", nil, "only measurements whose name begins so")
-	mustCompleteFlag(cmd, "only", "put-durable", "put-buffered", "get", "mixed")
+	cli.MustCompleteFlag(cmd, "only", "put-durable", "put-buffered", "get", "mixed")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		switch {
 		case o.time < time.Millisecond || o.time > time.Hour:
-			return usage("--time 5s", "--time is %v: allowed are 1ms to 1h", o.time)
+			return cli.Usage("--time 5s", "--time is %v: allowed are 1ms to 1h", o.time)
 		case o.keys < 1 || o.keys > 100_000_000:
-			return usage("--keys 1000000", "--keys is %d: allowed are 1 to 100,000,000", o.keys)
+			return cli.Usage("--keys 1000000", "--keys is %d: allowed are 1 to 100,000,000", o.keys)
 		case o.valueSize < 0 || o.valueSize > 16<<20:
-			return usage("--value-size 128", "--value-size is %d: allowed are 0 to 16 MiB", o.valueSize)
+			return cli.Usage("--value-size 128", "--value-size is %d: allowed are 0 to 16 MiB", o.valueSize)
 		}
 		return runBench(cmd, o)
 	}
@@ -98,15 +99,15 @@ type bench struct {
 func runBench(cmd *cobra.Command, o benchOptions) (err error) {
 	parent := ""
 	if cmd.Flags().Changed("dir") || os.Getenv("DYNGO_DIR") != "" {
-		parent = globalsOf(cmd).dir
+		parent = cli.GlobalsOf(cmd).Dir
 		if info, err := os.Stat(parent); err != nil || !info.IsDir() {
-			return fail(exitNotFound, "mkdir -p "+shellQuote(parent), "no directory %s", parent)
+			return cli.Fail(cli.ExitNotFound, "mkdir -p "+cli.ShellQuote(parent), "no directory %s", parent)
 		}
 	}
 	b := &bench{benchOptions: o}
 	runs := b.measurements()
 	if len(runs) == 0 {
-		return usage("--only put-durable,put-buffered,get,mixed", "--only %s matches no measurement", strings.Join(o.only, ","))
+		return cli.Usage("--only put-durable,put-buffered,get,mixed", "--only %s matches no measurement", strings.Join(o.only, ","))
 	}
 	if b.dir, err = os.MkdirTemp(parent, "dyngo-bench-*"); err != nil {
 		return err
@@ -116,17 +117,17 @@ func runBench(cmd *cobra.Command, o benchOptions) (err error) {
 			err = rerr
 		}
 	}()
-	if err := b.open(); err != nil {
+	if err := b.open(cmd); err != nil {
 		return err
 	}
-	defer closeStore(b.db, &err)
+	defer cli.CloseStore(b.db, &err)
 	b.printSetup(cmd.ErrOrStderr())
 	return b.runAll(cmd, runs)
 }
 
-func (b *bench) open() (err error) {
+func (b *bench) open(cmd *cobra.Command) (err error) {
 	b.db, err = dyngo.Open(b.dir, &dyngo.Options{
-		Session:      session(),
+		Session:      cli.Session(cmd),
 		MemoryBudget: max(256<<20, int64(b.keys)*int64(b.valueSize+128)*4),
 	})
 	if err != nil {
@@ -149,7 +150,7 @@ func (b *bench) printSetup(w io.Writer) {
 	fmt.Fprintf(w, "store    %s on %s\n", b.dir, fileSystem(b.dir))
 	fmt.Fprintf(w, "machine  %d CPUs, %s/%s, %s\n", runtime.GOMAXPROCS(0), runtime.GOOS, runtime.GOARCH, runtime.Version())
 	fmt.Fprintf(w, "load     %s keys of 16 B, values of %s, %v for each line\n",
-		formatCount(int64(b.keys)), formatBytes(int64(b.valueSize)), b.time)
+		cli.FormatCount(int64(b.keys)), cli.FormatBytes(int64(b.valueSize)), b.time)
 	fmt.Fprintf(w, "sync     fdatasync: before the acknowledgement; 10ms: within that time after it\n\n")
 }
 
@@ -188,10 +189,10 @@ func (b *bench) measurements() []measurement {
 }
 
 func (b *bench) runAll(cmd *cobra.Command, runs []measurement) error {
-	r := newRenderer(cmd, manyRows, column{name: "name"}, column{name: "workers"}, column{name: "sync"},
-		column{name: "ops", detail: true}, column{name: "ops_per_s", title: "OPS/S"},
-		column{name: "p50_us", title: "P50 µs"}, column{name: "p99_us", title: "P99 µs"},
-		column{name: "p999_us", title: "P99.9 µs"}, column{name: "cpu_us_per_op", title: "CPU µs/OP"})
+	r := cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "name"}, cli.Column{Name: "workers"}, cli.Column{Name: "sync"},
+		cli.Column{Name: "ops", Detail: true}, cli.Column{Name: "ops_per_s", Title: "OPS/S"},
+		cli.Column{Name: "p50_us", Title: "P50 µs"}, cli.Column{Name: "p99_us", Title: "P99 µs"},
+		cli.Column{Name: "p999_us", Title: "P99.9 µs"}, cli.Column{Name: "cpu_us_per_op", Title: "CPU µs/OP"})
 	loaded := false
 	for i, m := range runs {
 		p := newProgress(cmd, fmt.Sprintf("%d/%d %s", i+1, len(runs), m.name), 0, "ops")
@@ -204,15 +205,15 @@ func (b *bench) runAll(cmd *cobra.Command, runs []measurement) error {
 		res, err := b.measure(cmd.Context(), m, p)
 		p.Done()
 		if err != nil {
-			return flushed(r, err)
+			return cli.Flushed(r, err)
 		}
 		var sync any
 		if m.sync != "" {
 			sync = m.sync
 		}
-		err = r.Row(m.name, m.workers, sync, countCell(res.ops), res.perSecond(), micros(res.lat.quantile(0.5)),
+		err = r.Row(m.name, m.workers, sync, cli.CountCell(res.ops), res.perSecond(), micros(res.lat.quantile(0.5)),
 			micros(res.lat.quantile(0.99)), micros(res.lat.quantile(0.999)), res.cpuPerOp())
-		if err == nil && r.format != "table" {
+		if err == nil && r.Format != "table" {
 			err = r.Flush()
 		}
 		if err != nil {

@@ -3,9 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 // TestTree holds every command to the conventions: a short text, examples, no page wider than a
@@ -39,7 +36,7 @@ func TestTree(t *testing.T) {
 			t.Error(err)
 		}
 		for line := range strings.Lines(page.String()) {
-			if w := textWidth(strings.TrimSuffix(line, "\n")); w > 80 {
+			if w := cli.TextWidth(strings.TrimSuffix(line, "\n")); w > 80 {
 				t.Errorf("%s: help has a line of %d columns: %s", cmd.CommandPath(), w, line)
 			}
 		}
@@ -50,56 +47,10 @@ func TestTree(t *testing.T) {
 	walk(newRootCommand())
 }
 
-func TestExplain(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		err  error
-		code int
-		what string // beginning
-		try  string // part
-	}{
-		{"usage", usage("do this", "bad flag"), exitUsage, "bad flag", "do this"},
-		{"interrupted", fmt.Errorf("scan: %w", context.Canceled), exitInterrupted, "interrupted", ""},
-		{"locked", &dyngo.LockedError{Dir: "x", PID: 42}, exitUnavailable, "x is open for writing in process 42", "stop process 42"},
-		{"locked by somebody", &dyngo.LockedError{Dir: "x"}, exitUnavailable, "x is open", "stop the other process"},
-		{"damage", fmt.Errorf("get: %w", &dyngo.CorruptionError{File: "wal/1.log", Offset: 7, What: "crc"}),
-			exitCorrupt, "get: wal/1.log at 7: ", "dyngo-cli verify -d 'my store'"},
-		{"newer", fmt.Errorf("x: %w", dyngo.ErrUnsupported), exitFailure, "x: ", "newer"},
-		{"no store", dyngo.ErrNoStore, exitNotFound, "no store", "--dir"},
-		{"no dataset", fmt.Errorf("%w: %q", dyngo.ErrNoDataset, "d"), exitNotFound, "no such dataset", "datasets"},
-		{"no key", dyngo.ErrNotFound, exitNotFound, "key not found", ""},
-		{"conflict", &dyngo.ConflictError{Want: 1, Have: 2}, exitConflict, "the key is at LSN 2", "again"},
-		{"limit", dyngo.ErrLimit, exitUsage, "limit exceeded", ""},
-		{"log failed", dyngo.ErrLogFailed, exitUnavailable, "", "device"},
-		{"outcome unknown", dyngo.ErrOutcomeUnknown, exitUnavailable, "", "get"},
-		{"denied", &fs.PathError{Op: "open", Path: "p", Err: fs.ErrPermission}, exitDenied, "open p", "'my store'"},
-		{"anything else", errors.New("boom"), exitFailure, "boom", ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			code, what, try := explain(c.err, "my store")
-			if code != c.code || !strings.HasPrefix(what, c.what) || !strings.Contains(try, c.try) {
-				t.Errorf("got %d, %q, try %q", code, what, try)
-			}
-		})
-	}
-}
-
-func TestReport(t *testing.T) {
-	var out bytes.Buffer
-	if code := report(&out, fail(exitFailure, "again", "it broke"), "d"); code != exitFailure ||
-		out.String() != "dyngo-cli: it broke\nTry: again\n" {
-		t.Errorf("%d, %q", code, out.String())
-	}
-	out.Reset()
-	if code := report(&out, errSilent(exitCorrupt), "d"); code != exitCorrupt || out.Len() > 0 {
-		t.Errorf("%d, %q", code, out.String())
-	}
-}
-
 func TestInterrupt(t *testing.T) {
 	dir := t.TempDir()
 	var out, errs bytes.Buffer
-	if code := run(context.Background(), []string{"-d", dir, "put", "d", "k", "v"}, nil, &out, &errs); code != exitOK {
+	if code := cli.Run(context.Background(), newRootCommand(), []string{"-d", dir, "put", "d", "k", "v"}, nil, &out, &errs); code != cli.ExitOK {
 		t.Fatalf("put: %d, %s", code, errs.String())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -110,42 +61,13 @@ func TestInterrupt(t *testing.T) {
 	} {
 		out.Reset()
 		errs.Reset()
-		if code := run(ctx, append(args, "-d", dir), nil, &out, &errs); code != exitInterrupted ||
+		if code := cli.Run(ctx, newRootCommand(), append(args, "-d", dir), nil, &out, &errs); code != cli.ExitInterrupted ||
 			!strings.HasSuffix(errs.String(), "dyngo-cli: interrupted\n") {
 			t.Errorf("%v: exit code %d, stderr %q", args, code, errs.String())
 		}
 	}
 	if names, err := filepath.Glob(filepath.Join(dir, "dyngo-bench-*")); err != nil || len(names) > 0 {
 		t.Errorf("an interrupted bench leaves %v, %v", names, err)
-	}
-}
-
-func TestKeyRange(t *testing.T) {
-	for _, c := range []struct{ prefix, from, to, want string }{
-		{"", "", "", "[- -)"},
-		{"a", "", "", "[a b)"},
-		{"a\xff", "", "", "[a\xff b)"},
-		{"\xff", "", "", "[\xff -)"},
-		{"", "b", "", "[b -)"},
-		{"", "", "c", "[- c)"},
-		{"b", "a", "z", "[b c)"},
-		{"b", "ba", "bz", "[ba bz)"},
-		{"b", "c", "", "[c c)"},
-	} {
-		r := keyRange([]byte(c.prefix), []byte(c.from), []byte(c.to))
-		bound := func(b []byte) string {
-			if b == nil {
-				return "-"
-			}
-			return string(b)
-		}
-		from := bound(r.From)
-		if from == "" {
-			from = "-"
-		}
-		if got := fmt.Sprintf("[%s %s)", from, bound(r.To)); got != c.want {
-			t.Errorf("prefix %q, from %q, to %q: got %q, want %q", c.prefix, c.from, c.to, got, c.want)
-		}
 	}
 }
 
@@ -193,16 +115,6 @@ func TestBenchKey(t *testing.T) {
 	for n, want := range map[int]string{0: "key-000000000000", 7: "key-000000000007", 99_999_999: "key-000099999999"} {
 		if got := string(appendBenchKey(nil, n)); got != want {
 			t.Errorf("key %d is %s", n, got)
-		}
-	}
-}
-
-func TestShellQuote(t *testing.T) {
-	for in, want := range map[string]string{
-		"./dyngo-data": "./dyngo-data", "my store": "'my store'", "": "''", "it's": `'it'\''s'`, "$HOME": "'$HOME'",
-	} {
-		if got := shellQuote(in); got != want {
-			t.Errorf("shellQuote(%q) = %s", in, got)
 		}
 	}
 }

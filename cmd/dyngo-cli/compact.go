@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 func newCompactCommand() *cobra.Command {
@@ -26,15 +27,15 @@ prints the merges that would follow each other, with sizes that are estimates,
 and with --why all figures that each was chosen by.`,
 		Example: `  dyngo-cli compact
   dyngo-cli compact --dry-run --why`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 	}
 	dryRun := cmd.Flags().Bool("dry-run", false, "only say what would be merged")
 	why := cmd.Flags().Bool("why", false, "with --dry-run: explain each step")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *why && !*dryRun {
-			return usage("dyngo-cli compact --dry-run --why", "--why explains what --dry-run prints")
+			return cli.Usage("dyngo-cli compact --dry-run --why", "--why explains what --dry-run prints")
 		}
-		if err := checkStore(globalsOf(cmd).dir); err != nil {
+		if err := cli.CheckStore(cli.GlobalsOf(cmd).Dir); err != nil {
 			return err
 		}
 		if *dryRun {
@@ -51,16 +52,16 @@ func showPlan(cmd *cobra.Command, why bool) error {
 	if err != nil {
 		return err
 	}
-	r := newRenderer(cmd, manyRows, column{name: "step"}, column{name: "kind"}, column{name: "reason"},
-		column{name: "segments"}, column{name: "run"}, column{name: "read_bytes", title: "READS"},
-		column{name: "write_bytes", title: "WRITES"}, column{name: "reclaim_bytes", title: "RECLAIMS"},
-		column{name: "sources_removed", detail: true}, column{name: "score", detail: true},
-		column{name: "files", detail: true}, column{name: "why", detail: true}, column{name: "explain", detail: true})
-	table := globalsOf(cmd).format(cmd.OutOrStdout()) == "table"
+	r := cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "step"}, cli.Column{Name: "kind"}, cli.Column{Name: "reason"},
+		cli.Column{Name: "segments"}, cli.Column{Name: "run"}, cli.Column{Name: "read_bytes", Title: "READS"},
+		cli.Column{Name: "write_bytes", Title: "WRITES"}, cli.Column{Name: "reclaim_bytes", Title: "RECLAIMS"},
+		cli.Column{Name: "sources_removed", Detail: true}, cli.Column{Name: "score", Detail: true},
+		cli.Column{Name: "files", Detail: true}, cli.Column{Name: "why", Detail: true}, cli.Column{Name: "explain", Detail: true})
+	table := cli.GlobalsOf(cmd).Format(cmd.OutOrStdout()) == "table"
 	for i := range steps {
 		s := &steps[i]
-		err := r.Row(i+1, s.Kind, s.Reason, countCell(len(s.Segments)), s.Run, byteCell(s.ReadBytes), byteCell(s.WriteBytes),
-			byteCell(s.ReclaimBytes), s.SourcesRemoved, round3(s.Score), jsonCell(s.Segments), s.Why, s.Explain)
+		err := r.Row(i+1, s.Kind, s.Reason, cli.CountCell(len(s.Segments)), s.Run, cli.ByteCell(s.ReadBytes), cli.ByteCell(s.WriteBytes),
+			cli.ByteCell(s.ReclaimBytes), s.SourcesRemoved, round3(s.Score), cli.JsonCell(s.Segments), s.Why, s.Explain)
 		if err != nil {
 			return err
 		}
@@ -80,21 +81,21 @@ func showPlan(cmd *cobra.Command, why bool) error {
 
 // readPlan asks the owner of the store, else looks at the files.
 func readPlan(cmd *cobra.Command) (steps []dyngo.CompactStep, err error) {
-	steps, err = ownerAnswer[[]dyngo.CompactStep](cmd.Context(), globalsOf(cmd).dir, "plan", nil)
+	steps, err = ownerAnswer[[]dyngo.CompactStep](cmd.Context(), cli.GlobalsOf(cmd).Dir, "plan", nil)
 	if !errors.Is(err, errNotLive) {
 		return steps, err
 	}
-	db, err := openRead(cmd)
+	db, err := cli.OpenRead(cmd)
 	if err != nil {
 		return nil, err
 	}
-	defer closeStore(db, &err)
+	defer cli.CloseStore(db, &err)
 	return db.CompactPlan(cmd.Context())
 }
 
 // runCompact compacts, by the owner of the store or alone.
 func runCompact(cmd *cobra.Command) error {
-	dir := globalsOf(cmd).dir
+	dir := cli.GlobalsOf(cmd).Dir
 	before, err := ownerAnswer[dyngo.Metrics](cmd.Context(), dir, "stats", nil)
 	if errors.Is(err, errNotLive) {
 		return compactAlone(cmd)
@@ -109,16 +110,16 @@ func runCompact(cmd *cobra.Command) error {
 
 // compactAlone opens the store itself.
 func compactAlone(cmd *cobra.Command) (err error) {
-	db, err := openWrite(cmd)
+	db, err := cli.OpenWrite(cmd)
 	var locked *dyngo.LockedError
 	if errors.As(err, &locked) {
-		try := fmt.Sprintf("stop %s, or have it open the store with the option Live", pidName(locked.PID))
-		return fail(exitUnavailable, try, "%w", err)
+		try := fmt.Sprintf("stop %s, or have it open the store with the option Live", cli.PidName(locked.PID))
+		return cli.Fail(cli.ExitUnavailable, try, "%w", err)
 	}
 	if err != nil {
 		return err
 	}
-	defer closeStore(db, &err)
+	defer cli.CloseStore(db, &err)
 	before := db.Metrics()
 	w := newCompactWatch(cmd, "files", &before)
 	done := make(chan error, 1)
@@ -164,15 +165,15 @@ func (w *compactWatch) end(after *dyngo.Metrics, err error) error {
 	if err != nil {
 		return err
 	}
-	r := newRenderer(w.cmd, oneSheet, column{name: "source"}, column{name: "dir"}, column{name: "merges"},
-		column{name: "read_bytes"}, column{name: "written_bytes"}, column{name: "runs_before"}, column{name: "runs"},
-		column{name: "segments_before"}, column{name: "segments"}, column{name: "segment_bytes_before"},
-		column{name: "segment_bytes"}, column{name: "seconds"})
+	r := cli.NewRenderer(w.cmd, cli.OneSheet, cli.Column{Name: "source"}, cli.Column{Name: "dir"}, cli.Column{Name: "merges"},
+		cli.Column{Name: "read_bytes"}, cli.Column{Name: "written_bytes"}, cli.Column{Name: "runs_before"}, cli.Column{Name: "runs"},
+		cli.Column{Name: "segments_before"}, cli.Column{Name: "segments"}, cli.Column{Name: "segment_bytes_before"},
+		cli.Column{Name: "segment_bytes"}, cli.Column{Name: "seconds"})
 	b := w.before
-	rerr := r.Row(w.source, globalsOf(w.cmd).dir, countCell(after.Compactions-b.Compactions),
-		byteCell(after.CompactReadBytes-b.CompactReadBytes), byteCell(after.CompactWrittenBytes-b.CompactWrittenBytes),
-		countCell(b.Runs), countCell(after.Runs),
-		countCell(b.Segments), countCell(after.Segments), byteCell(b.SegmentBytes), byteCell(after.SegmentBytes),
+	rerr := r.Row(w.source, cli.GlobalsOf(w.cmd).Dir, cli.CountCell(after.Compactions-b.Compactions),
+		cli.ByteCell(after.CompactReadBytes-b.CompactReadBytes), cli.ByteCell(after.CompactWrittenBytes-b.CompactWrittenBytes),
+		cli.CountCell(b.Runs), cli.CountCell(after.Runs),
+		cli.CountCell(b.Segments), cli.CountCell(after.Segments), cli.ByteCell(b.SegmentBytes), cli.ByteCell(after.SegmentBytes),
 		round3(time.Since(w.began).Seconds()))
 	if rerr != nil {
 		return rerr

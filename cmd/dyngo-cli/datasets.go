@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 func newDatasetsCommand() *cobra.Command {
@@ -17,36 +18,36 @@ func newDatasetsCommand() *cobra.Command {
 		Example: `  dyngo-cli datasets
   dyngo-cli datasets create telemetry --consistency causal --compression s2
   dyngo-cli datasets drop telemetry --yes`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return listDatasets(cmd) },
 	}
 	cmd.AddCommand(newDatasetsCreateCommand(), newDatasetsDropCommand())
 	return cmd
 }
 
-func datasetColumns() []column {
-	return []column{
-		{name: "name"}, {name: "keys"}, {name: "consistency"}, {name: "compression"}, {name: "ttl"},
-		{name: "large_value", title: "LARGE FROM"}, {name: "created_lsn", detail: true}, {name: "id", detail: true},
+func datasetColumns() []cli.Column {
+	return []cli.Column{
+		{Name: "name"}, {Name: "keys"}, {Name: "consistency"}, {Name: "compression"}, {Name: "ttl"},
+		{Name: "large_value", Title: "LARGE FROM"}, {Name: "created_lsn", Detail: true}, {Name: "id", Detail: true},
 	}
 }
 
-func rowDataset(r *renderer, info dyngo.DatasetInfo, keys int) error {
+func rowDataset(r *cli.Renderer, info dyngo.DatasetInfo, keys int) error {
 	var ttl any
 	if info.Options.TTL > 0 {
 		ttl = info.Options.TTL
 	}
-	return r.Row(info.Name, countCell(keys), info.Options.Consistency.String(), info.Options.Compression.String(),
-		ttl, byteCell(info.Options.LargeValue), info.Created, info.ID)
+	return r.Row(info.Name, cli.CountCell(keys), info.Options.Consistency.String(), info.Options.Compression.String(),
+		ttl, cli.ByteCell(info.Options.LargeValue), info.Created, info.ID)
 }
 
 func listDatasets(cmd *cobra.Command) (err error) {
-	db, err := openRead(cmd)
+	db, err := cli.OpenRead(cmd)
 	if err != nil {
 		return err
 	}
-	defer closeStore(db, &err)
-	r := newRenderer(cmd, manyRows, datasetColumns()...)
+	defer cli.CloseStore(db, &err)
+	r := cli.NewRenderer(cmd, cli.ManyRows, datasetColumns()...)
 	for _, info := range db.Datasets() {
 		ds, err := db.Dataset(info.Name)
 		if err != nil {
@@ -54,7 +55,7 @@ func listDatasets(cmd *cobra.Command) (err error) {
 		}
 		n, err := countRange(cmd, ds, dyngo.Range{})
 		if err != nil {
-			return flushed(r, err)
+			return cli.Flushed(r, err)
 		}
 		if err := rowDataset(r, info, n); err != nil {
 			return err
@@ -66,7 +67,7 @@ func listDatasets(cmd *cobra.Command) (err error) {
 // countRange counts the keys of a range by going through them: that may take a while, so it tells how far it is and ends
 // with the command.
 func countRange(cmd *cobra.Command, ds *dyngo.Dataset, rng dyngo.Range) (int, error) {
-	p := newProgress(cmd, "count "+escapeBytes([]byte(ds.Name())), 0, "keys")
+	p := newProgress(cmd, "count "+cli.EscapeBytes([]byte(ds.Name())), 0, "keys")
 	defer p.Done()
 	rng.KeysOnly = true
 	n := 0
@@ -92,15 +93,15 @@ func newDatasetsCreateCommand() *cobra.Command {
 same options is left alone, with others the exit code is 7.`,
 		Example: `  dyngo-cli datasets create scores
   dyngo-cli datasets create telemetry --consistency causal --ttl 720h`,
-		Args: exactArgs("NAME"),
+		Args: cli.ExactArgs("NAME"),
 	}
 	f := cmd.Flags()
 	consistency := f.String("consistency", "strong", "strong, causal or eventual")
 	compression := f.String("compression", "off", "of values: off, s2 or zstd")
 	ttl := f.Duration("ttl", 0, "time to live of values, such as 24h; 0 = for ever")
 	large := f.Int("large-value", 0, "bytes from which a value leaves memory (0 = 8192)")
-	mustCompleteFlag(cmd, "consistency", "strong", "causal", "eventual")
-	mustCompleteFlag(cmd, "compression", "off", "s2", "zstd")
+	cli.MustCompleteFlag(cmd, "consistency", "strong", "causal", "eventual")
+	cli.MustCompleteFlag(cmd, "compression", "off", "s2", "zstd")
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		o := dyngo.DatasetOptions{TTL: *ttl, LargeValue: *large}
 		if o.Consistency, err = oneOf("consistency", *consistency, dyngo.Strong, dyngo.Causal, dyngo.Eventual); err != nil {
@@ -124,20 +125,20 @@ func oneOf[T fmt.Stringer](flag, name string, values ...T) (T, error) {
 		names = append(names, v.String())
 	}
 	var none T
-	return none, usage("one of: "+strings.Join(names, ", "), "--%s: unknown %q", flag, name)
+	return none, cli.Usage("one of: "+strings.Join(names, ", "), "--%s: unknown %q", flag, name)
 }
 
 func createAndShow(cmd *cobra.Command, name string, o *dyngo.DatasetOptions) (err error) {
-	db, err := openWrite(cmd)
+	db, err := cli.OpenWrite(cmd)
 	if err != nil {
 		return err
 	}
-	defer closeStore(db, &err)
+	defer cli.CloseStore(db, &err)
 	if _, err := db.CreateDataset(name, o); err != nil {
 		return err
 	}
-	r := newRenderer(cmd, oneRow, column{name: "name"}, column{name: "consistency"},
-		column{name: "compression"}, column{name: "ttl"}, column{name: "lsn"})
+	r := cli.NewRenderer(cmd, cli.OneRow, cli.Column{Name: "name"}, cli.Column{Name: "consistency"},
+		cli.Column{Name: "compression"}, cli.Column{Name: "ttl"}, cli.Column{Name: "lsn"})
 	for _, info := range db.Datasets() {
 		if info.Name == name {
 			var ttl any
@@ -161,24 +162,24 @@ func newDatasetsDropCommand() *cobra.Command {
 On a terminal the command asks first; elsewhere it needs --yes.`,
 		Example: `  dyngo-cli datasets drop telemetry --dry-run
   dyngo-cli datasets drop telemetry --yes`,
-		Args: exactArgs("NAME"),
+		Args: cli.ExactArgs("NAME"),
 	}
 	yes := cmd.Flags().Bool("yes", false, "don't ask")
 	dryRun := cmd.Flags().Bool("dry-run", false, "only say what would go")
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		if err := checkStore(globalsOf(cmd).dir); err != nil {
+		if err := cli.CheckStore(cli.GlobalsOf(cmd).Dir); err != nil {
 			return err
 		}
-		open := func() (*dyngo.DB, error) { return openWrite(cmd) }
+		open := func() (*dyngo.DB, error) { return cli.OpenWrite(cmd) }
 		if *dryRun {
-			open = func() (*dyngo.DB, error) { return openRead(cmd) }
+			open = func() (*dyngo.DB, error) { return cli.OpenRead(cmd) }
 		}
 		db, err := open()
 		if err != nil {
 			return err
 		}
-		defer closeStore(db, &err)
-		ds, err := readDataset(cmd, db, args[0])
+		defer cli.CloseStore(db, &err)
+		ds, err := cli.ReadDataset(cmd, db, args[0])
 		if err != nil {
 			return err
 		}
@@ -192,22 +193,22 @@ func dropDataset(cmd *cobra.Command, db *dyngo.DB, ds *dyngo.Dataset, yes, dryRu
 	if err != nil {
 		return err
 	}
-	r := newRenderer(cmd, oneRow, column{name: "name"}, column{name: "keys"}, column{name: "lsn"})
+	r := cli.NewRenderer(cmd, cli.OneRow, cli.Column{Name: "name"}, cli.Column{Name: "keys"}, cli.Column{Name: "lsn"})
 	if dryRun {
 		fmt.Fprintf(cmd.ErrOrStderr(), "dataset %q with %s would be dropped, nothing was changed\n", ds.Name(), countKeys(n))
-		if err := r.Row(ds.Name(), countCell(n), nil); err != nil {
+		if err := r.Row(ds.Name(), cli.CountCell(n), nil); err != nil {
 			return err
 		}
 		return r.Close()
 	}
-	if err := confirm(cmd, yes, fmt.Sprintf("Drop dataset %q with %s", ds.Name(), countKeys(n))); err != nil {
+	if err := cli.Confirm(cmd, yes, fmt.Sprintf("Drop dataset %q with %s", ds.Name(), countKeys(n))); err != nil {
 		return err
 	}
 	lsn, err := db.DropDataset(ds.Name())
 	if err != nil {
 		return err
 	}
-	if err := r.Row(ds.Name(), countCell(n), lsn); err != nil {
+	if err := r.Row(ds.Name(), cli.CountCell(n), lsn); err != nil {
 		return err
 	}
 	return r.Close()

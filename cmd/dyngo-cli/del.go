@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 func newDelCommand() *cobra.Command {
@@ -23,28 +24,28 @@ terminal and needs --yes elsewhere; --dry-run only lists what would go.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("prefix") {
 				if len(args) == 2 {
-					return usage("", "del: a KEY and --prefix exclude each other")
+					return cli.Usage("", "del: a KEY and --prefix exclude each other")
 				}
-				return exactArgs("DATASET")(cmd, args)
+				return cli.ExactArgs("DATASET")(cmd, args)
 			}
 			if len(args) == 1 {
-				return usage("dyngo-cli del "+shellQuote(args[0])+" KEY", "del: KEY or --prefix is missing")
+				return cli.Usage("dyngo-cli del "+cli.ShellQuote(args[0])+" KEY", "del: KEY or --prefix is missing")
 			}
-			return exactArgs("DATASET", "KEY")(cmd, args)
+			return cli.ExactArgs("DATASET", "KEY")(cmd, args)
 		},
 	}
 	prefix := cmd.Flags().String("prefix", "", "delete all keys that begin with this; '' is every key")
 	yes := cmd.Flags().Bool("yes", false, "don't ask")
 	dryRun := cmd.Flags().Bool("dry-run", false, "only list the keys that would be deleted")
-	escaped := addEscaped(cmd)
-	why := addWhy(cmd)
+	escaped := cli.AddEscaped(cmd)
+	why := cli.AddWhy(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		d := delRequest{dataset: args[0], options: why(), yes: *yes}
 		var err error
 		if len(args) == 2 {
-			d.key, err = parseKey("KEY", args[1], *escaped)
+			d.key, err = cli.ParseKey("KEY", args[1], *escaped)
 		} else {
-			d.prefix, err = parseBytes("--prefix", *prefix, *escaped)
+			d.prefix, err = cli.ParseBytes("--prefix", *prefix, *escaped)
 		}
 		if err != nil {
 			return err
@@ -78,11 +79,11 @@ func (d *delRequest) keys() dyngo.Range {
 
 // list prints the keys that would go, from a read-only open.
 func (d *delRequest) list(cmd *cobra.Command) (err error) {
-	r := newRenderer(cmd, manyRows, kvColumns(true)...)
+	r := cli.NewRenderer(cmd, cli.ManyRows, cli.KVColumns(true)...)
 	n := 0
-	if storeExists(globalsOf(cmd).dir) {
+	if cli.StoreExists(cli.GlobalsOf(cmd).Dir) {
 		if n, err = d.listStore(cmd, r); err != nil {
-			return flushed(r, err)
+			return cli.Flushed(r, err)
 		}
 	}
 	if err := r.Close(); err != nil {
@@ -93,12 +94,12 @@ func (d *delRequest) list(cmd *cobra.Command) (err error) {
 }
 
 // listStore prints the keys of the store and returns their number.
-func (d *delRequest) listStore(cmd *cobra.Command, r *renderer) (n int, err error) {
-	db, err := openRead(cmd)
+func (d *delRequest) listStore(cmd *cobra.Command, r *cli.Renderer) (n int, err error) {
+	db, err := cli.OpenRead(cmd)
 	if err != nil {
 		return 0, err
 	}
-	defer closeStore(db, &err)
+	defer cli.CloseStore(db, &err)
 	ds, err := db.Dataset(d.dataset)
 	if errors.Is(err, dyngo.ErrNoDataset) {
 		return 0, nil
@@ -113,7 +114,7 @@ func (d *delRequest) listStore(cmd *cobra.Command, r *renderer) (n int, err erro
 		if err != nil {
 			return n, err
 		}
-		if err := rowKV(r, kv, true); err != nil {
+		if err := cli.RowKV(r, kv, true); err != nil {
 			return n, err
 		}
 		n++
@@ -122,20 +123,20 @@ func (d *delRequest) listStore(cmd *cobra.Command, r *renderer) (n int, err erro
 }
 
 func (d *delRequest) run(cmd *cobra.Command) (err error) {
-	r := newRenderer(cmd, oneRow, d.columns()...)
+	r := cli.NewRenderer(cmd, cli.OneRow, d.columns()...)
 	nothing := func(what string) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing to delete\n", what)
 		return nil
 	}
-	dir := globalsOf(cmd).dir
-	if !storeExists(dir) {
+	dir := cli.GlobalsOf(cmd).Dir
+	if !cli.StoreExists(dir) {
 		return nothing("no store in " + dir) // a typo must not leave an empty store behind
 	}
-	db, err := openWrite(cmd)
+	db, err := cli.OpenWrite(cmd)
 	if err != nil {
 		return err
 	}
-	defer closeStore(db, &err)
+	defer cli.CloseStore(db, &err)
 	ds, err := db.Dataset(d.dataset)
 	if errors.Is(err, dyngo.ErrNoDataset) {
 		return nothing(fmt.Sprintf("no dataset %q in %s", d.dataset, dir))
@@ -153,7 +154,7 @@ func (d *delRequest) run(cmd *cobra.Command) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := r.Row(d.dataset, keyCell(d.key), existed, lsn); err != nil {
+		if err := r.Row(d.dataset, cli.KeyCell(d.key), existed, lsn); err != nil {
 			return err
 		}
 		return r.Close()
@@ -161,26 +162,26 @@ func (d *delRequest) run(cmd *cobra.Command) (err error) {
 	return d.deletePrefix(cmd, db, ds, r)
 }
 
-func (d *delRequest) columns() []column {
+func (d *delRequest) columns() []cli.Column {
 	if d.key != nil {
-		return []column{{name: "dataset"}, {name: "key"}, {name: "existed"}, {name: "lsn"}}
+		return []cli.Column{{Name: "dataset"}, {Name: "key"}, {Name: "existed"}, {Name: "lsn"}}
 	}
-	return []column{{name: "dataset"}, {name: "prefix"}, {name: "deleted"}, {name: "lsn"}}
+	return []cli.Column{{Name: "dataset"}, {Name: "prefix"}, {Name: "deleted"}, {Name: "lsn"}}
 }
 
-func (d *delRequest) deletePrefix(cmd *cobra.Command, db *dyngo.DB, ds *dyngo.Dataset, r *renderer) error {
+func (d *delRequest) deletePrefix(cmd *cobra.Command, db *dyngo.DB, ds *dyngo.Dataset, r *cli.Renderer) error {
 	n, err := countRange(cmd, ds, d.keys())
 	if err != nil {
 		return err
 	}
 	if n == 0 {
-		if err := r.Row(d.dataset, keyCell(d.prefix), countCell(0), nil); err != nil {
+		if err := r.Row(d.dataset, cli.KeyCell(d.prefix), cli.CountCell(0), nil); err != nil {
 			return err
 		}
 		return r.Close()
 	}
 	question := fmt.Sprintf("Delete %s from %q", countKeys(n), d.dataset)
-	if err := confirm(cmd, d.yes, question); err != nil {
+	if err := cli.Confirm(cmd, d.yes, question); err != nil {
 		return err
 	}
 	b := db.NewBatch()
@@ -190,7 +191,7 @@ func (d *delRequest) deletePrefix(cmd *cobra.Command, db *dyngo.DB, ds *dyngo.Da
 	if err != nil {
 		return err
 	}
-	if err := r.Row(d.dataset, keyCell(d.prefix), countCell(n), lsn); err != nil {
+	if err := r.Row(d.dataset, cli.KeyCell(d.prefix), cli.CountCell(n), lsn); err != nil {
 		return err
 	}
 	return r.Close()
@@ -200,5 +201,5 @@ func countKeys(n int) string {
 	if n == 1 {
 		return "1 key"
 	}
-	return formatCount(int64(n)) + " keys"
+	return cli.FormatCount(int64(n)) + " keys"
 }

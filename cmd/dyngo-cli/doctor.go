@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 func newDoctorCommand() *cobra.Command {
@@ -21,7 +23,7 @@ byte.
 The exit code is 0 if nothing needs attention, else 1.`,
 		Example: `  dyngo-cli doctor
   dyngo-cli doctor -o json | jq '.[] | select(.severity == "urgent")'`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDoctor(cmd) },
 	}
 }
@@ -45,8 +47,8 @@ type finding struct {
 }
 
 func runDoctor(cmd *cobra.Command) error {
-	dir := globalsOf(cmd).dir
-	if err := checkStore(dir); err != nil {
+	dir := cli.GlobalsOf(cmd).Dir
+	if err := cli.CheckStore(dir); err != nil {
 		return err
 	}
 	p := newPatient(cmd.Context(), dir)
@@ -68,16 +70,16 @@ func runDoctor(cmd *cobra.Command) error {
 		fmt.Fprintln(cmd.ErrOrStderr(), "nothing needs attention")
 		return nil
 	case 1:
-		return fail(exitFailure, "", "1 thing needs attention")
+		return cli.Fail(cli.ExitFailure, "", "1 thing needs attention")
 	}
-	return fail(exitFailure, "", "%d things need attention", bad)
+	return cli.Fail(cli.ExitFailure, "", "%d things need attention", bad)
 }
 
 // showFindings prints rows; in tables, sentences that are wrapped rather than cut.
 func showFindings(cmd *cobra.Command, findings []finding) error {
-	r := newRenderer(cmd, manyRows, column{name: "severity"}, column{name: "topic"}, column{name: "what"},
-		column{name: "try"})
-	if globalsOf(cmd).format(cmd.OutOrStdout()) == "table" {
+	r := cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "severity"}, cli.Column{Name: "topic"}, cli.Column{Name: "what"},
+		cli.Column{Name: "try"})
+	if cli.GlobalsOf(cmd).Format(cmd.OutOrStdout()) == "table" {
 		return writeFindings(cmd.OutOrStdout(), findings)
 	}
 	for _, f := range findings {
@@ -89,7 +91,7 @@ func showFindings(cmd *cobra.Command, findings []finding) error {
 }
 
 func writeFindings(w io.Writer, findings []finding) error {
-	width := terminalWidth(w)
+	width := cli.TerminalWidth(w)
 	if width == 0 {
 		width = 80
 	}
@@ -111,12 +113,12 @@ func wrapText(text string, width int, indent string) string {
 	var b strings.Builder
 	at := 0
 	for i, word := range strings.Fields(text) {
-		w := textWidth(word)
+		w := cli.TextWidth(word)
 		switch {
 		case i == 0:
 		case at+1+w > width:
 			b.WriteString("\n" + indent)
-			at = textWidth(indent)
+			at = cli.TextWidth(indent)
 		default:
 			b.WriteByte(' ')
 			at++

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/wal"
@@ -40,16 +41,16 @@ func (p *patient) checkLog() {
 		}
 		if t := r.TornTail; t != nil && p.owner == 0 {
 			p.say(note, "crash", "", "The store was not closed. %s ends at offset %d with an incomplete write of %s, "+
-				"which is left out. %s", t.File, t.Offset, formatBytes(t.Bytes), t.Doubt)
+				"which is left out. %s", t.File, t.Offset, cli.FormatBytes(t.Bytes), t.Doubt)
 		}
 		if r.Duration > slowOpen {
 			p.say(warning, "open", p.command("compact")+" writes what is in the log alone as segments",
-				"Opening the store takes %s: it reads %s of log.", r.Duration.Round(time.Second/10), formatBytes(r.Bytes))
+				"Opening the store takes %s: it reads %s of log.", r.Duration.Round(time.Second/10), cli.FormatBytes(r.Bytes))
 		}
 	}
 	if n := p.unflushedBytes(); p.live && n > muchUnflushed {
 		p.say(warning, "open", "see whether flushes fail ("+p.command("stats")+"), or a smaller MemoryBudget",
-			"After a crash opening the store would read more than %s of log, which no segment holds yet.", formatBytes(n))
+			"After a crash opening the store would read more than %s of log, which no segment holds yet.", cli.FormatBytes(n))
 	}
 }
 
@@ -83,16 +84,16 @@ func (p *patient) checkService() {
 	}
 	if m.FlushErrors > 0 {
 		p.say(warning, "flush", seeLog, "%s flushes failed since the store was opened; recent events stay in memory "+
-			"and in the log until one succeeds.", formatCount(m.FlushErrors))
+			"and in the log until one succeeds.", cli.FormatCount(m.FlushErrors))
 	}
 	if m.CompactionErrors > 0 {
 		p.say(warning, "compaction", seeLog, "%s merges of segments failed since the store was opened.",
-			formatCount(m.CompactionErrors))
+			cli.FormatCount(m.CompactionErrors))
 	}
 	if behind := int64(m.DurableLSN) - int64(m.OldestView); m.OpenViews > 0 && behind > oldView {
 		p.say(warning, "views", "close views as soon as they are not read any more", "The oldest of the open views (%d) "+
 			"is at LSN %d, %s events ago: all that it can see is kept, in memory and on disk.",
-			m.OpenViews, m.OldestView, formatCount(behind))
+			m.OpenViews, m.OldestView, cli.FormatCount(behind))
 	}
 }
 
@@ -105,13 +106,13 @@ func (p *patient) checkMemory() {
 	if p.memory > 0 && float64(m.MemoryBudgetBytes) > budgetShare*float64(p.memory) {
 		p.say(warning, "memory", "a MemoryBudget of at most half of the memory", "MemoryBudget is %s, the machine has %s. "+
 			"The process takes up to a quarter more than its budget, and the system needs room to cache files.",
-			formatBytes(m.MemoryBudgetBytes), formatBytes(p.memory))
+			cli.FormatBytes(m.MemoryBudgetBytes), cli.FormatBytes(p.memory))
 	}
 	used := m.TailBytes + m.IndexBytes + m.CacheBytes + m.ReaderBytes
 	if float64(used) > usedOverBudget*float64(m.MemoryBudgetBytes) {
 		p.say(warning, "memory", p.command("stats")+" shows by what; close old views, or a larger MemoryBudget",
 			"%s of memory are used, the budget is %s: events come faster than they leave memory, or something keeps "+
-				"them there.", formatBytes(used), formatBytes(m.MemoryBudgetBytes))
+				"them there.", cli.FormatBytes(used), cli.FormatBytes(m.MemoryBudgetBytes))
 	}
 }
 
@@ -138,7 +139,7 @@ func (p *patient) checkSegments() {
 	if float64(dense) > tombstoneShare*float64(all) {
 		p.say(warning, "deletes", p.command("compact")+"; if that changes nothing, close old views", "Deletes take more "+
 			"than half of the entries in %s of segments, of %s in all. Scans step over each.",
-			formatBytes(dense), formatBytes(all))
+			cli.FormatBytes(dense), cli.FormatBytes(all))
 	}
 }
 
@@ -169,9 +170,9 @@ func (p *patient) checkDisk() {
 				s = urgent
 			}
 			p.say(s, "disk", try, "%s of %s are free on the disk (%.1f %%).%s",
-				formatBytes(free), formatBytes(total), 100*share, left)
+				cli.FormatBytes(free), cli.FormatBytes(total), 100*share, left)
 		case known && days < soonFull:
-			p.say(warning, "disk", try, "The disk has %s free.%s", formatBytes(free), left)
+			p.say(warning, "disk", try, "The disk has %s free.%s", cli.FormatBytes(free), left)
 		}
 	}
 	if kind := volatileFS(p.dir); kind != "" {
@@ -209,7 +210,7 @@ func (p *patient) checkPermissions() {
 		name = filepath.Join(p.dir, name)
 		info, err := os.Stat(name)
 		if err == nil && info.Mode().Perm()&0o002 != 0 {
-			p.say(warning, "permissions", "chmod o-w "+shellQuote(name),
+			p.say(warning, "permissions", "chmod o-w "+cli.ShellQuote(name),
 				"Everybody on this machine may change files in %s.", name)
 		}
 	}
@@ -229,7 +230,7 @@ func (p *patient) checkLeftovers() {
 			"A repair was interrupted: repair.old holds files that it has put aside.")
 	}
 	if names, err := filepath.Glob(filepath.Join(p.dir, "dyngo-bench-*")); err == nil && len(names) > 0 {
-		p.say(warning, "leftovers", "rm -r "+shellQuote(names[0]),
+		p.say(warning, "leftovers", "rm -r "+cli.ShellQuote(names[0]),
 			"A benchmark that was killed left %s.", strings.Join(names, ", "))
 	}
 	if p.owner != 0 || p.live {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/wal"
 )
@@ -45,7 +46,7 @@ func (p *patient) say(s severity, topic, try, format string, args ...any) {
 
 // command is a dyngo-cli command line for this store.
 func (p *patient) command(args string) string {
-	return "dyngo-cli " + args + " -d " + shellQuote(p.dir)
+	return "dyngo-cli " + args + " -d " + cli.ShellQuote(p.dir)
 }
 
 // examine makes all findings. An error means that the doctor could not look.

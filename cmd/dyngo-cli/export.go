@@ -11,6 +11,7 @@ import (
 
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/cmd/dyngo-cli/internal/rows"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 func newExportCommand() *cobra.Command {
@@ -33,15 +34,15 @@ In JSON, a value that is no JSON is a string, or {"$b64": …} if it is no text.
 --with-keys adds the key: as {"key": …, "value": …} in JSON, as first column in
 CSV, before a tab in raw.
 
-` + atHelp,
+` + cli.AtHelp,
 		Example: `  dyngo-cli export quakes > quakes.jsonl
   dyngo-cli export strikes -o csv > birdstrikes.csv
   dyngo-cli export scores --with-keys -o json
   dyngo-cli export scores --at before-tx:1234 > before.jsonl`,
-		Args: exactArgs("DATASET"),
+		Args: cli.ExactArgs("DATASET"),
 	}
 	keys := cmd.Flags().Bool("with-keys", false, "write the keys too")
-	at := addAt(cmd)
+	at := cli.AddAt(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return runExport(cmd, args[0], *keys, *at)
 	}
@@ -49,25 +50,25 @@ CSV, before a tab in raw.
 }
 
 func runExport(cmd *cobra.Command, dataset string, keys bool, at string) (err error) {
-	format := globalsOf(cmd).output
+	format := cli.GlobalsOf(cmd).Output
 	if format == "" {
 		format = "jsonl"
 	}
 	if format == "table" {
-		return usage("dyngo-cli scan "+shellQuote(dataset)+" -o table, or -o jsonl, json, csv, raw",
+		return cli.Usage("dyngo-cli scan "+cli.ShellQuote(dataset)+" -o table, or -o jsonl, json, csv, raw",
 			"export writes data for programs, not tables")
 	}
-	db, err := openRead(cmd)
+	db, err := cli.OpenRead(cmd)
 	if err != nil {
 		return err
 	}
-	defer closeStore(db, &err)
-	view, err := openView(cmd, db, at) // CSV reads twice and must see the same
+	defer cli.CloseStore(db, &err)
+	view, err := cli.OpenView(cmd, db, at) // CSV reads twice and must see the same
 	if err != nil {
 		return err
 	}
 	defer view.Close()
-	ds, err := viewDataset(cmd, db, view, at, dataset)
+	ds, err := cli.ViewDataset(cmd, db, view, at, dataset)
 	if err != nil {
 		return err
 	}
@@ -121,7 +122,7 @@ func appendValue(dst, value []byte) []byte {
 	if utf8.Valid(value) && json.Valid(value) {
 		return append(dst, value...)
 	}
-	return appendJSONValue(dst, value)
+	return cli.AppendJSONValue(dst, value)
 }
 
 func (e *exporter) appendRow(dst []byte, kv dyngo.KV) []byte {
@@ -129,7 +130,7 @@ func (e *exporter) appendRow(dst []byte, kv dyngo.KV) []byte {
 		return appendValue(dst, kv.Value)
 	}
 	dst = append(dst, `{"key":`...)
-	dst = appendJSONKey(dst, kv.Key)
+	dst = cli.AppendJSONKey(dst, kv.Key)
 	dst = append(dst, `,"value":`...)
 	return append(appendValue(dst, kv.Value), '}')
 }
@@ -139,7 +140,7 @@ func (e *exporter) line(kv dyngo.KV) error {
 	if bytes.ContainsAny(e.buf, "\n\r") { // between the parts of a JSON value: inside strings they are escaped
 		line := bytes.NewBuffer(make([]byte, 0, len(e.buf)))
 		if err := json.Compact(line, e.buf); err != nil {
-			return fmt.Errorf("value of key %s: %w", escapeBytes(kv.Key), err)
+			return fmt.Errorf("value of key %s: %w", cli.EscapeBytes(kv.Key), err)
 		}
 		e.buf = line.Bytes()
 	}
@@ -252,7 +253,7 @@ func (t *csvTable) learn(kv dyngo.KV) error {
 	})
 	t.plain = t.plain || !ok
 	if len(t.columns) > maxExportColumns {
-		return fail(exitFailure, "-o jsonl", "the values have more than %d different fields: too many for CSV",
+		return cli.Fail(cli.ExitFailure, "-o jsonl", "the values have more than %d different fields: too many for CSV",
 			maxExportColumns)
 	}
 	return nil
@@ -263,7 +264,7 @@ func (t *csvTable) row(kv dyngo.KV, keys bool) {
 	clear(t.cells)
 	first := 0
 	if keys {
-		t.cells[0] = []byte(escapeBytes(kv.Key))
+		t.cells[0] = []byte(cli.EscapeBytes(kv.Key))
 		first = 1
 	}
 	ok := t.fields(kv.Value, func(c csvColumn, v []byte) {
@@ -287,10 +288,10 @@ func csvCell(v []byte) []byte {
 
 // escapeUnlessText leaves text as it is, line ends included, since a quoted cell holds them; other bytes become \xNN.
 func escapeUnlessText(b []byte) string {
-	if isText(b) {
+	if cli.IsText(b) {
 		return string(b)
 	}
-	return escapeBytes(b)
+	return cli.EscapeBytes(b)
 }
 
 // appendCSV appends a record of RFC 4180. Cells are quoted only where they must be; a record that would be a blank line

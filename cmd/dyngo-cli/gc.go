@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 func newGCCommand() *cobra.Command {
@@ -28,7 +29,7 @@ then. With --dry-run nothing is changed. With --archive files are copied there,
 packed as zstd, before they go.`,
 		Example: `  dyngo-cli gc --dry-run
   dyngo-cli gc --age 720h --bytes 10GiB --archive /backup/log`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 	}
 	dryRun := cmd.Flags().Bool("dry-run", false, "only say what would be dropped")
 	age := cmd.Flags().Duration("age", 0, "drop files whose events are all older")
@@ -39,10 +40,10 @@ packed as zstd, before they go.`,
 		if *size != "" {
 			var ok bool
 			if keep.Bytes, ok = parseSize(*size); !ok {
-				return usage("--bytes 512MiB", "--bytes: %q is not a size", *size)
+				return cli.Usage("--bytes 512MiB", "--bytes: %q is not a size", *size)
 			}
 		}
-		if err := checkStore(globalsOf(cmd).dir); err != nil {
+		if err := cli.CheckStore(cli.GlobalsOf(cmd).Dir); err != nil {
 			return err
 		}
 		return runGC(cmd, keep, *archive, *dryRun)
@@ -68,13 +69,13 @@ func parseSize(s string) (int64, bool) {
 }
 
 func runGC(cmd *cobra.Command, keep dyngo.Retention, archive string, dry bool) error {
-	dir := globalsOf(cmd).dir
+	dir := cli.GlobalsOf(cmd).Dir
 	request := "gc"
 	if dry {
 		request = "gcplan"
 	}
 	if _, err := askOwner(cmd.Context(), dir, "stats", nil); err == nil && (keep != (dyngo.Retention{}) || archive != "") {
-		return usage("dyngo-cli gc without --age, --bytes and --archive",
+		return cli.Usage("dyngo-cli gc without --age, --bytes and --archive",
 			"the process that has %s open goes by its own options Retention and Archive", dir)
 	}
 	plan, err := ownerAnswer[dyngo.GCPlan](cmd.Context(), dir, request, func(dyngo.Metrics) {})
@@ -92,19 +93,19 @@ func gcAlone(cmd *cobra.Command, keep dyngo.Retention, archive string, dry bool)
 	set := func(o *dyngo.Options) { o.Retention, o.Archive = keep, filepath.ToSlash(archive) }
 	var db *dyngo.DB
 	if dry {
-		db, err = openRead(cmd, set)
+		db, err = cli.OpenRead(cmd, set)
 	} else {
-		db, err = openWrite(cmd, set)
+		db, err = cli.OpenWrite(cmd, set)
 	}
 	var locked *dyngo.LockedError
 	if errors.As(err, &locked) {
-		try := fmt.Sprintf("stop %s, or have it open the store with the option Live", pidName(locked.PID))
-		return plan, fail(exitUnavailable, try, "%w", err)
+		try := fmt.Sprintf("stop %s, or have it open the store with the option Live", cli.PidName(locked.PID))
+		return plan, cli.Fail(cli.ExitUnavailable, try, "%w", err)
 	}
 	if err != nil {
 		return plan, err
 	}
-	defer closeStore(db, &err)
+	defer cli.CloseStore(db, &err)
 	if dry {
 		return db.GCPlan(cmd.Context())
 	}
@@ -113,8 +114,8 @@ func gcAlone(cmd *cobra.Command, keep dyngo.Retention, archive string, dry bool)
 
 // showGC prints what becomes of each file.
 func showGC(cmd *cobra.Command, plan *dyngo.GCPlan, dry bool) error {
-	r := newRenderer(cmd, manyRows, column{name: "action"}, column{name: "file"}, column{name: "kind"},
-		column{name: "bytes"}, column{name: "first_lsn"}, column{name: "last_lsn"}, column{name: "reason"})
+	r := cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "action"}, cli.Column{Name: "file"}, cli.Column{Name: "kind"},
+		cli.Column{Name: "bytes"}, cli.Column{Name: "first_lsn"}, cli.Column{Name: "last_lsn"}, cli.Column{Name: "reason"})
 	removed := 0
 	for _, f := range plan.Files {
 		action := "keep"
@@ -122,7 +123,7 @@ func showGC(cmd *cobra.Command, plan *dyngo.GCPlan, dry bool) error {
 			action = "remove"
 			removed++
 		}
-		if err := r.Row(action, f.File, f.Kind, byteCell(f.Bytes), f.FirstLSN, f.LastLSN, f.Reason); err != nil {
+		if err := r.Row(action, f.File, f.Kind, cli.ByteCell(f.Bytes), f.FirstLSN, f.LastLSN, f.Reason); err != nil {
 			return err
 		}
 	}
@@ -135,9 +136,9 @@ func showGC(cmd *cobra.Command, plan *dyngo.GCPlan, dry bool) error {
 	}
 	moved := ""
 	if plan.MoveBytes > 0 {
-		moved = fmt.Sprintf(", of which %s move to value files", formatBytes(plan.MoveBytes))
+		moved = fmt.Sprintf(", of which %s move to value files", cli.FormatBytes(plan.MoveBytes))
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%d files, %s, %s%s; floor: LSN %d\n", removed, formatBytes(plan.RemoveBytes), what, moved, plan.FloorLSN)
+	fmt.Fprintf(cmd.ErrOrStderr(), "%d files, %s, %s%s; floor: LSN %d\n", removed, cli.FormatBytes(plan.RemoveBytes), what, moved, plan.FloorLSN)
 	for _, h := range plan.Holds {
 		since := ""
 		if !h.Since.IsZero() {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -12,44 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
-
-// addEscaped gives cmd the flag -e, by which keys are written as tables show them.
-func addEscaped(cmd *cobra.Command) *bool {
-	return cmd.Flags().BoolP("escaped", "e", false, `read \xNN in keys as that byte, as tables write them`)
-}
-
-// addWhy gives cmd the flags that say why, kept in the event for audits.
-func addWhy(cmd *cobra.Command) func() dyngo.WriteOptions {
-	reason := cmd.Flags().String("reason", "", "why, kept in the log for audits")
-	ticket := cmd.Flags().String("ticket", "", "ticket number or link, kept in the log for audits")
-	return func() dyngo.WriteOptions { return dyngo.WriteOptions{Reason: *reason, Ticket: *ticket} }
-}
-
-// parseKey reads a key from the command line; what names it in errors. It may not be empty.
-func parseKey(what, arg string, escaped bool) ([]byte, error) {
-	key, err := parseBytes(what, arg, escaped)
-	switch {
-	case err != nil:
-		return nil, err
-	case len(key) == 0:
-		return nil, usage("", "%s is empty: a key has 1 byte to 64 KiB", what)
-	case len(key) > dyngo.MaxKeyBytes:
-		return nil, usage("", "%s has %d bytes: a key has 1 byte to 64 KiB", what, len(key))
-	}
-	return key, nil
-}
-
-func parseBytes(what, arg string, escaped bool) ([]byte, error) {
-	if !escaped {
-		return []byte(arg), nil
-	}
-	b, err := unescapeBytes(arg)
-	if err != nil {
-		return nil, usage(`\x5c for a backslash before an x, or leave --escaped out`, "%s: %v", what, err)
-	}
-	return b, nil
-}
 
 // inMemoryValue is the size up to which a value is read into memory as a whole: what the engine
 // takes by Put with its default memory. Above, it is streamed.
@@ -86,11 +49,11 @@ func openValue(cmd *cobra.Command, arg string) (*source, error) {
 func fileValue(name string) (*source, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		code := exitFailure
+		code := cli.ExitFailure
 		if errors.Is(err, os.ErrNotExist) {
-			code = exitUsage
+			code = cli.ExitUsage
 		}
-		return nil, fail(code, "- and stdin for a value that begins with @", "value @%s: %v", name, errors.Unwrap(err))
+		return nil, cli.Fail(code, "- and stdin for a value that begins with @", "value @%s: %v", name, errors.Unwrap(err))
 	}
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() <= inMemoryValue {
@@ -137,30 +100,5 @@ func readValue(r io.Reader) (*source, error) {
 }
 
 func tooLarge(what string) error {
-	return usage("split it under several keys", "value %s: a value has at most 1 GiB", what)
-}
-
-// confirm asks a person on the terminal, and refuses without one: then only --yes will do.
-func confirm(cmd *cobra.Command, yes bool, question string) error {
-	if yes {
-		return nil
-	}
-	if !isTerminal(cmd.InOrStdin()) {
-		return usage("--yes to do it, --dry-run to see what would go", "%s? Nothing was changed", question)
-	}
-	ask := cmd.ErrOrStderr()
-	if tty, err := os.OpenFile("/dev/tty", os.O_WRONLY, 0); err == nil {
-		defer tty.Close()
-		ask = tty // even where stderr goes to a file
-	}
-	fmt.Fprintf(ask, "%s? [y/N] ", question)
-	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
-	}
-	return fail(exitFailure, "", "not confirmed, nothing was changed")
+	return cli.Usage("split it under several keys", "value %s: a value has at most 1 GiB", what)
 }

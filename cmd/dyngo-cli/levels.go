@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/segment"
@@ -31,14 +32,14 @@ has the store open, if it serves them; the rest from the files.`,
 		Example: `  dyngo-cli levels
   dyngo-cli levels --watch
   dyngo-cli levels -o json | jq '.[].size_bytes'`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 	}
 	segments := cmd.Flags().Bool("segments", false, "a row for each segment in tables too")
 	watch := cmd.Flags().BoolP("watch", "w", false, "draw again and again until ^C")
 	every := cmd.Flags().Duration("interval", time.Second, "`time` between two drawings")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *every < 100*time.Millisecond {
-			return usage("--interval 1s", "--interval is %s: at least 100ms are needed", *every)
+			return cli.Usage("--interval 1s", "--interval is %s: at least 100ms are needed", *every)
 		}
 		if !*watch {
 			return showLevels(cmd, *segments)
@@ -54,9 +55,9 @@ func watchLevels(cmd *cobra.Command, segments bool, every time.Duration) error {
 	defer tick.Stop()
 	out := cmd.OutOrStdout()
 	for n := 0; ; n++ {
-		if terminalWidth(out) > 0 {
+		if cli.TerminalWidth(out) > 0 {
 			fmt.Fprint(out, "\x1b[H\x1b[2J")
-		} else if n > 0 && globalsOf(cmd).format(out) == "table" {
+		} else if n > 0 && cli.GlobalsOf(cmd).Format(out) == "table" {
 			fmt.Fprintln(out)
 		}
 		if err := showLevels(cmd, segments); err != nil {
@@ -75,7 +76,7 @@ func showLevels(cmd *cobra.Command, segments bool) error {
 	if err != nil {
 		return err
 	}
-	if globalsOf(cmd).format(cmd.OutOrStdout()) == "table" && !segments {
+	if cli.GlobalsOf(cmd).Format(cmd.OutOrStdout()) == "table" && !segments {
 		return drawLevels(cmd, &l)
 	}
 	return listSegments(cmd, &l)
@@ -83,22 +84,22 @@ func showLevels(cmd *cobra.Command, segments bool) error {
 
 // readLevels asks the owner of the store, else looks at the files.
 func readLevels(cmd *cobra.Command) (l dyngo.Levels, err error) {
-	dir := globalsOf(cmd).dir
-	if err := checkStore(dir); err != nil {
+	dir := cli.GlobalsOf(cmd).Dir
+	if err := cli.CheckStore(dir); err != nil {
 		return l, err
 	}
 	l, err = ownerAnswer[dyngo.Levels](cmd.Context(), dir, "levels", nil)
 	if !errors.Is(err, errNotLive) {
 		return l, err
 	}
-	db, err := openRead(cmd)
+	db, err := cli.OpenRead(cmd)
 	if errors.Is(err, dyngo.ErrCorrupt) {
 		return levelsOfManifest(dir, err)
 	}
 	if err != nil {
 		return l, err
 	}
-	defer closeStore(db, &err)
+	defer cli.CloseStore(db, &err)
 	return db.Levels()
 }
 
@@ -151,27 +152,27 @@ func openSegment(dir string, s *manifest.Segment) (*segment.Reader, error) {
 
 // listSegments prints a row for each segment with all that is known.
 func listSegments(cmd *cobra.Command, l *dyngo.Levels) error {
-	r := newRenderer(cmd, manyRows, column{name: "run"}, column{name: "file"}, column{name: "size_bytes", title: "SIZE"},
-		column{name: "entries"}, column{name: "keys", detail: true}, column{name: "tombstones", title: "DELETES"},
-		column{name: "range_deletes", detail: true},
-		column{name: "first_dataset", detail: true}, column{name: "first_dataset_id", detail: true}, column{name: "first"},
-		column{name: "last_dataset", detail: true}, column{name: "last_dataset_id", detail: true}, column{name: "last"},
-		column{name: "min_lsn", detail: true}, column{name: "max_lsn", detail: true},
-		column{name: "raw_bytes", detail: true}, column{name: "ref_bytes", detail: true},
-		column{name: "created", detail: true},
-		column{name: "reads_per_second", title: "READS/S"}, column{name: "scans_per_second", detail: true},
-		column{name: "damage"}, column{name: "flushed_lsn", detail: true}, column{name: "merging", detail: true})
+	r := cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "run"}, cli.Column{Name: "file"}, cli.Column{Name: "size_bytes", Title: "SIZE"},
+		cli.Column{Name: "entries"}, cli.Column{Name: "keys", Detail: true}, cli.Column{Name: "tombstones", Title: "DELETES"},
+		cli.Column{Name: "range_deletes", Detail: true},
+		cli.Column{Name: "first_dataset", Detail: true}, cli.Column{Name: "first_dataset_id", Detail: true}, cli.Column{Name: "first"},
+		cli.Column{Name: "last_dataset", Detail: true}, cli.Column{Name: "last_dataset_id", Detail: true}, cli.Column{Name: "last"},
+		cli.Column{Name: "min_lsn", Detail: true}, cli.Column{Name: "max_lsn", Detail: true},
+		cli.Column{Name: "raw_bytes", Detail: true}, cli.Column{Name: "ref_bytes", Detail: true},
+		cli.Column{Name: "created", Detail: true},
+		cli.Column{Name: "reads_per_second", Title: "READS/S"}, cli.Column{Name: "scans_per_second", Detail: true},
+		cli.Column{Name: "damage"}, cli.Column{Name: "flushed_lsn", Detail: true}, cli.Column{Name: "merging", Detail: true})
 	for i := range l.Runs {
 		for j := range l.Runs[i].Segments {
 			s := &l.Runs[i].Segments[j]
 			var first, last any
 			if s.Entries > 0 {
-				first, last = keyCell(s.First), keyCell(s.Last)
+				first, last = cli.KeyCell(s.First), cli.KeyCell(s.Last)
 			}
-			err := r.Row(l.Runs[i].ID, s.File, byteCell(s.SizeBytes), countCell(s.Entries), countCell(s.Keys),
-				countCell(s.Tombstones), countCell(s.RangeDeletes), textCell(s.FirstDataset), s.FirstDatasetID, first,
+			err := r.Row(l.Runs[i].ID, s.File, cli.ByteCell(s.SizeBytes), cli.CountCell(s.Entries), cli.CountCell(s.Keys),
+				cli.CountCell(s.Tombstones), cli.CountCell(s.RangeDeletes), textCell(s.FirstDataset), s.FirstDatasetID, first,
 				textCell(s.LastDataset), s.LastDatasetID, last, s.MinLSN, s.MaxLSN,
-				byteCell(s.RawBytes), byteCell(s.RefBytes), s.Created, s.ReadsPerSecond, s.ScansPerSecond,
+				cli.ByteCell(s.RawBytes), cli.ByteCell(s.RefBytes), s.Created, s.ReadsPerSecond, s.ScansPerSecond,
 				textCell(s.Damage), l.FlushedLSN, textCell(l.Running))
 			if err != nil {
 				return err

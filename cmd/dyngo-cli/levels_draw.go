@@ -11,12 +11,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 // drawLevels prints a row for each run, with a bar that shows where in the keys its segments lie.
 func drawLevels(cmd *cobra.Command, l *dyngo.Levels) error {
-	r := newRenderer(cmd, manyRows, column{name: "run"}, column{name: "segments", title: "SEGS"}, column{name: "size"},
-		column{name: "age"}, column{name: "entries"}, column{name: "deletes"}, column{name: "reads/s"}, column{name: "keys"})
+	r := cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "run"}, cli.Column{Name: "segments", Title: "SEGS"}, cli.Column{Name: "size"},
+		cli.Column{Name: "age"}, cli.Column{Name: "entries"}, cli.Column{Name: "deletes"}, cli.Column{Name: "reads/s"}, cli.Column{Name: "keys"})
 	now := time.Now()
 	var rows [][]any
 	for i := range l.Runs {
@@ -33,10 +34,10 @@ func drawLevels(cmd *cobra.Command, l *dyngo.Levels) error {
 				oldest = s.Created
 			}
 		}
-		rows = append(rows, []any{run.ID, countCell(len(run.Segments)), byteCell(run.SizeBytes), formatAge(now.Sub(oldest)),
-			countCell(entries), countCell(deletes), reads, ""})
+		rows = append(rows, []any{run.ID, cli.CountCell(len(run.Segments)), cli.ByteCell(run.SizeBytes), formatAge(now.Sub(oldest)),
+			cli.CountCell(entries), cli.CountCell(deletes), reads, ""})
 	}
-	ruler := newKeyRuler(l, r.room(rows))
+	ruler := newKeyRuler(l, r.Room(rows))
 	for i, row := range rows {
 		row[len(row)-1] = ruler.bar(l.Runs[i].Segments)
 		if err := r.Row(row...); err != nil {

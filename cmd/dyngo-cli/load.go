@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo/cmd/dyngo-cli/internal/rows"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 func newLoadCommand() *cobra.Command {
@@ -44,7 +45,7 @@ a crash, the same command with --resume goes on behind the last stored row.`,
   dyngo-cli load matches football.json --key date,division,home_team,away_team
   dyngo-cli load strikes birdstrikes.csv --key '#'
   dyngo-cli load events big.jsonl --key id --resume`,
-		Args: exactArgs("DATASET", "FILE"),
+		Args: cli.ExactArgs("DATASET", "FILE"),
 	}
 	f := cmd.Flags()
 	f.StringVar(&q.key, "key", "", "field or fields that make the key, or # for the row number (required)")
@@ -54,7 +55,7 @@ a crash, the same command with --resume goes on behind the last stored row.`,
 	f.StringVar(&q.format, "format", "auto", "auto, json, jsonl, geojson, csv")
 	f.IntVar(&q.batch, "batch", 2000, "rows stored at a time, all or none of them after a crash")
 	f.IntVar(&q.showBad, "show-bad", 100, "how many bad rows are reported, 0 = all; the others are counted")
-	mustCompleteFlag(cmd, "format", "auto", "json", "jsonl", "geojson", "csv")
+	cli.MustCompleteFlag(cmd, "format", "auto", "json", "jsonl", "geojson", "csv")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		q.dataset, q.file = args[0], args[1]
 		return q.run(cmd)
@@ -76,26 +77,26 @@ const maxLoadBatch = 100_000
 // spec reads the flags that say what a row is.
 func (q *loadRequest) spec() (key rows.Key, version rows.Path, format rows.Format, err error) {
 	if q.key == "" {
-		return key, nil, 0, usage("--key FIELD, or --key '#' for the row number", "load: --key is missing")
+		return key, nil, 0, cli.Usage("--key FIELD, or --key '#' for the row number", "load: --key is missing")
 	}
 	if key, err = rows.ParseKey(q.key); err != nil {
-		return key, nil, 0, usage(`--key FIELD[,FIELD] or --key '#'; \. and \, for a dot or comma in a name`, "--key: %w", err)
+		return key, nil, 0, cli.Usage(`--key FIELD[,FIELD] or --key '#'; \. and \, for a dot or comma in a name`, "--key: %w", err)
 	}
 	if q.version != "" {
 		if version, err = rows.ParsePath(q.version); err != nil {
-			return key, nil, 0, usage("--version-field FIELD", "--version-field: %w", err)
+			return key, nil, 0, cli.Usage("--version-field FIELD", "--version-field: %w", err)
 		}
 	}
 	if format, err = rows.ParseFormat(q.format); err != nil {
-		return key, nil, 0, usage("", "--format: %w", err)
+		return key, nil, 0, cli.Usage("", "--format: %w", err)
 	}
 	switch {
 	case q.batch < 1 || q.batch > maxLoadBatch:
-		err = usage("--batch 2000", "--batch is %d: it must be 1 to %d", q.batch, maxLoadBatch)
+		err = cli.Usage("--batch 2000", "--batch is %d: it must be 1 to %d", q.batch, maxLoadBatch)
 	case q.showBad < 0:
-		err = usage("--show-bad 100", "--show-bad is %d: it can't be negative", q.showBad)
+		err = cli.Usage("--show-bad 100", "--show-bad is %d: it can't be negative", q.showBad)
 	case q.resume && q.file == "-":
-		err = usage("give the file's name", "--resume needs a file: stdin can't be read again")
+		err = cli.Usage("give the file's name", "--resume needs a file: stdin can't be read again")
 	}
 	return key, version, format, err
 }
@@ -114,14 +115,14 @@ func openLoadFile(cmd *cobra.Command, name string) (*loadFile, error) {
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		code := exitFailure
+		code := cli.ExitFailure
 		switch {
 		case errors.Is(err, os.ErrNotExist):
-			code = exitUsage
+			code = cli.ExitUsage
 		case errors.Is(err, os.ErrPermission):
-			code = exitDenied
+			code = cli.ExitDenied
 		}
-		return nil, fail(code, "the file to load, or - for stdin", "load %s: %v", name, errors.Unwrap(err))
+		return nil, cli.Fail(code, "the file to load, or - for stdin", "load %s: %v", name, errors.Unwrap(err))
 	}
 	info, err := f.Stat()
 	if err != nil {
@@ -130,7 +131,7 @@ func openLoadFile(cmd *cobra.Command, name string) (*loadFile, error) {
 	}
 	if info.IsDir() {
 		f.Close()
-		return nil, usage("a file inside it", "load %s: it is a directory", name)
+		return nil, cli.Usage("a file inside it", "load %s: it is a directory", name)
 	}
 	l := &loadFile{Reader: f, name: name, file: f}
 	if info.Mode().IsRegular() {
@@ -154,21 +155,21 @@ func (q *loadRequest) again(cmd *cobra.Command) string {
 	if q.strict {
 		words = append(words, "--strict")
 	}
-	if dir := globalsOf(cmd).dir; dir != "./dyngo-data" {
+	if dir := cli.GlobalsOf(cmd).Dir; dir != "./dyngo-data" {
 		words = append(words, "-d", dir)
 	}
 	for i, w := range words {
-		words[i] = shellQuote(w)
+		words[i] = cli.ShellQuote(w)
 	}
 	return strings.Join(words, " ") + " --resume"
 }
 
 // loadColumns are what a load tells when it is over.
-func loadColumns() []column {
-	return []column{
-		{name: "dataset"}, {name: "file"}, {name: "format"}, {name: "rows"}, {name: "stored"}, {name: "new"},
-		{name: "replaced"}, {name: "duplicate"}, {name: "stale"}, {name: "bad"}, {name: "bytes"}, {name: "lsn"},
-		{name: "seconds"},
+func loadColumns() []cli.Column {
+	return []cli.Column{
+		{Name: "dataset"}, {Name: "file"}, {Name: "format"}, {Name: "rows"}, {Name: "stored"}, {Name: "new"},
+		{Name: "replaced"}, {Name: "duplicate"}, {Name: "stale"}, {Name: "bad"}, {Name: "bytes"}, {Name: "lsn"},
+		{Name: "seconds"},
 	}
 }
 
@@ -192,7 +193,7 @@ func countNoun(n int64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	return formatCount(n) + " " + noun + "s"
+	return cli.FormatCount(n) + " " + noun + "s"
 }
 
 func lineOf(file string, line int64, msg string) string {

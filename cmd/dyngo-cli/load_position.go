@@ -8,6 +8,7 @@ import (
 
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/cmd/dyngo-cli/internal/rows"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 // positionDataset holds, for each dataset and file, how far the file has been loaded. Its rows are written in the same
@@ -61,13 +62,13 @@ func (s *loadState) continues(q *loadRequest, file *loadFile) error {
 	const fresh = "the same command without --resume loads the file from its beginning"
 	switch {
 	case s.FileBytes != file.bytes:
-		return fail(exitConflict, fresh, "%s has changed since its load was interrupted: it had %s bytes, now it has %s",
-			file.name, formatCount(s.FileBytes), formatCount(file.bytes))
+		return cli.Fail(cli.ExitConflict, fresh, "%s has changed since its load was interrupted: it had %s bytes, now it has %s",
+			file.name, cli.FormatCount(s.FileBytes), cli.FormatCount(file.bytes))
 	case s.Key != q.key:
-		return usage("--key "+shellQuote(s.Key)+"; or "+fresh, "the interrupted load had --key %s, this one has --key %s",
+		return cli.Usage("--key "+cli.ShellQuote(s.Key)+"; or "+fresh, "the interrupted load had --key %s, this one has --key %s",
 			s.Key, q.key)
 	case s.Version != q.version:
-		return usage("the interrupted load's flags; or "+fresh,
+		return cli.Usage("the interrupted load's flags; or "+fresh,
 			"the interrupted load had --version-field %q, this one has %q", s.Version, q.version)
 	}
 	return nil

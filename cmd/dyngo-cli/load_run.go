@@ -14,6 +14,7 @@ import (
 
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/cmd/dyngo-cli/internal/rows"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 // loadBatchBytes is the size of rows at which a batch is stored, whatever --batch says.
@@ -74,18 +75,18 @@ func (q *loadRequest) run(cmd *cobra.Command) (err error) {
 	l.progress = newProgress(cmd, "load "+loadName(l.file.name), l.file.bytes, "bytes")
 	defer l.progress.Done()
 
-	old := q.resume && storeExists(globalsOf(cmd).dir)
+	old := q.resume && cli.StoreExists(cli.GlobalsOf(cmd).Dir)
 	if !old { // a file that can't be loaded leaves no store behind
 		if err := l.openReader(format, nil); err != nil {
 			return err
 		}
 	}
-	if l.db, err = openWrite(cmd, l.listen); err != nil {
+	if l.db, err = cli.OpenWrite(cmd, l.listen); err != nil {
 		return err
 	}
 	defer func() {
 		if !l.abandoned {
-			closeStore(l.db, &err)
+			cli.CloseStore(l.db, &err)
 		}
 	}()
 	if done, err := l.begin(old, format); done || err != nil {
@@ -120,9 +121,9 @@ func (l *loader) listen(o *dyngo.Options) {
 func (l *loader) openReader(format rows.Format, from *rows.Position) error {
 	r, err := rows.NewReader(l.file, rows.Options{Name: l.file.name, Format: format, From: from})
 	if errors.Is(err, rows.ErrChanged) {
-		return fail(exitConflict, "the same command without --resume loads the file from its beginning",
+		return cli.Fail(cli.ExitConflict, "the same command without --resume loads the file from its beginning",
 			"%s has changed since its load was interrupted: the %s bytes that were loaded are not the same now",
-			l.file.name, formatCount(from.Offset))
+			l.file.name, cli.FormatCount(from.Offset))
 	}
 	if err == nil && r.Header() != nil {
 		err = l.key.Bind(r.Header())
@@ -133,11 +134,11 @@ func (l *loader) openReader(format rows.Format, from *rows.Position) error {
 	var broken *rows.Broken
 	switch {
 	case errors.As(err, &broken):
-		return fail(exitFailure, "", "%s", lineOf(l.file.name, broken.Line, broken.Msg))
+		return cli.Fail(cli.ExitFailure, "", "%s", lineOf(l.file.name, broken.Line, broken.Msg))
 	case err != nil && l.cmd.Context().Err() != nil:
 		return l.cmd.Context().Err()
 	case err != nil:
-		return fail(exitFailure, "", "%s: %w", l.file.name, err)
+		return cli.Fail(cli.ExitFailure, "", "%s: %w", l.file.name, err)
 	}
 	l.reader = r
 	return nil
@@ -165,18 +166,18 @@ func (l *loader) begin(old bool, format rows.Format) (done bool, err error) {
 		}
 	case state != nil && !state.Done && l.file.file != nil:
 		l.progress.Notef("an earlier load of %s into %q stopped behind row %s: starting again at its beginning (--resume goes on)",
-			name, q.dataset, formatCount(state.Position.Row))
+			name, q.dataset, cli.FormatCount(state.Position.Row))
 	}
 	if old && l.reader == nil {
 		if err := l.openReader(format, nil); err != nil {
 			return false, err
 		}
 	}
-	if l.ds, err = createDataset(l.db, q.dataset, nil); err != nil {
+	if l.ds, err = cli.CreateDataset(l.db, q.dataset, nil); err != nil {
 		return false, err
 	}
 	if l.file.file != nil {
-		if l.positions, err = createDataset(l.db, positionDataset, nil); err != nil {
+		if l.positions, err = cli.CreateDataset(l.db, positionDataset, nil); err != nil {
 			return false, err
 		}
 	}
@@ -194,8 +195,8 @@ func (l *loader) resume(state *loadState, format rows.Format) error {
 		l.progress.Notef("%s is already loaded: %s", l.file.name, countNoun(state.Counts.Rows, "row"))
 		return l.result()
 	}
-	l.progress.Notef("going on behind row %s: %s of %s are read", formatCount(state.Position.Row),
-		formatBytes(state.Position.Offset), formatBytes(l.file.bytes))
+	l.progress.Notef("going on behind row %s: %s of %s are read", cli.FormatCount(state.Position.Row),
+		cli.FormatBytes(state.Position.Offset), cli.FormatBytes(l.file.bytes))
 	return nil
 }
 
@@ -271,7 +272,7 @@ func (l *loader) add(row rows.Row) *rows.BadRow {
 	case len(key) == 0:
 		return refuse(errors.New("the key is empty"))
 	case len(key) > dyngo.MaxKeyBytes:
-		return refuse(errors.New("the key has " + formatCount(int64(len(key))) + " bytes, the limit is 64 KiB"))
+		return refuse(errors.New("the key has " + cli.FormatCount(int64(len(key))) + " bytes, the limit is 64 KiB"))
 	}
 	count, err := l.foresee(key)
 	if err != nil {
@@ -426,7 +427,7 @@ func (l *loader) finish() error {
 	if l.counts.Bad == 1 {
 		verb = "is"
 	}
-	return fail(exitFailure, "", "%s of %s in %s %s bad and left out; %s stored", formatCount(l.counts.Bad),
+	return cli.Fail(cli.ExitFailure, "", "%s of %s in %s %s bad and left out; %s stored", cli.FormatCount(l.counts.Bad),
 		countNoun(l.counts.Rows, "row"), l.file.name, verb, rest)
 }
 
@@ -437,18 +438,18 @@ func (l *loader) stopped(err error) error {
 	var bad *rows.BadRow
 	var broken *rows.Broken
 	kept := fmt.Sprintf("%s, from what %s holds up to row %s", countNoun(l.counts.stored(), "row"), l.file.name,
-		formatCount(l.state.Position.Row))
+		cli.FormatCount(l.state.Position.Row))
 	again := ""
 	if l.positions != nil {
 		again = l.q.again(l.cmd)
 	}
 	switch {
 	case errors.As(err, &bad):
-		err = fail(exitFailure, "correct the row and load the file again",
+		err = cli.Fail(cli.ExitFailure, "correct the row and load the file again",
 			"stopped at the first bad row; stored before it: %s", countNoun(l.counts.stored(), "row"))
 	case errors.As(err, &broken):
 		l.reportBad(&rows.BadRow{Line: broken.Line, Msg: broken.Msg})
-		err = fail(exitFailure, "correct the file and load it again",
+		err = cli.Fail(cli.ExitFailure, "correct the file and load it again",
 			"%s can't be read further; stored before that: %s", l.file.name, countNoun(l.counts.stored(), "row"))
 	case ctx.Err() != nil:
 		l.progress.Notef("stored: %s", kept)
@@ -477,15 +478,15 @@ func (l *loader) stopped(err error) error {
 
 // result prints the counts.
 func (l *loader) result() error {
-	r := newRenderer(l.cmd, oneSheet, loadColumns()...)
+	r := cli.NewRenderer(l.cmd, cli.OneSheet, loadColumns()...)
 	var lsn any
 	if l.lsn != 0 {
 		lsn = l.lsn
 	}
 	c := &l.counts
-	err := r.Row(l.q.dataset, loadName(l.file.name), l.reader.Format().String(), countCell(c.Rows),
-		countCell(c.stored()), countCell(c.New), countCell(c.Replaced), countCell(c.Duplicate), countCell(c.Stale),
-		countCell(c.Bad), byteCell(c.Bytes), lsn, round3(time.Since(l.began).Seconds()))
+	err := r.Row(l.q.dataset, loadName(l.file.name), l.reader.Format().String(), cli.CountCell(c.Rows),
+		cli.CountCell(c.stored()), cli.CountCell(c.New), cli.CountCell(c.Replaced), cli.CountCell(c.Duplicate), cli.CountCell(c.Stale),
+		cli.CountCell(c.Bad), cli.ByteCell(c.Bytes), lsn, round3(time.Since(l.began).Seconds()))
 	if err != nil {
 		return err
 	}

@@ -19,20 +19,21 @@ import (
 	"time"
 
 	"github.com/dyngodb/dyngo/cmd/dyngo-cli/internal/sample"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
-// cli runs a command line in this process.
-func cli(t *testing.T, args ...string) (code int, stdout, stderr string) {
+// runLine runs a command line in this process.
+func runLine(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = run(context.Background(), args, strings.NewReader(""), &out, &errs)
+	code = cli.Run(context.Background(), newRootCommand(), args, strings.NewReader(""), &out, &errs)
 	return code, out.String(), errs.String()
 }
 
 func mustCLI(t *testing.T, args ...string) (stdout string) {
 	t.Helper()
-	code, stdout, stderr := cli(t, args...)
-	if code != exitOK {
+	code, stdout, stderr := runLine(t, args...)
+	if code != cli.ExitOK {
 		t.Fatalf("%q: exit code %d\n%s", args, code, stderr)
 	}
 	return stdout
@@ -116,7 +117,7 @@ func csvOriginal(t *testing.T, file string) original {
 			if i > 0 {
 				row += ","
 			}
-			row += string(appendJSONString(nil, records[0][i])) + ":" + string(appendJSONString(nil, cell))
+			row += string(cli.AppendJSONString(nil, records[0][i])) + ":" + string(cli.AppendJSONString(nil, cell))
 		}
 		o.rows = append(o.rows, []byte(row+"}"))
 	}
@@ -296,11 +297,11 @@ func writeRows(w io.Writer, n int) error {
 // exported counts the rows that are stored, and checks that they are the first ones of the file.
 func (h *halfLoad) exported(t *testing.T) int {
 	t.Helper()
-	code, out, stderr := cli(t, "export", "events", "-d", h.dir)
-	if code == exitNotFound {
+	code, out, stderr := runLine(t, "export", "events", "-d", h.dir)
+	if code == cli.ExitNotFound {
 		return 0
 	}
-	if code != exitOK {
+	if code != cli.ExitOK {
 		t.Fatalf("export: exit code %d\n%s", code, stderr)
 	}
 	n := 0
@@ -354,8 +355,8 @@ func TestLoadInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.cmd.Wait()
-	if code := h.cmd.ProcessState.ExitCode(); code != exitInterrupted {
-		t.Errorf("exit code %d, want %d\n%s", code, exitInterrupted, h.stderr)
+	if code := h.cmd.ProcessState.ExitCode(); code != cli.ExitInterrupted {
+		t.Errorf("exit code %d, want %d\n%s", code, cli.ExitInterrupted, h.stderr)
 	}
 	want := "stored: 30 rows, from what " + h.file + " holds up to row 30\nGo on with: dyngo-cli load events " + h.file +
 		" --key '#' -d " + h.dir + " --resume\n"

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
@@ -24,8 +25,8 @@ func newLogCommand() *cobra.Command {
 		Example: `  dyngo-cli log list
   dyngo-cli log cat --dataset scores --key alice
   dyngo-cli log tail --follow`,
-		Args: noArgs,
-		RunE: needSubcommand,
+		Args: cli.NoArgs,
+		RunE: cli.NeedSubcommand,
 	}
 	cmd.AddCommand(newLogListCommand(), newLogCatCommand(), newLogTailCommand())
 	return cmd
@@ -40,15 +41,15 @@ cut (a crash left it), closed, or open (a process writes to it, or a crash left
 it and no writer came since).`,
 		Example: `  dyngo-cli log list
   dyngo-cli log list -o csv`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return listLog(cmd) },
 	}
 }
 
 // walDir is the directory of the log files.
 func walDir(cmd *cobra.Command) (string, error) {
-	dir := globalsOf(cmd).dir
-	if err := checkStore(dir); err != nil {
+	dir := cli.GlobalsOf(cmd).Dir
+	if err := cli.CheckStore(dir); err != nil {
 		return "", err
 	}
 	return filepath.ToSlash(filepath.Join(dir, "wal")), nil
@@ -70,12 +71,12 @@ func listLog(cmd *cobra.Command) error {
 	heads := make([]wal.Header, len(infos))
 	for i, info := range infos {
 		if heads[i], err = readHeader(filepath.Join(dir, info.Name)); err != nil {
-			return locateIn(err, "wal/"+info.Name, 0)
+			return cli.LocateIn(err, "wal/"+info.Name, 0)
 		}
 	}
-	r := newRenderer(cmd, manyRows, column{name: "seq"}, column{name: "first_lsn"}, column{name: "last_lsn"},
-		column{name: "bytes"}, column{name: "created"}, column{name: "ending"}, column{name: "file", detail: true},
-		column{name: "timeline", detail: true})
+	r := cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "seq"}, cli.Column{Name: "first_lsn"}, cli.Column{Name: "last_lsn"},
+		cli.Column{Name: "bytes"}, cli.Column{Name: "created"}, cli.Column{Name: "ending"}, cli.Column{Name: "file", Detail: true},
+		cli.Column{Name: "timeline", Detail: true})
 	for i, info := range infos {
 		ending, last := "open", any(nil)
 		switch {
@@ -87,7 +88,7 @@ func listLog(cmd *cobra.Command) error {
 		case clean != nil:
 			ending, last = "closed", clean.NextLSN-1
 		}
-		err := r.Row(info.Seq, info.FirstLSN, last, byteCell(info.Size), time.Unix(0, heads[i].Created), ending,
+		err := r.Row(info.Seq, info.FirstLSN, last, cli.ByteCell(info.Size), time.Unix(0, heads[i].Created), ending,
 			"wal/"+info.Name, fmt.Sprintf("%x", heads[i].TimelineID))
 		if err != nil {
 			return err
@@ -111,19 +112,19 @@ func readHeader(name string) (wal.Header, error) {
 }
 
 // addLogFilter gives cmd the flags that select events.
-func addLogFilter(cmd *cobra.Command) func() (logFilter, error) {
+func addLogFilter(cmd *cobra.Command) func() (cli.LogFilter, error) {
 	f := cmd.Flags()
 	dataset := f.String("dataset", "", "only events of this dataset")
 	key := f.String("key", "", "only events of this key")
 	values := f.Bool("large", false, "show large values too, not only their size")
-	escaped := addEscaped(cmd)
-	return func() (logFilter, error) {
-		filter := logFilter{dataset: *dataset, values: *values}
+	escaped := cli.AddEscaped(cmd)
+	return func() (cli.LogFilter, error) {
+		filter := cli.LogFilter{Dataset: *dataset, Values: *values}
 		if *key == "" {
 			return filter, nil
 		}
 		var err error
-		filter.key, err = parseKey("--key", *key, *escaped)
+		filter.Key, err = cli.ParseKey("--key", *key, *escaped)
 		return filter, err
 	}
 }
@@ -139,7 +140,7 @@ log list, its name, or the path of a file that lies anywhere.`,
   dyngo-cli log cat 3 -o json`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return exactArgs("FILE")(cmd, args)
+				return cli.ExactArgs("FILE")(cmd, args)
 			}
 			return nil
 		},
@@ -151,15 +152,15 @@ log list, its name, or the path of a file that lies anywhere.`,
 	filter := addLogFilter(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *limit < 0 {
-			return usage("--limit 10", "--limit is %d: it can't be negative", *limit)
+			return cli.Usage("--limit 10", "--limit is %d: it can't be negative", *limit)
 		}
 		fl, err := filter()
 		if err != nil {
 			return err
 		}
-		fl.from, fl.to = event.LSN(*from), event.LSN(*to)
-		r := newRenderer(cmd, manyRows, logColumns()...)
-		r.detail = *long
+		fl.From, fl.To = event.LSN(*from), event.LSN(*to)
+		r := cli.NewRenderer(cmd, cli.ManyRows, cli.LogColumns()...)
+		r.Detail = *long
 		c := logCat{cmd: cmd, r: r, filter: fl, left: *limit}
 		if len(args) == 1 {
 			err = c.one(args[0])
@@ -167,7 +168,7 @@ log list, its name, or the path of a file that lies anywhere.`,
 			err = c.all()
 		}
 		if err != nil && !errors.Is(err, errEnough) {
-			return flushed(r, err)
+			return cli.Flushed(r, err)
 		}
 		return r.Close()
 	}
@@ -180,8 +181,8 @@ var errEnough = errors.New("enough")
 // logCat prints events of a log or a file.
 type logCat struct {
 	cmd    *cobra.Command
-	r      *renderer
-	filter logFilter
+	r      *cli.Renderer
+	filter cli.LogFilter
 	left   int // rows, 0 = no limit
 	frames int
 }
@@ -208,13 +209,13 @@ func (c *logCat) all() error {
 	if err != nil {
 		return err
 	}
-	oldest, err := oldestLog(globalsOf(c.cmd).dir)
+	oldest, err := oldestLog(cli.GlobalsOf(c.cmd).Dir)
 	if err != nil {
 		return err
 	}
 	o := wal.ScanOptions{ReadOnly: true, FromFile: oldest}
 	for i, info := range infos {
-		if i > 0 && info.FirstLSN <= c.filter.from && info.Seq >= oldest {
+		if i > 0 && info.FirstLSN <= c.filter.From && info.Seq >= oldest {
 			o.FromFile = info.Seq
 		}
 	}
@@ -236,7 +237,7 @@ func (c *logCat) one(arg string) error {
 	if _, err := os.Stat(arg); err == nil && numErr != nil {
 		seq, _, ok := wal.ParseFileName(filepath.Base(arg))
 		if !ok {
-			return usage("a file named as dyngo-cli log list shows", "%s is not named like a log file", arg)
+			return cli.Usage("a file named as dyngo-cli log list shows", "%s is not named like a log file", arg)
 		}
 		return c.scan(filepath.ToSlash(filepath.Dir(arg)), wal.ScanOptions{ReadOnly: true, FromFile: seq, Only: true})
 	}
@@ -253,7 +254,7 @@ func (c *logCat) one(arg string) error {
 			return c.scan(dir, wal.ScanOptions{ReadOnly: true, FromFile: info.Seq, Only: true})
 		}
 	}
-	return fail(exitNotFound, "dyngo-cli log list -d "+shellQuote(globalsOf(c.cmd).dir), "no log file %q", arg)
+	return cli.Fail(cli.ExitNotFound, "dyngo-cli log list -d "+cli.ShellQuote(cli.GlobalsOf(c.cmd).Dir), "no log file %q", arg)
 }
 
 func (c *logCat) scan(dir string, o wal.ScanOptions) error {
@@ -264,7 +265,7 @@ func (c *logCat) scan(dir string, o wal.ScanOptions) error {
 		return err
 	}
 	defer sc.Close()
-	v := newLogView(files, c.filter)
+	v := cli.NewLogView(files, c.filter)
 	for {
 		f, err := sc.Next()
 		if err == io.EOF {
@@ -273,10 +274,10 @@ func (c *logCat) scan(dir string, o wal.ScanOptions) error {
 		if err != nil {
 			return err
 		}
-		if f.Kind == wal.KindCommit && f.BaseLSN > v.filter.to {
+		if f.Kind == wal.KindCommit && f.BaseLSN > v.Filter.To {
 			return nil
 		}
-		if err := v.frame(f, c.row); err != nil {
+		if err := v.Frame(f, c.row); err != nil {
 			return err
 		}
 		if c.frames++; c.frames&63 == 0 && c.cmd.Context().Err() != nil {

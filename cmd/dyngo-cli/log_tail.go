@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/clock"
 	"github.com/dyngodb/dyngo/internal/vfs"
@@ -22,7 +23,7 @@ func newLogTailCommand() *cobra.Command {
 as it is durable, whichever process writes it, until ^C.`,
 		Example: `  dyngo-cli log tail -n 20
   dyngo-cli log tail --follow --dataset scores`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 	}
 	n := cmd.Flags().IntP("lines", "n", 10, "how many events to begin with")
 	follow := cmd.Flags().BoolP("follow", "f", false, "wait for more events")
@@ -30,7 +31,7 @@ as it is durable, whichever process writes it, until ^C.`,
 	filter := addLogFilter(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *n < 0 || *n > maxTailLines {
-			return usage("dyngo-cli log cat for all events", "--lines is %d: allowed are 0 to %d", *n, maxTailLines)
+			return cli.Usage("dyngo-cli log cat for all events", "--lines is %d: allowed are 0 to %d", *n, maxTailLines)
 		}
 		fl, err := filter()
 		if err != nil {
@@ -40,8 +41,8 @@ as it is durable, whichever process writes it, until ^C.`,
 		if err != nil {
 			return err
 		}
-		t := logTail{cmd: cmd, dir: dir, filter: fl, follow: *follow, r: newRenderer(cmd, manyRows, logColumns()...)}
-		t.r.detail = *long
+		t := logTail{cmd: cmd, dir: dir, filter: fl, follow: *follow, r: cli.NewRenderer(cmd, cli.ManyRows, cli.LogColumns()...)}
+		t.r.Detail = *long
 		return t.run(*n)
 	}
 	return cmd
@@ -54,9 +55,9 @@ const maxTailLines = 100_000
 type logTail struct {
 	cmd    *cobra.Command
 	dir    string // of the log files
-	filter logFilter
+	filter cli.LogFilter
 	follow bool
-	r      *renderer
+	r      *cli.Renderer
 
 	shown event.LSN // the scan for the first rows saw the log up to here
 	file  uint64    // that the log ended in
@@ -72,7 +73,7 @@ func (t *logTail) run(n int) error {
 		}
 	}
 	if err != nil {
-		return flushed(t.r, err)
+		return cli.Flushed(t.r, err)
 	}
 	if !t.follow {
 		return t.r.Close()
@@ -122,7 +123,7 @@ func (t *logTail) lastOf(files *wal.Files, seq uint64, newest bool, n int) ([][]
 		return nil, wal.Tail{}, err
 	}
 	defer sc.Close()
-	v := newLogView(files, t.filter)
+	v := cli.NewLogView(files, t.filter)
 	var ring [][]any
 	next := 0 // in ring
 	keep := func(cells []any) error {
@@ -140,7 +141,7 @@ func (t *logTail) lastOf(files *wal.Files, seq uint64, newest bool, n int) ([][]
 	for frames := 1; ; frames++ {
 		f, err := sc.Next()
 		if err == nil {
-			err = v.frame(f, keep)
+			err = v.Frame(f, keep)
 		}
 		if err == nil && frames&63 == 0 {
 			err = t.cmd.Context().Err()
@@ -165,10 +166,10 @@ func ownCells(cells []any) []any {
 	cells = slices.Clone(cells)
 	for i, cell := range cells {
 		switch c := cell.(type) {
-		case keyCell:
-			cells[i] = keyCell(append([]byte{}, c...))
-		case valueCell:
-			cells[i] = valueCell(append([]byte{}, c...))
+		case cli.KeyCell:
+			cells[i] = cli.KeyCell(append([]byte{}, c...))
+		case cli.ValueCell:
+			cells[i] = cli.ValueCell(append([]byte{}, c...))
 		}
 	}
 	return cells
@@ -185,8 +186,8 @@ func (t *logTail) more(files *wal.Files) error {
 		return err
 	}
 	defer log.Close()
-	v := newLogView(files, t.filter)
-	v.filter.from = t.shown + 1
+	v := cli.NewLogView(files, t.filter)
+	v.Filter.From = t.shown + 1
 	var waiting [][]any
 	for {
 		f, err := log.Next(ctx)
@@ -205,7 +206,7 @@ func (t *logTail) more(files *wal.Files) error {
 				return err
 			}
 		}
-		err = v.frame(f, func(cells []any) error {
+		err = v.Frame(f, func(cells []any) error {
 			waiting = append(waiting, ownCells(cells))
 			return nil
 		})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 // errNotLive means that no process serves live.sock of the store.
@@ -40,7 +41,7 @@ func askOwner(ctx context.Context, dir, request string, progress func(dyngo.Metr
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		return nil, fail(exitUnavailable, "the command again, or stop that process",
+		return nil, cli.Fail(cli.ExitUnavailable, "the command again, or stop that process",
 			"the process that has %s open: %w", dir, err)
 	}
 	return result, nil
@@ -92,7 +93,7 @@ func ownerAnswer[T any](ctx context.Context, dir, request string, progress func(
 		return t, err
 	}
 	if err := json.Unmarshal(result, &t); err != nil {
-		return t, fail(exitUnavailable, "a dyngo-cli of the owner's version",
+		return t, cli.Fail(cli.ExitUnavailable, "a dyngo-cli of the owner's version",
 			"the answer of the process that has %s open is not understood: %w", dir, err)
 	}
 	return t, nil

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 // A progress tells on stderr how far a long command is: a bar with rate and remaining time on a
@@ -34,10 +36,10 @@ type progress struct {
 
 // newProgress starts to tell about label: total (0 if not known) units of work.
 func newProgress(cmd *cobra.Command, label string, total int64, unit string) *progress {
-	g, w := globalsOf(cmd), cmd.ErrOrStderr()
+	g, w := cli.GlobalsOf(cmd), cmd.ErrOrStderr()
 	p := &progress{
-		mode: g.progress, w: w, label: label, unit: unit, total: max(total, 0),
-		now: time.Now, width: terminalWidth(w),
+		mode: g.Progress, w: w, label: label, unit: unit, total: max(total, 0),
+		now: time.Now, width: cli.TerminalWidth(w),
 	}
 	if p.mode == "auto" {
 		p.mode = "none"
@@ -188,25 +190,25 @@ func (p *progress) line() string {
 	perSecond, remaining := p.rate()
 	amount := func(n int64) string {
 		if p.unit == "bytes" {
-			return formatBytes(n)
+			return cli.FormatBytes(n)
 		}
-		return formatCount(n)
+		return cli.FormatCount(n)
 	}
 	speed := amount(int64(perSecond)) + "/s"
 	if p.unit != "bytes" {
 		speed = amount(int64(perSecond)) + " " + p.unit + "/s"
 	}
 	if p.total == 0 {
-		return truncateText(fmt.Sprintf("%s  %s  %s", p.label, amount(p.done), speed), p.width-1)
+		return cli.TruncateText(fmt.Sprintf("%s  %s  %s", p.label, amount(p.done), speed), p.width-1)
 	}
 	done := float64(min(p.done, p.total)) / float64(p.total)
 	tail := fmt.Sprintf(" %3.0f%%  %s of %s  %s", 100*done, amount(p.done), amount(p.total), speed)
 	if remaining >= 0 {
 		tail += "  " + formatETA(remaining) + " left"
 	}
-	room := p.width - 1 - textWidth(p.label) - textWidth(tail) - 3
+	room := p.width - 1 - cli.TextWidth(p.label) - cli.TextWidth(tail) - 3
 	if room < 6 {
-		return truncateText(p.label+" "+tail, p.width-1)
+		return cli.TruncateText(p.label+" "+tail, p.width-1)
 	}
 	room = min(room, 30)
 	filled := int(done * float64(room))

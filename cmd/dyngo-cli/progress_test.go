@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 // testProgress is a progress whose clock the test moves.
@@ -21,16 +23,19 @@ func testProgress(mode string, total int64, unit string) (*progress, *bytes.Buff
 }
 
 func TestProgressInPipeIsSilent(t *testing.T) {
-	cmd, out, errs := testCommand(t)
+	var out, errs bytes.Buffer
+	cmd := newRootCommand()
+	cmd.SetOut(&out)
+	cmd.SetErr(&errs)
 	p := newProgress(cmd, "load", 10, "rows")
 	p.Add(5)
 	p.Done()
 	if out.Len()+errs.Len() > 0 {
-		t.Errorf("printed %q, %q", out, errs)
+		t.Errorf("printed %q, %q", out.String(), errs.String())
 	}
 	p.Notef("row %d is bad", 7)
 	if errs.String() != "row 7 is bad\n" {
-		t.Errorf("note is %q", errs)
+		t.Errorf("note is %q", errs.String())
 	}
 }
 
@@ -44,8 +49,8 @@ func TestProgressBar(t *testing.T) {
 	p.Add(1 << 20)
 	line := strings.TrimSuffix(strings.TrimPrefix(out.String(), "\r"), "\x1b[K")
 	want := "load [█████████████··············]  50%  2.0 MiB of 4.0 MiB  2.0 MiB/s  1s left"
-	if line != want || textWidth(line) > 79 {
-		t.Errorf("got  %q (%d columns)\nwant %q", line, textWidth(line), want)
+	if line != want || cli.TextWidth(line) > 79 {
+		t.Errorf("got  %q (%d columns)\nwant %q", line, cli.TextWidth(line), want)
 	}
 	out.Reset()
 	p.Notef("row 3: no key")
@@ -69,7 +74,7 @@ func TestProgressNeverLeavesItsLine(t *testing.T) {
 				p.width = width
 				p.done = done
 				*now = now.Add(100 * time.Hour)
-				if n := textWidth(p.line()); n >= width {
+				if n := cli.TextWidth(p.line()); n >= width {
 					t.Errorf("width %d, %d of %d: %d columns: %q", width, done, total, n, p.line())
 				}
 			}
@@ -114,4 +119,12 @@ func TestNilProgress(t *testing.T) {
 	p.SetTotal(1)
 	p.Notef("x")
 	p.Done()
+}
+
+func TestFormatETA(t *testing.T) {
+	for seconds, want := range map[float64]string{4.2: "5s", 65: "1m05s", 7200: "2h00m", 0: "0s"} {
+		if got := formatETA(seconds); got != want {
+			t.Errorf("%v seconds are %s, want %s", seconds, got, want)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 func newPutCommand() *cobra.Command {
@@ -20,19 +21,19 @@ of a file. The command returns when the value survives power loss.`,
   dyngo-cli put sessions s1 '{"user":"alice"}' --ttl 30m
   dyngo-cli put pictures logo @logo.png --reason "new brand"
   date | dyngo-cli put notes today -`,
-		Args: exactArgs("DATASET", "KEY", "VALUE"),
+		Args: cli.ExactArgs("DATASET", "KEY", "VALUE"),
 	}
 	ttl := cmd.Flags().Duration("ttl", 0, "time to live, such as 90s, 30m or 24h")
 	ifLSN := cmd.Flags().String("if-lsn", "", "only if the key is still at this LSN (0: absent), else exit 7")
-	escaped := addEscaped(cmd)
-	why := addWhy(cmd)
+	escaped := cli.AddEscaped(cmd)
+	why := cli.AddWhy(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		key, err := parseKey("KEY", args[1], *escaped)
+		key, err := cli.ParseKey("KEY", args[1], *escaped)
 		if err != nil {
 			return err
 		}
 		if cmd.Flags().Changed("ttl") && *ttl <= 0 {
-			return usage("--ttl 30m", "--ttl is %v: it must be positive", *ttl)
+			return cli.Usage("--ttl 30m", "--ttl is %v: it must be positive", *ttl)
 		}
 		value, err := openValue(cmd, args[2])
 		if err != nil {
@@ -60,12 +61,12 @@ func (p *putRequest) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := openWrite(cmd)
+	db, err := cli.OpenWrite(cmd)
 	if err != nil {
 		return err
 	}
-	defer closeStore(db, &err)
-	ds, err := createDataset(db, p.dataset, nil)
+	defer cli.CloseStore(db, &err)
+	ds, err := cli.CreateDataset(db, p.dataset, nil)
 	if err != nil {
 		return err
 	}
@@ -82,9 +83,9 @@ func (p *putRequest) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	r := newRenderer(cmd, oneRow, column{name: "dataset"}, column{name: "key"},
-		column{name: "bytes"}, column{name: "lsn"})
-	if err := r.Row(p.dataset, keyCell(p.key), byteCell(p.value.size), lsn); err != nil {
+	r := cli.NewRenderer(cmd, cli.OneRow, cli.Column{Name: "dataset"}, cli.Column{Name: "key"},
+		cli.Column{Name: "bytes"}, cli.Column{Name: "lsn"})
+	if err := r.Row(p.dataset, cli.KeyCell(p.key), cli.ByteCell(p.value.size), lsn); err != nil {
 		return err
 	}
 	return r.Close()
@@ -95,16 +96,16 @@ func (p *putRequest) condition() (dyngo.LSN, error) {
 	plain := p.options == dyngo.WriteOptions{}
 	switch {
 	case p.value.file != nil && p.ifLSN != "":
-		return 0, usage("leave the flag out, or store a value of at most 64 MiB",
-			"a value of %s is streamed, without --if-lsn", formatBytes(p.value.size))
+		return 0, cli.Usage("leave the flag out, or store a value of at most 64 MiB",
+			"a value of %s is streamed, without --if-lsn", cli.FormatBytes(p.value.size))
 	case p.ifLSN == "":
 		return 0, nil
 	case !plain:
-		return 0, usage("", "--if-lsn does not go with --ttl, --reason and --ticket")
+		return 0, cli.Usage("", "--if-lsn does not go with --ttl, --reason and --ticket")
 	}
 	n, err := strconv.ParseUint(p.ifLSN, 10, 63)
 	if err != nil {
-		return 0, usage("the lsn that dyngo-cli get -o json shows", "--if-lsn %q is not an LSN", p.ifLSN)
+		return 0, cli.Usage("the lsn that dyngo-cli get -o json shows", "--if-lsn %q is not an LSN", p.ifLSN)
 	}
 	return dyngo.LSN(n), nil
 }

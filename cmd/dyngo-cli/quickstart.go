@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 func newQuickstartCommand() *cobra.Command {
@@ -29,7 +30,7 @@ the last lines say how, and how to remove it.`,
 		Example: `  dyngo-cli quickstart
   dyngo-cli quickstart -d ./try-it
   dyngo-cli quickstart -o json`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 	}
 	child := cmd.Flags().Bool("child", false, "")
 	if err := cmd.Flags().MarkHidden("child"); err != nil {
@@ -51,7 +52,7 @@ type tour struct {
 	dir     string
 	ours    bool // dir is temporary and made by the tour
 	db      *dyngo.DB
-	summary *renderer // nil unless a format for programs was asked for
+	summary *cli.Renderer // nil unless a format for programs was asked for
 }
 
 // A chapter is one part of the tour.
@@ -80,17 +81,17 @@ func runQuickstart(cmd *cobra.Command) (err error) {
 	if err := t.makeDir(); err != nil {
 		return err
 	}
-	if f := globalsOf(cmd).output; f == "json" || f == "jsonl" || f == "csv" {
+	if f := cli.GlobalsOf(cmd).Output; f == "json" || f == "jsonl" || f == "csv" {
 		t.narrator.quiet = true
-		t.summary = newRenderer(cmd, manyRows, column{name: "chapter"}, column{name: "rows"}, column{name: "events"},
-			column{name: "seconds"}, column{name: "what"}, column{name: "dir"})
+		t.summary = cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "chapter"}, cli.Column{Name: "rows"}, cli.Column{Name: "events"},
+			cli.Column{Name: "seconds"}, cli.Column{Name: "what"}, cli.Column{Name: "dir"})
 	}
-	if t.db, err = dyngo.Open(t.dir, &dyngo.Options{Session: session()}); err != nil {
+	if t.db, err = dyngo.Open(t.dir, &dyngo.Options{Session: cli.Session(cmd)}); err != nil {
 		return err
 	}
 	defer func() {
 		if t.db != nil {
-			closeStore(t.db, &err)
+			cli.CloseStore(t.db, &err)
 		}
 		if t.ours && (cmd.Context().Err() != nil || errors.Is(err, context.Canceled)) {
 			os.RemoveAll(t.dir) // nobody was told of it
@@ -111,7 +112,7 @@ func runQuickstart(cmd *cobra.Command) (err error) {
 			return fmt.Errorf("quickstart, %s: %w", c.name, err)
 		}
 		if t.summary != nil {
-			err := t.summary.Row(c.name, countCell(result.rows), countCell(result.events),
+			err := t.summary.Row(c.name, cli.CountCell(result.rows), cli.CountCell(result.events),
 				round3(time.Since(start).Seconds()), result.what, t.dir)
 			if err != nil {
 				return err
@@ -135,12 +136,12 @@ func (t *tour) makeDir() (err error) {
 	if !t.cmd.Flags().Changed("dir") {
 		t.ours = true
 		if t.dir, err = os.MkdirTemp("", "dyngo-"); err != nil {
-			return fail(exitFailure, "-d with a new folder, or TMPDIR with one that exists and can be written to",
+			return cli.Fail(cli.ExitFailure, "-d with a new folder, or TMPDIR with one that exists and can be written to",
 				"quickstart can't make a temporary folder: %w", err)
 		}
 		return nil
 	}
-	t.dir = filepath.Clean(globalsOf(t.cmd).dir)
+	t.dir = filepath.Clean(cli.GlobalsOf(t.cmd).Dir)
 	entries, err := os.ReadDir(t.dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -148,7 +149,7 @@ func (t *tour) makeDir() (err error) {
 	case err != nil:
 		return err
 	case len(entries) > 0:
-		return usage("a new folder, or no -d for a temporary one",
+		return cli.Usage("a new folder, or no -d for a temporary one",
 			"quickstart wants an empty folder: %s has something in it", t.dir)
 	}
 	return nil
@@ -160,12 +161,12 @@ func (t *tour) tryNext(took time.Duration) {
 	self := selfCommand()
 	next := func(why string, args ...string) {
 		t.line("# " + why)
-		line := self + " -d " + shellQuote(t.dir)
+		line := self + " -d " + cli.ShellQuote(t.dir)
 		words := ""
 		for _, a := range args {
-			words += " " + shellQuote(a)
+			words += " " + cli.ShellQuote(a)
 		}
-		if textWidth(line)+textWidth(words) > t.width-1 {
+		if cli.TextWidth(line)+cli.TextWidth(words) > t.width-1 {
 			line += " \\\n    "
 		}
 		t.line(line + words)
@@ -179,7 +180,7 @@ func (t *tour) tryNext(took time.Duration) {
 	next("check every byte of it", "verify")
 	next("a value of your own", "put", "scores", "alice", "42")
 	t.line("# remove the store")
-	t.line("rm -r " + shellQuote(t.dir))
+	t.line("rm -r " + cli.ShellQuote(t.dir))
 	t.say("")
 	t.say("This took %.1f s.", took.Seconds())
 }
@@ -190,5 +191,5 @@ func selfCommand() string {
 	if strings.Contains(filepath.ToSlash(name), "/go-build") {
 		return "go run ./cmd/dyngo-cli" // the program will be gone
 	}
-	return shellQuote(name)
+	return cli.ShellQuote(name)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 // The datasets of the crash: the same matches and table as before, loaded by a process that is killed.
@@ -34,7 +35,7 @@ const (
 // runCrashChild is the process that is killed: it stores match day after match day and says so on stdout behind each
 // commit. A byte on stdin lets it go on by a day.
 func runCrashChild(cmd *cobra.Command) error {
-	db, err := dyngo.Open(globalsOf(cmd).dir, &dyngo.Options{Session: session()})
+	db, err := dyngo.Open(cli.GlobalsOf(cmd).Dir, &dyngo.Options{Session: cli.Session(cmd)})
 	if err != nil {
 		return err
 	}
@@ -85,10 +86,10 @@ func tourCrash(t *tour) (chapterResult, error) {
 	for _, day := range days[:acked] {
 		acknowledged += len(day)
 	}
-	t.say("Killed process %d after it had acknowledged %s matches of %d days.", pid, formatCount(int64(acknowledged)),
+	t.say("Killed process %d after it had acknowledged %s matches of %d days.", pid, cli.FormatCount(int64(acknowledged)),
 		acked)
 	start := time.Now()
-	if t.db, err = dyngo.Open(t.dir, &dyngo.Options{Session: session()}); err != nil {
+	if t.db, err = dyngo.Open(t.dir, &dyngo.Options{Session: cli.Session(t.cmd)}); err != nil {
 		return chapterResult{}, err
 	}
 	l, err := openLeague(t.db, crashMatches, crashTable)
@@ -104,7 +105,7 @@ func tourCrash(t *tour) (chapterResult, error) {
 	case stored < acked:
 		return chapterResult{}, fmt.Errorf("%d days were acknowledged, only %d are there", acked, stored)
 	}
-	t.good("each of the %s acknowledged matches is there", formatCount(int64(acknowledged)))
+	t.good("each of the %s acknowledged matches is there", cli.FormatCount(int64(acknowledged)))
 	if n := stored - acked; n > 0 {
 		t.good("%s more became durable before we heard of it, and no day is there in part", countNoun(int64(n), "day"))
 	} else {
@@ -191,7 +192,7 @@ func (t *tour) killChild(days [][]match) (acked, pid int, err error) {
 func (t *tour) recovered(start time.Time) {
 	r := t.db.Recovery()
 	t.say("Opened again in %s: %s of %s read, up to LSN %s.", took(start), countNoun(r.Events, "event"),
-		countNoun(int64(r.Files), "log file"), formatCount(int64(r.LastLSN)))
+		countNoun(int64(r.Files), "log file"), cli.FormatCount(int64(r.LastLSN)))
 	if r.TornTail != nil {
 		t.say("Torn tail left out: %s at %d, %s. It was never acknowledged.", r.TornTail.File, r.TornTail.Offset,
 			countNoun(r.TornTail.Bytes, "byte"))

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 const (
@@ -57,7 +59,7 @@ func tourFootball(t *tour) (chapterResult, error) {
 			return chapterResult{}, err
 		}
 	}
-	t.say("%s matches of %d days in %s. %d have no score and don't count.", formatCount(int64(matches)), len(days),
+	t.say("%s matches of %d days in %s. %d have no score and don't count.", cli.FormatCount(int64(matches)), len(days),
 		took(start), unscored)
 	t.say("Champions, read from the table:")
 	t.say("")

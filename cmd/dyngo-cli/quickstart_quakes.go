@@ -12,6 +12,7 @@ import (
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/cmd/dyngo-cli/internal/rows"
 	"github.com/dyngodb/dyngo/cmd/dyngo-cli/internal/sample"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 const (
@@ -124,7 +125,7 @@ func tourQuakes(t *tour) (chapterResult, error) {
 		return chapterResult{}, err
 	}
 	t.say("A week of the USGS feed, %s quakes. Here it comes in random order, and some quakes come again in an "+
-		"older or a newer version: %s messages.", formatCount(int64(len(newest))), formatCount(int64(len(feed))))
+		"older or a newer version: %s messages.", cli.FormatCount(int64(len(newest))), cli.FormatCount(int64(len(feed))))
 	t.say("")
 	quakes, err := t.db.CreateDataset("quakes", nil)
 	if err != nil {
@@ -141,8 +142,8 @@ func tourQuakes(t *tour) (chapterResult, error) {
 			stale++
 		}
 	}
-	t.say("%s messages stored in %s: %s applied, %s stale (logged, not applied).", formatCount(int64(len(feed))),
-		took(start), formatCount(int64(len(feed)-stale)), formatCount(int64(stale)))
+	t.say("%s messages stored in %s: %s applied, %s stale (logged, not applied).", cli.FormatCount(int64(len(feed))),
+		took(start), cli.FormatCount(int64(len(feed)-stale)), cli.FormatCount(int64(stale)))
 	t.say("So came %s (%s):", quakeShown, placeOf(feed))
 	t.say("")
 	for i, m := range feed {
@@ -151,7 +152,7 @@ func tourQuakes(t *tour) (chapterResult, error) {
 			if !applied[i] {
 				outcome = t.paint("33", "stale")
 			}
-			t.line(fmt.Sprintf("message %5s   updated %s   %s %s", formatCount(int64(i+1)),
+			t.line(fmt.Sprintf("message %5s   updated %s   %s %s", cli.FormatCount(int64(i+1)),
 				m.updated.Format("2006-01-02 15:04:05"), padRight(m.kind, 14), outcome))
 		}
 	}
@@ -159,7 +160,7 @@ func tourQuakes(t *tour) (chapterResult, error) {
 	if err := checkNewest(quakes, newest); err != nil {
 		return chapterResult{}, err
 	}
-	t.good("each of the %s quakes is there in its newest version", formatCount(int64(len(newest))))
+	t.good("each of the %s quakes is there in its newest version", cli.FormatCount(int64(len(newest))))
 	return chapterResult{int64(len(feed)), int64(len(feed)),
 		fmt.Sprintf("%d quakes in their newest version, %d stale messages", len(newest), stale)}, nil
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 // A narrator writes the text of the quickstart: plain in a pipe, with colour and a line that changes on a terminal.
@@ -23,11 +25,11 @@ type narrator struct {
 
 func newNarrator(cmd *cobra.Command) *narrator {
 	out := cmd.OutOrStdout()
-	width := terminalWidth(out)
-	n := &narrator{out: out, width: 80, color: width > 0 && globalsOf(cmd).color}
+	width := cli.TerminalWidth(out)
+	n := &narrator{out: out, width: 80, color: width > 0 && cli.GlobalsOf(cmd).Color}
 	if width > 0 {
 		n.width = max(40, min(width, 100))
-		n.live = n.color && globalsOf(cmd).progress == "auto"
+		n.live = n.color && cli.GlobalsOf(cmd).Progress == "auto"
 	}
 	return n
 }
@@ -56,7 +58,7 @@ func (n *narrator) chapter(number int, title string) {
 	if number > 0 {
 		title = fmt.Sprintf("%d  %s", number, title)
 	}
-	rule := strings.Repeat("─", max(0, n.width-2-textWidth(title)-1))
+	rule := strings.Repeat("─", max(0, n.width-2-cli.TextWidth(title)-1))
 	n.write("\n" + n.paint("1;36", title) + " " + n.paint("2", rule) + "\n\n")
 }
 
@@ -95,7 +97,7 @@ func (n *narrator) now(format string, args ...any) {
 		return
 	}
 	n.shown, n.status = time.Now(), true
-	_, n.err = fmt.Fprintf(n.out, "\r   %s\x1b[K", n.paint("2", truncateText(fmt.Sprintf(format, args...), n.width-4)))
+	_, n.err = fmt.Fprintf(n.out, "\r   %s\x1b[K", n.paint("2", cli.TruncateText(fmt.Sprintf(format, args...), n.width-4)))
 }
 
 func (n *narrator) endStatus() {
@@ -114,7 +116,7 @@ func wrap(text string, width int) []string {
 			switch {
 			case line == "":
 				line = word
-			case textWidth(line)+1+textWidth(word) > width:
+			case cli.TextWidth(line)+1+cli.TextWidth(word) > width:
 				lines = append(lines, line)
 				line = word
 			default:
@@ -128,8 +130,8 @@ func wrap(text string, width int) []string {
 
 // padRight fills s up to width columns, or shortens it to them.
 func padRight(s string, width int) string {
-	s = truncateText(s, width)
-	return s + strings.Repeat(" ", max(0, width-textWidth(s)))
+	s = cli.TruncateText(s, width)
+	return s + strings.Repeat(" ", max(0, width-cli.TextWidth(s)))
 }
 
 func took(start time.Time) string {

@@ -9,6 +9,7 @@ import (
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/cmd/dyngo-cli/internal/rows"
 	"github.com/dyngodb/dyngo/cmd/dyngo-cli/internal/sample"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 const weatherBatch = 500
@@ -38,7 +39,7 @@ func tourWeather(t *tour) (chapterResult, error) {
 		}
 	}
 	t.say("%s hourly normals of Seattle, key = time, %d to a batch: durable after %s.",
-		formatCount(int64(len(all))), weatherBatch, took(start))
+		cli.FormatCount(int64(len(all))), weatherBatch, took(start))
 	t.say("Mean temperature of each month, from twelve scans by key prefix:")
 	t.say("")
 	start = time.Now()
@@ -56,7 +57,7 @@ func tourWeather(t *tour) (chapterResult, error) {
 	if readings != len(all) {
 		return chapterResult{}, fmt.Errorf("the scans found %d readings of %d", readings, len(all))
 	}
-	t.good("the scans read each of the %s readings once, in %s", formatCount(int64(readings)), took(start))
+	t.good("the scans read each of the %s readings once, in %s", cli.FormatCount(int64(readings)), took(start))
 	return chapterResult{int64(len(all)), int64(len(all)), "mean temperature of each month"}, nil
 }
 

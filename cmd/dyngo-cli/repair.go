@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 func newRepairCommand() *cobra.Command {
@@ -27,7 +28,7 @@ The store must not be open elsewhere, but for --dry-run. On a terminal the
 command asks first; elsewhere it needs --yes.`,
 		Example: `  dyngo-cli repair --dry-run
   dyngo-cli repair --yes`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 	}
 	yes := cmd.Flags().Bool("yes", false, "don't ask")
 	dryRun := cmd.Flags().Bool("dry-run", false, "only say what is wrong and what would be done")
@@ -36,17 +37,17 @@ command asks first; elsewhere it needs --yes.`,
 }
 
 func runRepair(cmd *cobra.Command, yes, dryRun bool) error {
-	dir := globalsOf(cmd).dir
-	if err := checkStore(dir); err != nil {
+	dir := cli.GlobalsOf(cmd).Dir
+	if err := cli.CheckStore(dir); err != nil {
 		return err
 	}
 	phases := phaseProgress{cmd: cmd}
 	var refused error
-	report, err := dyngo.Repair(cmd.Context(), dir, &dyngo.Options{Session: session()}, dyngo.RepairOptions{
+	report, err := dyngo.Repair(cmd.Context(), dir, &dyngo.Options{Session: cli.Session(cmd)}, dyngo.RepairOptions{
 		DryRun: dryRun, Progress: phases.set,
 		Confirm: func(r dyngo.RepairReport) bool {
 			phases.end()
-			refused = confirm(cmd, yes, repairQuestion(&r))
+			refused = cli.Confirm(cmd, yes, repairQuestion(&r))
 			return refused == nil
 		},
 	})
@@ -56,7 +57,7 @@ func runRepair(cmd *cobra.Command, yes, dryRun bool) error {
 	}
 	switch {
 	case errors.Is(err, dyngo.ErrCorrupt):
-		return fail(exitCorrupt, "restore the store from a backup; reading commands serve what lies before the damage",
+		return cli.Fail(cli.ExitCorrupt, "restore the store from a backup; reading commands serve what lies before the damage",
 			"%w", err)
 	case err != nil:
 		return err
@@ -68,7 +69,7 @@ func runRepair(cmd *cobra.Command, yes, dryRun bool) error {
 		fmt.Fprintln(cmd.ErrOrStderr(), "nothing was changed; dyngo-cli repair --yes does it")
 	default:
 		fmt.Fprintf(cmd.ErrOrStderr(), "repaired: the log goes to LSN %d, %d segments hold %s\n",
-			report.LastLSN, report.Segments, formatBytes(report.SegmentBytes))
+			report.LastLSN, report.Segments, cli.FormatBytes(report.SegmentBytes))
 	}
 	return nil
 }
@@ -83,8 +84,8 @@ func repairQuestion(r *dyngo.RepairReport) string {
 
 // showRepair prints what was found and what was or would be done.
 func showRepair(cmd *cobra.Command, report *dyngo.RepairReport) error {
-	r := newRenderer(cmd, manyRows, column{name: "step"}, column{name: "file"}, column{name: "offset"},
-		column{name: "what"})
+	r := cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "step"}, cli.Column{Name: "file"}, cli.Column{Name: "offset"},
+		cli.Column{Name: "what"})
 	for _, defect := range report.Found {
 		file, offset, what := placeOfDefect(defect)
 		if err := r.Row("found", file, offset, what); err != nil {

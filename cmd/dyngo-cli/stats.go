@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 func newStatsCommand() *cobra.Command {
@@ -28,14 +29,14 @@ their index, blocks of segments and open segments; unflushed events are what the
 next open reads from the log.`,
 		Example: `  dyngo-cli stats
   dyngo-cli stats -o json | jq .durable_lsn`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runStats(cmd) },
 	}
 }
 
 func runStats(cmd *cobra.Command) error {
-	dir := globalsOf(cmd).dir
-	if err := checkStore(dir); err != nil {
+	dir := cli.GlobalsOf(cmd).Dir
+	if err := cli.CheckStore(dir); err != nil {
 		return err
 	}
 	sheet := &statSheet{}
@@ -49,7 +50,7 @@ func runStats(cmd *cobra.Command) error {
 		}
 		var m dyngo.Metrics
 		if err := errors.Join(sheet.flatten("", figures), json.Unmarshal(figures, &m)); err != nil {
-			return fail(exitUnavailable, "a dyngo-cli of the owner's version", "the figures are not understood: %w", err)
+			return cli.Fail(cli.ExitUnavailable, "a dyngo-cli of the owner's version", "the figures are not understood: %w", err)
 		}
 		sheet.derive(&m)
 		return sheet.show(cmd)
@@ -62,53 +63,53 @@ func runStats(cmd *cobra.Command) error {
 // fileStats opens the store for reading and tells what it finds. Figures that the owner of a store
 // has too bear the same names.
 func fileStats(cmd *cobra.Command, sheet *statSheet) (err error) {
-	db, err := openRead(cmd)
+	db, err := cli.OpenRead(cmd)
 	if err != nil {
 		return err
 	}
-	defer closeStore(db, &err)
+	defer cli.CloseStore(db, &err)
 	m, found := db.Metrics(), db.Recovery()
 	sheet.add("source", "files")
-	sheet.add("dir", globalsOf(cmd).dir)
-	if err := sheet.disk(globalsOf(cmd).dir); err != nil {
+	sheet.add("dir", cli.GlobalsOf(cmd).Dir)
+	if err := sheet.disk(cli.GlobalsOf(cmd).Dir); err != nil {
 		return err
 	}
 	sheet.add("lsn", m.LSN)
 	sheet.add("durable_lsn", m.DurableLSN)
-	sheet.add("datasets", countCell(m.Datasets))
-	sheet.add("events", countCell(found.Events))
+	sheet.add("datasets", cli.CountCell(m.Datasets))
+	sheet.add("events", cli.CountCell(found.Events))
 	sheet.add("flushed_lsn", m.FlushedLSN)
 	sheet.add("floor_lsn", m.FloorLSN)
-	sheet.add("segments", countCell(m.Segments))
-	sheet.add("runs", countCell(m.Runs))
-	sheet.add("segment_bytes", byteCell(m.SegmentBytes))
-	sheet.add("history_segments", countCell(m.HistorySegments))
-	sheet.add("history_bytes", byteCell(m.HistoryBytes))
-	sheet.add("value_files", countCell(m.ValueFiles))
-	sheet.add("value_bytes", byteCell(m.ValueBytes))
-	sheet.add("ttl_pending", countCell(m.TTLPending))
+	sheet.add("segments", cli.CountCell(m.Segments))
+	sheet.add("runs", cli.CountCell(m.Runs))
+	sheet.add("segment_bytes", cli.ByteCell(m.SegmentBytes))
+	sheet.add("history_segments", cli.CountCell(m.HistorySegments))
+	sheet.add("history_bytes", cli.ByteCell(m.HistoryBytes))
+	sheet.add("value_files", cli.CountCell(m.ValueFiles))
+	sheet.add("value_bytes", cli.ByteCell(m.ValueBytes))
+	sheet.add("ttl_pending", cli.CountCell(m.TTLPending))
 	sheet.add("closed", found.Clean)
 	if t := found.TornTail; t != nil {
 		sheet.add("torn_file", t.File)
 		sheet.add("torn_offset", t.Offset)
-		sheet.add("torn_bytes", byteCell(t.Bytes))
+		sheet.add("torn_bytes", cli.ByteCell(t.Bytes))
 	}
-	sheet.add("open_ns", nsCell(found.Duration))
-	sheet.add("disk_free_bytes", byteCell(m.DiskFreeBytes))
+	sheet.add("open_ns", cli.NsCell(found.Duration))
+	sheet.add("disk_free_bytes", cli.ByteCell(m.DiskFreeBytes))
 	sheet.derive(&m)
 	return sheet.show(cmd)
 }
 
 // statSheet is one row whose columns come from what there is to tell.
 type statSheet struct {
-	cols  []column
+	cols  []cli.Column
 	cells []any
 }
 
 func (s *statSheet) add(name string, cell any) {
-	col := column{name: name}
-	if _, ok := cell.(nsCell); ok { // a table shows the unit with the number
-		col.title = strings.ToUpper(strings.ReplaceAll(strings.TrimSuffix(name, "_ns"), "_", " "))
+	col := cli.Column{Name: name}
+	if _, ok := cell.(cli.NsCell); ok { // a table shows the unit with the number
+		col.Title = strings.ToUpper(strings.ReplaceAll(strings.TrimSuffix(name, "_ns"), "_", " "))
 	}
 	s.cols = append(s.cols, col)
 	s.cells = append(s.cells, cell)
@@ -117,8 +118,8 @@ func (s *statSheet) add(name string, cell any) {
 // insert puts a figure behind the one named, if that is there.
 func (s *statSheet) insert(behind, name string, cell any) {
 	for i := range s.cols {
-		if s.cols[i].name == behind {
-			s.cols = slices.Insert(s.cols, i+1, column{name: name})
+		if s.cols[i].Name == behind {
+			s.cols = slices.Insert(s.cols, i+1, cli.Column{Name: name})
 			s.cells = slices.Insert(s.cells, i+1, cell)
 			return
 		}
@@ -134,7 +135,7 @@ var memoryTitles = map[string]string{
 
 // derive adds figures that follow from others.
 func (s *statSheet) derive(m *dyngo.Metrics) {
-	s.insert("flushed_lsn", "unflushed_events", countCell(m.DurableLSN-min(m.FlushedLSN, m.DurableLSN)))
+	s.insert("flushed_lsn", "unflushed_events", cli.CountCell(m.DurableLSN-min(m.FlushedLSN, m.DurableLSN)))
 	if looks := m.CacheHits + m.CacheMisses; looks > 0 {
 		s.insert("cache_misses", "cache_hit_percent", percentOf(m.CacheHits, looks))
 	}
@@ -144,11 +145,11 @@ func (s *statSheet) derive(m *dyngo.Metrics) {
 	}
 	if used := m.TailBytes + m.IndexBytes + m.CacheBytes + m.ReaderBytes; m.MemoryBudgetBytes > 0 {
 		s.insert("memory_budget_bytes", "memory_used_percent", percentOf(used, m.MemoryBudgetBytes))
-		s.insert("memory_budget_bytes", "memory_used_bytes", byteCell(used))
+		s.insert("memory_budget_bytes", "memory_used_bytes", cli.ByteCell(used))
 	}
 	for i := range s.cols {
-		if title, ok := memoryTitles[s.cols[i].name]; ok {
-			s.cols[i].title = title
+		if title, ok := memoryTitles[s.cols[i].Name]; ok {
+			s.cols[i].Title = title
 		}
 	}
 }
@@ -157,7 +158,7 @@ func (s *statSheet) derive(m *dyngo.Metrics) {
 func percentOf(part, whole int64) float64 { return math.Round(1000*float64(part)/float64(whole)) / 10 }
 
 func (s *statSheet) show(cmd *cobra.Command) error {
-	r := newRenderer(cmd, oneSheet, s.cols...)
+	r := cli.NewRenderer(cmd, cli.OneSheet, s.cols...)
 	if err := r.Row(s.cells...); err != nil {
 		return err
 	}
@@ -179,8 +180,8 @@ func (s *statSheet) disk(dir string) error {
 		files++
 		size += info.Size()
 	}
-	s.add("log_files", countCell(files))
-	s.add("log_file_bytes", byteCell(size))
+	s.add("log_files", cli.CountCell(files))
+	s.add("log_file_bytes", cli.ByteCell(size))
 	return nil
 }
 
@@ -220,13 +221,13 @@ func statCell(name string, value json.RawMessage) any {
 	case json.Unmarshal(value, &n) == nil:
 		switch {
 		case strings.Contains(name, "bytes"):
-			return byteCell(n)
+			return cli.ByteCell(n)
 		case strings.HasSuffix(name, "_ns"):
-			return nsCell(n)
+			return cli.NsCell(n)
 		case strings.HasSuffix(name, "lsn") || strings.HasSuffix(name, "view"):
 			return n
 		}
-		return countCell(n)
+		return cli.CountCell(n)
 	case json.Unmarshal(value, &text) == nil:
 		return text
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -27,14 +28,14 @@ Damage is listed with file and offset, and the exit code is 6. The command takes
 no lock and works beside a process that writes.`,
 		Example: `  dyngo-cli verify
   dyngo-cli verify -d /backup/store -o json`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runVerify(cmd) },
 	}
 }
 
 func runVerify(cmd *cobra.Command) error {
-	dir := globalsOf(cmd).dir
-	if err := checkStore(dir); err != nil {
+	dir := cli.GlobalsOf(cmd).Dir
+	if err := cli.CheckStore(dir); err != nil {
 		return err
 	}
 	p := newProgress(cmd, "verify", 0, "bytes")
@@ -66,24 +67,24 @@ func showSound(cmd *cobra.Command, all *dyngo.VerifyReport) error {
 	var torn, tornAt any
 	if tail.Cut {
 		name := "wal/" + wal.FileName(tail.File, tail.FirstLSN)
-		torn, tornAt = byteCell(tail.CutBytes), tail.End
+		torn, tornAt = cli.ByteCell(tail.CutBytes), tail.End
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: what a crash left behind offset %d (%s) is no part of the log and left out. %s\n",
-			name, tail.End, formatBytes(tail.CutBytes), tail.Doubt)
+			name, tail.End, cli.FormatBytes(tail.CutBytes), tail.Doubt)
 	}
 	if m := all.Manifest; m.CutBytes > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: what a crash left behind offset %d (%s) is left out. %s\n",
-			m.File, m.End, formatBytes(m.CutBytes), m.Doubt)
+			m.File, m.End, cli.FormatBytes(m.CutBytes), m.Doubt)
 	}
-	r := newRenderer(cmd, oneSheet, column{name: "dir"}, column{name: "ok", title: "OK"}, column{name: "damaged"},
-		column{name: "files"}, column{name: "bytes"}, column{name: "frames"}, column{name: "events"},
-		column{name: "first_lsn"}, column{name: "last_lsn"}, column{name: "ending"},
-		column{name: "torn_bytes"}, column{name: "torn_offset"}, column{name: "data_frames"},
-		column{name: "unreferenced_data_frames"}, column{name: "segments"}, column{name: "segment_bytes"},
-		column{name: "segment_entries"}, column{name: "orphans"})
-	err := r.Row(globalsOf(cmd).dir, true, 0, countCell(report.Files), byteCell(report.Bytes), countCell(report.Frames),
-		countCell(report.Events), report.FirstLSN, tail.NextLSN-min(tail.NextLSN, 1), ending,
-		torn, tornAt, countCell(report.DataFrames), countCell(report.Unreferenced), countCell(all.Segments),
-		byteCell(all.Bytes), countCell(all.Entries), countCell(len(all.Orphans)))
+	r := cli.NewRenderer(cmd, cli.OneSheet, cli.Column{Name: "dir"}, cli.Column{Name: "ok", Title: "OK"}, cli.Column{Name: "damaged"},
+		cli.Column{Name: "files"}, cli.Column{Name: "bytes"}, cli.Column{Name: "frames"}, cli.Column{Name: "events"},
+		cli.Column{Name: "first_lsn"}, cli.Column{Name: "last_lsn"}, cli.Column{Name: "ending"},
+		cli.Column{Name: "torn_bytes"}, cli.Column{Name: "torn_offset"}, cli.Column{Name: "data_frames"},
+		cli.Column{Name: "unreferenced_data_frames"}, cli.Column{Name: "segments"}, cli.Column{Name: "segment_bytes"},
+		cli.Column{Name: "segment_entries"}, cli.Column{Name: "orphans"})
+	err := r.Row(cli.GlobalsOf(cmd).Dir, true, 0, cli.CountCell(report.Files), cli.ByteCell(report.Bytes), cli.CountCell(report.Frames),
+		cli.CountCell(report.Events), report.FirstLSN, tail.NextLSN-min(tail.NextLSN, 1), ending,
+		torn, tornAt, cli.CountCell(report.DataFrames), cli.CountCell(report.Unreferenced), cli.CountCell(all.Segments),
+		cli.ByteCell(all.Bytes), cli.CountCell(all.Entries), cli.CountCell(len(all.Orphans)))
 	if err != nil {
 		return err
 	}
@@ -103,7 +104,7 @@ func placeOfDefect(defect error) (file, offset any, what string) {
 
 // showDefects lists the damage and fails.
 func showDefects(cmd *cobra.Command, report *dyngo.VerifyReport) error {
-	r := newRenderer(cmd, manyRows, column{name: "file"}, column{name: "offset"}, column{name: "what"})
+	r := cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "file"}, cli.Column{Name: "offset"}, cli.Column{Name: "what"})
 	for _, defect := range report.All() {
 		file, offset, what := placeOfDefect(defect)
 		if err := r.Row(file, offset, what); err != nil {
@@ -115,12 +116,12 @@ func showDefects(cmd *cobra.Command, report *dyngo.VerifyReport) error {
 	}
 	more := ""
 	if n := report.Count(); n > 1 {
-		more = fmt.Sprintf(" (%s defects in all)", formatCount(int64(n)))
+		more = fmt.Sprintf(" (%s defects in all)", cli.FormatCount(int64(n)))
 	}
-	try := "dyngo-cli repair -d " + shellQuote(globalsOf(cmd).dir) +
+	try := "dyngo-cli repair -d " + cli.ShellQuote(cli.GlobalsOf(cmd).Dir) +
 		" builds manifest and segments anew from the log, which is sound"
 	if len(report.Log.Defects) > 0 {
 		try = "restore the files named from a backup; reading commands serve what lies before the damage"
 	}
-	return fail(exitCorrupt, try, "%w%s", report.All()[0], more)
+	return cli.Fail(cli.ExitCorrupt, try, "%w%s", report.All()[0], more)
 }

@@ -11,13 +11,14 @@ import (
 	"testing"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
 // mustRun runs a command line in this process and returns its stdout.
 func mustRun(t *testing.T, args ...string) string {
 	t.Helper()
 	var out, errs bytes.Buffer
-	if code := run(context.Background(), args, strings.NewReader(""), &out, &errs); code != exitOK {
+	if code := cli.Run(context.Background(), newRootCommand(), args, strings.NewReader(""), &out, &errs); code != cli.ExitOK {
 		t.Fatalf("dyngo-cli %v: exit code %d, %s", args, code, errs.String())
 	}
 	return out.String()
@@ -96,8 +97,8 @@ func mustFlush(t *testing.T, dir string) {
 // wantDefect runs verify, which must find damage in a folder first.
 func wantDefect(dir, folder string) error {
 	var out, errs bytes.Buffer
-	if code := run(context.Background(), []string{"-d", dir, "verify"}, nil, &out, &errs); code != exitCorrupt {
-		return fmt.Errorf("exit code %d, want %d; %s%s", code, exitCorrupt, out.String(), errs.String())
+	if code := cli.Run(context.Background(), newRootCommand(), []string{"-d", dir, "verify"}, nil, &out, &errs); code != cli.ExitCorrupt {
+		return fmt.Errorf("exit code %d, want %d; %s%s", code, cli.ExitCorrupt, out.String(), errs.String())
 	}
 	first, _, _ := strings.Cut(out.String(), "\n")
 	var defect struct {

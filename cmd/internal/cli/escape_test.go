@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ func TestEscapeBytes(t *testing.T) {
 		{"replacement character itself", "\ufffd", "\ufffd"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := escapeBytes([]byte(c.in))
+			got := EscapeBytes([]byte(c.in))
 			if got != c.want {
 				t.Errorf("escapeBytes(%q) = %s, want %s", c.in, got, c.want)
 			}
@@ -39,7 +39,7 @@ func FuzzEscape(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		escaped := escapeBytes(b)
+		escaped := EscapeBytes(b)
 		if !plainText([]byte(escaped)) {
 			t.Fatalf("escapeBytes(%q) = %q is not printable", b, escaped)
 		}
@@ -74,7 +74,7 @@ func TestJSONValue(t *testing.T) {
 		{"JSON with invalid UTF-8 inside", "\"\xff\"", `{"$b64":"Iv8i"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := string(appendJSONValue([]byte("x"), []byte(c.in)))
+			got := string(AppendJSONValue([]byte("x"), []byte(c.in)))
 			if got != "x"+c.want {
 				t.Errorf("got %s, want x%s", got, c.want)
 			}
@@ -87,12 +87,12 @@ func FuzzJSONValue(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		out := appendJSONValue(nil, b)
+		out := AppendJSONValue(nil, b)
 		if !json.Valid(out) || bytes.ContainsAny(out, "\n\r") {
 			t.Fatalf("%q became %q", b, out)
 		}
 		var key any
-		if err := json.Unmarshal(appendJSONKey(nil, b), &key); err != nil {
+		if err := json.Unmarshal(AppendJSONKey(nil, b), &key); err != nil {
 			t.Fatal(err)
 		}
 		switch k := key.(type) {

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -26,23 +26,23 @@ type logView struct {
 	datasets map[event.DatasetID]string
 	zstd     *zstd.Decoder // made when needed
 
-	filter logFilter
+	Filter LogFilter
 }
 
-// logFilter says which events to show.
-type logFilter struct {
-	from, to event.LSN // both included
-	dataset  string    // "" = every one
-	key      []byte    // nil = every one
-	values   bool      // read values that lie apart from their events
+// LogFilter says which events to show.
+type LogFilter struct {
+	From, To event.LSN // both included
+	Dataset  string    // "" = every one
+	Key      []byte    // nil = every one
+	Values   bool      // read values that lie apart from their events
 }
 
-func newLogView(files *wal.Files, f logFilter) *logView {
-	if f.to == 0 {
-		f.to = math.MaxInt64
+func NewLogView(files *wal.Files, f LogFilter) *logView {
+	if f.To == 0 {
+		f.To = math.MaxInt64
 	}
 	return &logView{
-		files: files, filter: f,
+		files: files, Filter: f,
 		sessions: map[event.SessionID]event.Session{}, datasets: map[event.DatasetID]string{},
 	}
 }
@@ -50,20 +50,20 @@ func newLogView(files *wal.Files, f logFilter) *logView {
 // maxShownValue bounds a value that lies apart: a larger one is told by its size only.
 const maxShownValue = 64 << 20
 
-// logColumns are the columns of events.
-func logColumns() []column {
-	return []column{
-		{name: "lsn"}, {name: "time"}, {name: "op"}, {name: "dataset"}, {name: "key"},
-		{name: "to", detail: true}, {name: "value"}, {name: "bytes", detail: true},
-		{name: "actor", detail: true}, {name: "client", detail: true}, {name: "reason", detail: true},
-		{name: "ticket", detail: true}, {name: "expires", detail: true}, {name: "record_time", detail: true},
-		{name: "prev_lsn", detail: true}, {name: "flags", detail: true},
+// LogColumns are the columns of events.
+func LogColumns() []Column {
+	return []Column{
+		{Name: "lsn"}, {Name: "time"}, {Name: "op"}, {Name: "dataset"}, {Name: "key"},
+		{Name: "to", Detail: true}, {Name: "value"}, {Name: "bytes", Detail: true},
+		{Name: "actor", Detail: true}, {Name: "client", Detail: true}, {Name: "reason", Detail: true},
+		{Name: "ticket", Detail: true}, {Name: "expires", Detail: true}, {Name: "record_time", Detail: true},
+		{Name: "prev_lsn", Detail: true}, {Name: "flags", Detail: true},
 	}
 }
 
-// frame calls row with the cells of each event of the frame that the filter lets through. The
+// Frame calls row with the cells of each event of the frame that the filter lets through. The
 // cells are valid during the call.
-func (v *logView) frame(f *wal.Frame, row func(cells []any) error) error {
+func (v *logView) Frame(f *wal.Frame, row func(cells []any) error) error {
 	if f.Kind == wal.KindDictionary {
 		return v.dictionary(f)
 	}
@@ -72,7 +72,7 @@ func (v *logView) frame(f *wal.Frame, row func(cells []any) error) error {
 	}
 	var events iter.Seq2[*event.Event, error]
 	if f.Flags&wal.FrameSpilled != 0 {
-		if f.BaseLSN > v.filter.to || f.BaseLSN+event.LSN(f.Count) <= v.filter.from {
+		if f.BaseLSN > v.Filter.To || f.BaseLSN+event.LSN(f.Count) <= v.Filter.From {
 			return nil // a batch of changes to data gives no names
 		}
 		events = f.SpilledEvents(v.piece)
@@ -84,14 +84,14 @@ func (v *logView) frame(f *wal.Frame, row func(cells []any) error) error {
 			err = v.learn(e)
 		}
 		if err != nil {
-			return locateIn(err, f.Name, f.Offset)
+			return LocateIn(err, f.Name, f.Offset)
 		}
 		if !v.wanted(e) {
 			continue
 		}
 		cells, err := v.cells(e)
 		if err != nil {
-			return locateIn(err, f.Name, f.Offset)
+			return LocateIn(err, f.Name, f.Offset)
 		}
 		if err := row(cells); err != nil {
 			return err
@@ -109,7 +109,7 @@ func (v *logView) piece(p event.Piece) ([]byte, error) {
 func (v *logView) dictionary(f *wal.Frame) error {
 	d, err := event.ParseDictionary(f.Body)
 	if err != nil {
-		return locateIn(err, f.Name, f.Offset)
+		return LocateIn(err, f.Name, f.Offset)
 	}
 	for _, s := range d.Sessions {
 		v.sessions[s.ID] = s
@@ -120,8 +120,8 @@ func (v *logView) dictionary(f *wal.Frame) error {
 	return nil
 }
 
-// locateIn adds the place to an error about decoded bytes.
-func locateIn(err error, file string, offset int64) error {
+// LocateIn adds the place to an error about decoded bytes.
+func LocateIn(err error, file string, offset int64) error {
 	if errors.Is(err, event.ErrUnsupported) {
 		return fmt.Errorf("%s at %d: %w", file, offset, err)
 	}
@@ -144,10 +144,10 @@ func (v *logView) learn(e *event.Event) error {
 }
 
 func (v *logView) wanted(e *event.Event) bool {
-	f := &v.filter
-	return e.LSN >= f.from && e.LSN <= f.to &&
-		(f.dataset == "" || v.datasets[e.Dataset] == f.dataset && e.Dataset != 0) &&
-		(f.key == nil || string(e.Key) == string(f.key))
+	f := &v.Filter
+	return e.LSN >= f.From && e.LSN <= f.To &&
+		(f.Dataset == "" || v.datasets[e.Dataset] == f.Dataset && e.Dataset != 0) &&
+		(f.Key == nil || string(e.Key) == string(f.Key))
 }
 
 // cells are the row of an event.
@@ -160,7 +160,7 @@ func (v *logView) cells(e *event.Event) ([]any, error) {
 		}
 	}
 	if len(e.Key) > 0 || e.Op == event.OpDeleteRange {
-		key = keyCell(e.Key)
+		key = KeyCell(e.Key)
 	}
 	if s, ok := v.sessions[e.Session]; ok {
 		actor, client = orAbsent(s.Actor), orAbsent(s.Client)
@@ -168,7 +168,7 @@ func (v *logView) cells(e *event.Event) ([]any, error) {
 	switch e.Op {
 	case event.OpDeleteRange:
 		if len(e.Value) > 0 {
-			to = keyCell(e.Value)
+			to = KeyCell(e.Value)
 		}
 	case event.OpDatasetCreated, event.OpDatasetChanged, event.OpSessionOpened, event.OpClockAnomaly:
 		value = systemValue(e)
@@ -178,10 +178,10 @@ func (v *logView) cells(e *event.Event) ([]any, error) {
 			return nil, err
 		}
 		if n >= 0 {
-			size = byteCell(n)
+			size = ByteCell(n)
 		}
 		if b != nil {
-			value = valueCell(b)
+			value = ValueCell(b)
 		}
 	}
 	if t, ok := event.Expiry(e.Parts); ok {
@@ -202,13 +202,6 @@ func (v *logView) cells(e *event.Event) ([]any, error) {
 	}, nil
 }
 
-func orAbsent(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
-}
-
 func annotation(e *event.Event, key string) any {
 	b, _ := event.FindAnnotation(e.Parts, key)
 	return orAbsent(string(b))
@@ -221,12 +214,12 @@ func systemValue(e *event.Event) any {
 	case event.OpSessionOpened:
 		s, err := event.ParseSession(e.Value)
 		if err != nil {
-			return valueCell(e.Value)
+			return ValueCell(e.Value)
 		}
 		show = map[string]any{"actor": s.Actor, "address": s.Address, "client": s.Client, "session": s.ID}
 	case event.OpClockAnomaly:
 		if len(e.Value) != 8 {
-			return valueCell(e.Value)
+			return ValueCell(e.Value)
 		}
 		ns := int64(0)
 		for i, c := range e.Value {
@@ -236,7 +229,7 @@ func systemValue(e *event.Event) any {
 	default:
 		o, err := event.ParseDatasetOptions(e.Value)
 		if err != nil {
-			return valueCell(e.Value)
+			return ValueCell(e.Value)
 		}
 		show = map[string]any{
 			"consistency": o.Consistency.String(), "compression": dyngo.Compression(o.Compression).String(),
@@ -245,7 +238,7 @@ func systemValue(e *event.Event) any {
 	}
 	b, err := json.Marshal(show)
 	if err != nil {
-		return valueCell(e.Value)
+		return ValueCell(e.Value)
 	}
 	return json.RawMessage(b)
 }
@@ -256,7 +249,7 @@ func (v *logView) value(e *event.Event) ([]byte, int64, error) {
 	switch {
 	case e.Flags&event.FlagValueRef != 0:
 		ref, err := event.ParseValueRef(e.Value)
-		if err != nil || !v.filter.values || ref.RawSize > maxShownValue {
+		if err != nil || !v.Filter.Values || ref.RawSize > maxShownValue {
 			return nil, ref.RawSize, err
 		}
 		b := make([]byte, 0, ref.RawSize)
@@ -285,7 +278,7 @@ func (v *logView) appendPiece(dst []byte, p event.Piece) ([]byte, error) {
 		return nil, err
 	}
 	b, err := v.decompress(dst, p.Codec, stored, int(p.RawLen))
-	return b, locateIn(err, v.files.Name(p.File), int64(p.Offset))
+	return b, LocateIn(err, v.files.Name(p.File), int64(p.Offset))
 }
 
 // decompress appends raw bytes that are stored as src.

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -12,15 +12,15 @@ import (
 
 // Exit codes. They are part of the command's interface: never renumber.
 const (
-	exitOK          = 0
-	exitFailure     = 1   // anything without a code of its own; also rows that a load could not take
-	exitUsage       = 2   // unknown command or flag, wrong arguments
-	exitNotFound    = 3   // no such key, dataset or store
-	exitDenied      = 4   // the file system or the store says no
-	exitUnavailable = 5   // another process has the store open, or it takes no writes now
-	exitCorrupt     = 6   // damaged bytes, or a verification that failed
-	exitConflict    = 7   // a condition of the write did not hold
-	exitInterrupted = 130 // ^C
+	ExitOK          = 0
+	ExitFailure     = 1   // anything without a code of its own; also rows that a load could not take
+	ExitUsage       = 2   // unknown command or flag, wrong arguments
+	ExitNotFound    = 3   // no such key, dataset or store
+	ExitDenied      = 4   // the file system or the store says no
+	ExitUnavailable = 5   // another process has the store open, or it takes no writes now
+	ExitCorrupt     = 6   // damaged bytes, or a verification that failed
+	ExitConflict    = 7   // a condition of the write did not hold
+	ExitInterrupted = 130 // ^C
 )
 
 // cliError is an error with the code to exit with and advice on what to do.
@@ -33,14 +33,14 @@ type cliError struct {
 func (e *cliError) Error() string { return e.err.Error() }
 func (e *cliError) Unwrap() error { return e.err }
 
-// fail makes an error that ends the program with code, advising try.
-func fail(code int, try, format string, args ...any) error {
+// Fail makes an error that ends the program with code, advising try.
+func Fail(code int, try, format string, args ...any) error {
 	return &cliError{code: code, try: try, err: fmt.Errorf(format, args...)}
 }
 
-// usage makes an error about how the command was called.
-func usage(try, format string, args ...any) error {
-	return fail(exitUsage, try, format, args...)
+// Usage makes an error about how the command was called.
+func Usage(try, format string, args ...any) error {
+	return Fail(ExitUsage, try, format, args...)
 }
 
 // errSilent ends the program with code without another word: the command has said what is wrong.
@@ -55,20 +55,20 @@ func explain(err error, dir string) (code int, what, try string) {
 		return ce.code, what, ce.try
 	}
 	if errors.Is(err, context.Canceled) {
-		return exitInterrupted, "interrupted", ""
+		return ExitInterrupted, "interrupted", ""
 	}
 	if code, what, try, ok := explainEngine(err, what, dir); ok {
 		return code, what, try
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS):
-		return exitDenied, what, fmt.Sprintf("ls -ld %s, and run as a user who may work there", shellQuote(dir))
+		return ExitDenied, what, fmt.Sprintf("ls -ld %s, and run as a user who may work there", ShellQuote(dir))
 	case errors.Is(err, fs.ErrNotExist):
-		return exitNotFound, what, ""
+		return ExitNotFound, what, ""
 	case errors.Is(err, syscall.ENOSPC):
-		return exitFailure, what, "free space on the device, then run the command again"
+		return ExitFailure, what, "free space on the device, then run the command again"
 	}
-	return exitFailure, what, ""
+	return ExitFailure, what, ""
 }
 
 // exitCodeOf is the code that err will end the program with.
@@ -77,13 +77,13 @@ func exitCodeOf(err error) int {
 	return code
 }
 
-// report prints what explain says to stderr and returns the code.
-func report(stderr io.Writer, err error, dir string) int {
+// report prints what explain says to stderr, in the name of the program, and returns the code.
+func report(stderr io.Writer, program string, err error, dir string) int {
 	code, what, try := explain(err, dir)
 	if what == "" {
 		return code
 	}
-	fmt.Fprintf(stderr, "dyngo-cli: %s\n", what)
+	fmt.Fprintf(stderr, "%s: %s\n", program, what)
 	if try != "" {
 		fmt.Fprintf(stderr, "Try: %s\n", try)
 	}

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"io"
@@ -11,10 +11,10 @@ import (
 
 // globals are the values of the persistent flags.
 type globals struct {
-	dir      string // the store
-	output   string // "" or one of formats
-	progress string // auto, json, none
-	color    bool   // may be used on a terminal
+	Dir      string // the store
+	Output   string // "" or one of formats
+	Progress string // auto, json, none
+	Color    bool   // may be used on a terminal
 }
 
 var formats = []string{"table", "json", "jsonl", "csv", "raw"}
@@ -28,8 +28,8 @@ func addGlobals(flags *pflag.FlagSet) {
 	flags.Bool("no-color", false, "no colour on a terminal (or NO_COLOR)")
 }
 
-// globalsOf reads the persistent flags of the command line that cmd runs in.
-func globalsOf(cmd *cobra.Command) globals {
+// GlobalsOf reads the persistent flags of the command line that cmd runs in.
+func GlobalsOf(cmd *cobra.Command) globals {
 	flags := cmd.Root().PersistentFlags()
 	str := func(name string) string {
 		v, err := flags.GetString(name)
@@ -43,18 +43,18 @@ func globalsOf(cmd *cobra.Command) globals {
 		panic("dyngo: bug: " + err.Error())
 	}
 	return globals{
-		dir: str("dir"), output: str("output"), progress: str("progress"),
-		color: !noColor && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		Dir: str("dir"), Output: str("output"), Progress: str("progress"),
+		Color: !noColor && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 	}
 }
 
-// format is the chosen output format, or the one that suits out: a table for a person, JSON lines
+// Format is the chosen output format, or the one that suits out: a table for a person, JSON lines
 // for a program.
-func (g globals) format(out io.Writer) string {
+func (g globals) Format(out io.Writer) string {
 	switch {
-	case g.output != "":
-		return g.output
-	case isTerminal(out):
+	case g.Output != "":
+		return g.Output
+	case IsTerminal(out):
 		return "table"
 	}
 	return "jsonl"

@@ -1,7 +1,6 @@
-package main
+package cli
 
 import (
-	"bytes"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -9,41 +8,25 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/spf13/cobra"
 )
 
-// testCommand is a command with the persistent flags only, whose stdout is the buffer.
-func testCommand(t *testing.T, args ...string) (*cobra.Command, *bytes.Buffer, *bytes.Buffer) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	cmd := &cobra.Command{Use: "test"}
-	addGlobals(cmd.PersistentFlags())
-	cmd.SetOut(&out)
-	cmd.SetErr(&errs)
-	if err := cmd.ParseFlags(args); err != nil {
-		t.Fatal(err)
-	}
-	return cmd, &out, &errs
-}
-
-var everyCell = []column{
-	{name: "key"}, {name: "value"}, {name: "n"}, {name: "f"}, {name: "ok"}, {name: "size"},
-	{name: "count"}, {name: "time"}, {name: "ttl"}, {name: "none"}, {name: "raw"}, {name: "text"},
+var everyCell = []Column{
+	{Name: "key"}, {Name: "value"}, {Name: "n"}, {Name: "f"}, {Name: "ok"}, {Name: "size"},
+	{Name: "count"}, {Name: "time"}, {Name: "ttl"}, {Name: "none"}, {Name: "raw"}, {Name: "text"},
 }
 
 func everyRow() []any {
 	return []any{
-		keyCell("k\x00"), valueCell(`{"a": 1}`), uint64(math.MaxUint64), 1234.25, true, byteCell(1536),
-		countCell(1234567), time.Date(2026, 11, 21, 1, 2, 3, 4000, time.FixedZone("", 3600)),
+		KeyCell("k\x00"), ValueCell(`{"a": 1}`), uint64(math.MaxUint64), 1234.25, true, ByteCell(1536),
+		CountCell(1234567), time.Date(2026, 11, 21, 1, 2, 3, 4000, time.FixedZone("", 3600)),
 		90 * time.Minute, nil, json.RawMessage(`[1, 2]`), "tab\tquote\"",
 	}
 }
 
-func render(t *testing.T, format string, s shape, cols []column, rows ...[]any) string {
+func render(t *testing.T, format string, s shape, cols []Column, rows ...[]any) string {
 	t.Helper()
 	cmd, out, _ := testCommand(t, "-o", format)
-	r := newRenderer(cmd, s, cols...)
+	r := NewRenderer(cmd, s, cols...)
 	for _, row := range rows {
 		if err := r.Row(row...); err != nil {
 			t.Fatal(err)
@@ -65,7 +48,7 @@ func TestEveryCellInEveryFormat(t *testing.T) {
 		"table": "KEY    VALUE                        N      F  OK       SIZE      COUNT  TIME                      TTL      NONE  RAW     TEXT\n" +
 			`k\x00  {"a": 1}  18446744073709551615  1,234  true  1.5 KiB  1,234,567  2026-11-21 00:02:03Z  1h30m0s        [1, 2]  tab\x09quote"` + "\n",
 	} {
-		got := render(t, format, manyRows, everyCell, everyRow())
+		got := render(t, format, ManyRows, everyCell, everyRow())
 		if format == "table" {
 			got, want = strings.Join(strings.Fields(got), " "), strings.Join(strings.Fields(want), " ")
 		}
@@ -76,18 +59,18 @@ func TestEveryCellInEveryFormat(t *testing.T) {
 }
 
 func TestJSONShapes(t *testing.T) {
-	cols := []column{{name: "a"}}
+	cols := []Column{{Name: "a"}}
 	for _, c := range []struct {
 		name  string
 		shape shape
 		rows  [][]any
 		want  string
 	}{
-		{"no rows", manyRows, nil, "[]\n"},
-		{"one of many", manyRows, [][]any{{1}}, "[\n {\"a\":1}\n]\n"},
-		{"two", manyRows, [][]any{{1}, {2}}, "[\n {\"a\":1},\n {\"a\":2}\n]\n"},
-		{"single", oneRow, [][]any{{1}}, "{\"a\":1}\n"},
-		{"sheet", oneSheet, [][]any{{nil}}, "{}\n"},
+		{"no rows", ManyRows, nil, "[]\n"},
+		{"one of many", ManyRows, [][]any{{1}}, "[\n {\"a\":1}\n]\n"},
+		{"two", ManyRows, [][]any{{1}, {2}}, "[\n {\"a\":1},\n {\"a\":2}\n]\n"},
+		{"single", OneRow, [][]any{{1}}, "{\"a\":1}\n"},
+		{"sheet", OneSheet, [][]any{{nil}}, "{}\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := render(t, "json", c.shape, cols, c.rows...)
@@ -99,9 +82,9 @@ func TestJSONShapes(t *testing.T) {
 }
 
 func TestEmptyOutput(t *testing.T) {
-	cols := []column{{name: "a"}, {name: "b"}}
+	cols := []Column{{Name: "a"}, {Name: "b"}}
 	for format, want := range map[string]string{"jsonl": "", "csv": "a,b\n", "raw": "", "table": "A  B\n"} {
-		if got := render(t, format, manyRows, cols); got != want {
+		if got := render(t, format, ManyRows, cols); got != want {
 			t.Errorf("%s: got %q, want %q", format, got, want)
 		}
 	}
@@ -109,11 +92,11 @@ func TestEmptyOutput(t *testing.T) {
 
 func TestCSVReadsBack(t *testing.T) {
 	rows := [][]any{
-		{keyCell("a,b"), valueCell("line\nend")},
-		{keyCell(`quote"`), valueCell("")},
-		{keyCell("\xff"), valueCell(`\x00`)},
+		{KeyCell("a,b"), ValueCell("line\nend")},
+		{KeyCell(`quote"`), ValueCell("")},
+		{KeyCell("\xff"), ValueCell(`\x00`)},
 	}
-	out := render(t, "csv", manyRows, []column{{name: "key"}, {name: "value"}}, rows...)
+	out := render(t, "csv", ManyRows, []Column{{Name: "key"}, {Name: "value"}}, rows...)
 	records, err := csv.NewReader(strings.NewReader(out)).ReadAll()
 	if err != nil {
 		t.Fatal(err)
@@ -121,16 +104,16 @@ func TestCSVReadsBack(t *testing.T) {
 	for i, row := range rows {
 		key, kerr := unescapeBytes(records[i+1][0])
 		value, verr := unescapeBytes(records[i+1][1])
-		if kerr != nil || verr != nil || string(key) != string(row[0].(keyCell)) || string(value) != string(row[1].(valueCell)) {
+		if kerr != nil || verr != nil || string(key) != string(row[0].(KeyCell)) || string(value) != string(row[1].(ValueCell)) {
 			t.Errorf("row %d came back as %q, %q (%v, %v)", i, key, value, kerr, verr)
 		}
 	}
 }
 
 func TestTableAligns(t *testing.T) {
-	cols := []column{{name: "name"}, {name: "keys"}, {name: "note"}, {name: "id", detail: true}}
-	got := render(t, "table", manyRows, cols,
-		[]any{"a", countCell(5), "first", 1}, []any{"日本", countCell(12345), nil, 2}, []any{"ccc", nil, "x", 3})
+	cols := []Column{{Name: "name"}, {Name: "keys"}, {Name: "note"}, {Name: "id", Detail: true}}
+	got := render(t, "table", ManyRows, cols,
+		[]any{"a", CountCell(5), "first", 1}, []any{"日本", CountCell(12345), nil, 2}, []any{"ccc", nil, "x", 3})
 	want := "" +
 		"NAME    KEYS  NOTE\n" +
 		"a          5  first\n" +
@@ -143,7 +126,7 @@ func TestTableAligns(t *testing.T) {
 
 func TestTableFitsTerminal(t *testing.T) {
 	cmd, out, _ := testCommand(t, "-o", "table")
-	r := newRenderer(cmd, manyRows, column{name: "key"}, column{name: "lsn"}, column{name: "value"})
+	r := NewRenderer(cmd, ManyRows, Column{Name: "key"}, Column{Name: "lsn"}, Column{Name: "value"})
 	r.width = 40
 	for i := range 3 {
 		if err := r.Row(strings.Repeat("k", 12), i, strings.Repeat("ü日", 50)); err != nil {
@@ -161,7 +144,7 @@ func TestTableFitsTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(out.String()) {
-		if w := textWidth(strings.TrimSuffix(line, "\n")); w > 40 {
+		if w := TextWidth(strings.TrimSuffix(line, "\n")); w > 40 {
 			t.Errorf("%d columns: %q", w, line)
 		}
 	}
@@ -172,10 +155,10 @@ func TestTableFitsTerminal(t *testing.T) {
 
 func TestWideTableBecomesBlocks(t *testing.T) {
 	cmd, out, _ := testCommand(t, "-o", "table")
-	r := newRenderer(cmd, manyRows, column{name: "lsn"}, column{name: "time"}, column{name: "value"}, column{name: "note"})
+	r := NewRenderer(cmd, ManyRows, Column{Name: "lsn"}, Column{Name: "time"}, Column{Name: "value"}, Column{Name: "note"})
 	r.width = 30
 	for i := range 2 {
-		if err := r.Row(i, time.Unix(0, 0), valueCell(strings.Repeat("v", 50)), nil); err != nil {
+		if err := r.Row(i, time.Unix(0, 0), ValueCell(strings.Repeat("v", 50)), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -190,7 +173,7 @@ func TestWideTableBecomesBlocks(t *testing.T) {
 
 func TestTableStreams(t *testing.T) {
 	cmd, out, _ := testCommand(t, "-o", "table")
-	r := newRenderer(cmd, manyRows, column{name: "n"})
+	r := NewRenderer(cmd, ManyRows, Column{Name: "n"})
 	for i := range 3 * tableSample {
 		if err := r.Row(i); err != nil {
 			t.Fatal(err)
@@ -208,20 +191,19 @@ func TestTableStreams(t *testing.T) {
 }
 
 func TestSheet(t *testing.T) {
-	cols := []column{{name: "last_lsn"}, {name: "none"}, {name: "disk"}}
-	if got, want := render(t, "table", oneSheet, cols, []any{7, nil, byteCell(0)}), "LAST LSN  7\nDISK      0 B\n"; got != want {
+	cols := []Column{{Name: "last_lsn"}, {Name: "none"}, {Name: "disk"}}
+	if got, want := render(t, "table", OneSheet, cols, []any{7, nil, ByteCell(0)}), "LAST LSN  7\nDISK      0 B\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
 func TestHumanNumbers(t *testing.T) {
 	for want, got := range map[string]string{
-		"0 B": formatBytes(0), "1023 B": formatBytes(1023), "1.0 KiB": formatBytes(1024), "99.9 KiB": formatBytes(102300),
-		"1.0 MiB": formatBytes(1<<20 - 1), "8.0 EiB": formatBytes(math.MaxInt64), "-1.0 KiB": formatBytes(-1024),
-		"100 MiB": formatBytes(100 << 20),
-		"1":       formatCount(1), "999": formatCount(999), "1,000": formatCount(1000), "-1,234,567": formatCount(-1234567),
-		"-999": formatCount(-999),
-		"5s":   formatETA(4.2), "1m05s": formatETA(65), "2h00m": formatETA(7200), "0s": formatETA(0),
+		"0 B": FormatBytes(0), "1023 B": FormatBytes(1023), "1.0 KiB": FormatBytes(1024), "99.9 KiB": FormatBytes(102300),
+		"1.0 MiB": FormatBytes(1<<20 - 1), "8.0 EiB": FormatBytes(math.MaxInt64), "-1.0 KiB": FormatBytes(-1024),
+		"100 MiB": FormatBytes(100 << 20),
+		"1":       FormatCount(1), "999": FormatCount(999), "1,000": FormatCount(1000), "-1,234,567": FormatCount(-1234567),
+		"-999": FormatCount(-999),
 	} {
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)
@@ -238,7 +220,7 @@ func TestTruncateText(t *testing.T) {
 		{"short", 5, "short"}, {"longer", 5, "long…"}, {"日本語", 6, "日本語"}, {"日本語", 5, "日本…"},
 		{"日本語", 4, "日…"}, {"é́é́é́", 2, "é́…"}, {"abc", 1, "…"}, {"abc", 0, ""}, {"", 3, ""},
 	} {
-		if got := truncateText(c.in, c.width); got != c.want {
+		if got := TruncateText(c.in, c.width); got != c.want {
 			t.Errorf("truncateText(%q, %d) = %q, want %q", c.in, c.width, got, c.want)
 		}
 	}
@@ -251,5 +233,5 @@ func TestRowMustFitColumns(t *testing.T) {
 		}
 	}()
 	cmd, _, _ := testCommand(t)
-	_ = newRenderer(cmd, manyRows, column{name: "a"}, column{name: "b"}).Row(1)
+	_ = NewRenderer(cmd, ManyRows, Column{Name: "a"}, Column{Name: "b"}).Row(1)
 }

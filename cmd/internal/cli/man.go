@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -11,18 +11,18 @@ import (
 	"github.com/spf13/pflag"
 )
 
-func newManCommand() *cobra.Command {
+func NewManCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man DIRECTORY",
 		Short:  "Write a man page for each command",
 		Long:   "Write a man page for each command into a directory, which is created if need be.",
 		Hidden: true,
-		Args:   exactArgs("DIRECTORY"),
+		Args:   ExactArgs("DIRECTORY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return err
 			}
-			r := newRenderer(cmd, manyRows, column{name: "page"})
+			r := NewRenderer(cmd, ManyRows, Column{Name: "page"})
 			if err := writeManTree(cmd.Root(), args[0], r); err != nil {
 				return err
 			}
@@ -32,7 +32,7 @@ func newManCommand() *cobra.Command {
 }
 
 // writeManTree writes the pages of cmd and of everything below it.
-func writeManTree(cmd *cobra.Command, dir string, r *renderer) error {
+func writeManTree(cmd *cobra.Command, dir string, r *Renderer) error {
 	if cmd.Hidden || cmd.Name() == "help" {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -12,9 +12,9 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// escapeBytes writes b for tables and CSV: text as it is, every other byte as \xNN. A backslash
+// EscapeBytes writes b for tables and CSV: text as it is, every other byte as \xNN. A backslash
 // before an x becomes \x5c, so unescapeBytes always gives back exactly b.
-func escapeBytes(b []byte) string {
+func EscapeBytes(b []byte) string {
 	if plainText(b) && !bytes.Contains(b, []byte(`\x`)) {
 		return string(b)
 	}
@@ -86,9 +86,9 @@ func plainText(b []byte) bool {
 	return true
 }
 
-// isText reports whether b is a JSON string without loss and without surprise: valid UTF-8 with no
+// IsText reports whether b is a JSON string without loss and without surprise: valid UTF-8 with no
 // control characters but tab and line ends.
-func isText(b []byte) bool {
+func IsText(b []byte) bool {
 	if !utf8.Valid(b) {
 		return false
 	}
@@ -100,30 +100,30 @@ func isText(b []byte) bool {
 	return true
 }
 
-// appendJSONKey appends a key as JSON: a string if it is text, else {"$b64": …}.
-func appendJSONKey(dst, key []byte) []byte {
-	if isText(key) {
-		return appendJSONString(dst, string(key))
+// AppendJSONKey appends a key as JSON: a string if it is text, else {"$b64": …}.
+func AppendJSONKey(dst, key []byte) []byte {
+	if IsText(key) {
+		return AppendJSONString(dst, string(key))
 	}
 	dst = append(dst, `{"$b64":"`...)
 	dst = base64.StdEncoding.AppendEncode(dst, key)
 	return append(dst, `"}`...)
 }
 
-// appendJSONValue appends a value as JSON: the JSON itself, on one line, if the bytes are JSON; a
+// AppendJSONValue appends a value as JSON: the JSON itself, on one line, if the bytes are JSON; a
 // string if they are text; else {"$b64": …}.
-func appendJSONValue(dst, value []byte) []byte {
+func AppendJSONValue(dst, value []byte) []byte {
 	if utf8.Valid(value) && json.Valid(value) {
 		buf := bytes.NewBuffer(dst)
 		if err := json.Compact(buf, value); err == nil {
 			return buf.Bytes()
 		}
 	}
-	return appendJSONKey(dst, value)
+	return AppendJSONKey(dst, value)
 }
 
-// appendJSONString appends s as a JSON string, leaving <, > and & readable.
-func appendJSONString(dst []byte, s string) []byte {
+// AppendJSONString appends s as a JSON string, leaving <, > and & readable.
+func AppendJSONString(dst []byte, s string) []byte {
 	buf := bytes.NewBuffer(dst)
 	enc := json.NewEncoder(buf)
 	enc.SetEscapeHTML(false)

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bufio"
@@ -16,43 +16,43 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// A column names one value of a command's rows.
-type column struct {
-	name   string // in JSON and CSV; tables show it in capitals
-	title  string // header in tables, name in capitals if empty
-	detail bool   // left out of tables and raw rows unless the command asks for all
+// A Column names one value of a command's rows.
+type Column struct {
+	Name   string // in JSON and CSV; tables show it in capitals
+	Title  string // header in tables, name in capitals if empty
+	Detail bool   // left out of tables and raw rows unless the command asks for all
 }
 
 // The types of a cell, beside string, bool, integers, float64, time.Time, time.Duration and
 // json.RawMessage. nil is an absent value: no field in JSON, an empty cell elsewhere.
 type (
-	keyCell   []byte // bytes that name something: JSON string or {"$b64"}
-	valueCell []byte // a stored value: the JSON itself, a string or {"$b64"}
-	byteCell  int64  // a number of bytes: 1.5 MiB in tables
-	countCell int64  // a number of things: 1,234,567 in tables
-	nsCell    int64  // nanoseconds: 1.5ms in tables
+	KeyCell   []byte // bytes that name something: JSON string or {"$b64"}
+	ValueCell []byte // a stored value: the JSON itself, a string or {"$b64"}
+	ByteCell  int64  // a number of bytes: 1.5 MiB in tables
+	CountCell int64  // a number of things: 1,234,567 in tables
+	NsCell    int64  // nanoseconds: 1.5ms in tables
 )
 
 // shape is how many rows a command gives.
 type shape int
 
 const (
-	manyRows shape = iota // JSON: an array
-	oneRow                // JSON: an object; a table shows it as usual
-	oneSheet              // JSON: an object; a table shows one line for each column
+	ManyRows shape = iota // JSON: an array
+	OneRow                // JSON: an object; a table shows it as usual
+	OneSheet              // JSON: an object; a table shows one line for each column
 )
 
-// A renderer prints rows in the format that -o chose: the only way by which commands write data.
+// A Renderer prints rows in the format that -o chose: the only way by which commands write data.
 // A command calls Row for each row, Flush when the user should see what is there, Close at the end.
 // Rows are not kept, so any number may pass.
-type renderer struct {
+type Renderer struct {
 	out    *bufio.Writer
-	format string
+	Format string
 	shape  shape
-	cols   []column
+	cols   []Column
 	width  int  // of the terminal, 0: don't shorten
 	bold   bool // headers
-	detail bool // tables and raw rows have the detail columns too
+	Detail bool // tables and raw rows have the detail columns too
 
 	rows    int64
 	csv     *csv.Writer
@@ -68,30 +68,30 @@ type renderer struct {
 // tableSample is the number of rows that decide about the column widths of a table.
 const tableSample = 256
 
-// newRenderer prepares for rows of these columns in the format of cmd's flags. Nothing is printed
+// NewRenderer prepares for rows of these columns in the format of cmd's flags. Nothing is printed
 // before the first row, so errors found early leave stdout empty.
-func newRenderer(cmd *cobra.Command, s shape, cols ...column) *renderer {
-	g := globalsOf(cmd)
+func NewRenderer(cmd *cobra.Command, s shape, cols ...Column) *Renderer {
+	g := GlobalsOf(cmd)
 	out := cmd.OutOrStdout()
-	r := &renderer{
-		out: bufio.NewWriterSize(out, 64<<10), format: g.format(out), shape: s, cols: cols,
-		width: terminalWidth(out), right: make([]bool, len(cols)),
+	r := &Renderer{
+		out: bufio.NewWriterSize(out, 64<<10), Format: g.Format(out), shape: s, cols: cols,
+		width: TerminalWidth(out), right: make([]bool, len(cols)),
 		give: make([]int, len(cols)),
 	}
-	r.bold = r.width > 0 && g.color
-	if r.format == "csv" {
+	r.bold = r.width > 0 && g.Color
+	if r.Format == "csv" {
 		r.csv = csv.NewWriter(r.out)
 	}
 	return r
 }
 
 // Row prints one row: one cell for each column.
-func (r *renderer) Row(cells ...any) error {
+func (r *Renderer) Row(cells ...any) error {
 	if len(cells) != len(r.cols) {
 		panic(fmt.Sprintf("dyngo: bug: row of %d cells for %d columns", len(cells), len(r.cols)))
 	}
 	r.rows++
-	switch r.format {
+	switch r.Format {
 	case "json", "jsonl":
 		return r.rowJSON(cells)
 	case "csv":
@@ -103,7 +103,7 @@ func (r *renderer) Row(cells ...any) error {
 }
 
 // Flush shows all rows so far; the column widths of a table are fixed then.
-func (r *renderer) Flush() error {
+func (r *Renderer) Flush() error {
 	if err := r.flushTable(); err != nil {
 		return err
 	}
@@ -117,25 +117,25 @@ func (r *renderer) Flush() error {
 }
 
 // Close ends the output. Without any row JSON is an empty array and CSV and tables their header.
-func (r *renderer) Close() error {
+func (r *Renderer) Close() error {
 	switch {
-	case r.format == "json" && r.shape == manyRows && r.rows == 0:
+	case r.Format == "json" && r.shape == ManyRows && r.rows == 0:
 		r.out.WriteString("[]\n")
-	case r.format == "json" && r.shape == manyRows:
+	case r.Format == "json" && r.shape == ManyRows:
 		r.out.WriteString("\n]\n")
-	case r.format == "csv" && r.rows == 0:
+	case r.Format == "csv" && r.rows == 0:
 		if err := r.headerCSV(); err != nil {
 			return err
 		}
-	case r.format == "table" && r.rows == 0 && r.shape == manyRows:
+	case r.Format == "table" && r.rows == 0 && r.shape == ManyRows:
 		r.fixWidths()
 	}
 	return r.Flush()
 }
 
 // Line prints a line of text behind the rows so far, in tables only.
-func (r *renderer) Line(text string) error {
-	if r.format != "table" {
+func (r *Renderer) Line(text string) error {
+	if r.Format != "table" {
 		return nil
 	}
 	if err := r.flushTable(); err != nil {
@@ -146,26 +146,26 @@ func (r *renderer) Line(text string) error {
 	return err
 }
 
-// room is the width that such rows of a table leave to their last cell, within a terminal or 80 columns.
-func (r *renderer) room(rows [][]any) int {
+// Room is the width that such rows of a table leave to their last cell, within a terminal or 80 columns.
+func (r *Renderer) Room(rows [][]any) int {
 	const least, most = 10, 120
 	left := r.width
 	if left == 0 {
 		left = 80
 	}
 	for i := range r.cols[:len(r.cols)-1] {
-		width := textWidth(r.header(i))
+		width := TextWidth(r.header(i))
 		for _, row := range rows {
-			width = max(width, textWidth(humanCell(row[i])))
+			width = max(width, TextWidth(humanCell(row[i])))
 		}
 		left -= width + 2
 	}
 	return min(max(left, least), most)
 }
 
-func (r *renderer) rowJSON(cells []any) error {
+func (r *Renderer) rowJSON(cells []any) error {
 	b := r.line[:0]
-	if r.format == "json" && r.shape == manyRows {
+	if r.Format == "json" && r.shape == ManyRows {
 		if r.rows == 1 {
 			b = append(b, "[\n "...)
 		} else {
@@ -182,12 +182,12 @@ func (r *renderer) rowJSON(cells []any) error {
 			b = append(b, ',')
 		}
 		first = false
-		b = appendJSONString(b, r.cols[i].name)
+		b = AppendJSONString(b, r.cols[i].Name)
 		b = append(b, ':')
 		b = appendJSONCell(b, cell)
 	}
 	b = append(b, '}')
-	if r.format == "jsonl" || r.shape != manyRows {
+	if r.Format == "jsonl" || r.shape != ManyRows {
 		b = append(b, '\n')
 	}
 	r.line = b
@@ -195,15 +195,15 @@ func (r *renderer) rowJSON(cells []any) error {
 	return err
 }
 
-func (r *renderer) headerCSV() error {
+func (r *Renderer) headerCSV() error {
 	names := make([]string, len(r.cols))
 	for i, c := range r.cols {
-		names[i] = c.name
+		names[i] = c.Name
 	}
 	return r.csv.Write(names)
 }
 
-func (r *renderer) rowCSV(cells []any) error {
+func (r *Renderer) rowCSV(cells []any) error {
 	if r.rows == 1 {
 		if err := r.headerCSV(); err != nil {
 			return err
@@ -217,7 +217,7 @@ func (r *renderer) rowCSV(cells []any) error {
 }
 
 // rowRaw prints the cells as they are, a tab between and a newline after them.
-func (r *renderer) rowRaw(cells []any) error {
+func (r *Renderer) rowRaw(cells []any) error {
 	for i, cell := range cells {
 		if r.hidden(i) {
 			continue
@@ -226,9 +226,9 @@ func (r *renderer) rowRaw(cells []any) error {
 			r.out.WriteByte('\t')
 		}
 		switch c := cell.(type) {
-		case keyCell:
+		case KeyCell:
 			r.out.Write(c)
-		case valueCell:
+		case ValueCell:
 			r.out.Write(c)
 		case string:
 			r.out.WriteString(c)
@@ -239,14 +239,14 @@ func (r *renderer) rowRaw(cells []any) error {
 	return r.out.WriteByte('\n')
 }
 
-func (r *renderer) rowTable(cells []any) error {
+func (r *Renderer) rowTable(cells []any) error {
 	row := make([]string, len(cells))
 	for i, cell := range cells {
 		row[i] = humanCell(cell)
 		r.right[i] = r.right[i] || isNumber(cell)
 		r.give[i] = max(r.give[i], givesWay(cell))
 	}
-	if r.shape == oneSheet {
+	if r.shape == OneSheet {
 		return r.sheet(row)
 	}
 	if r.widths != nil {
@@ -260,11 +260,11 @@ func (r *renderer) rowTable(cells []any) error {
 }
 
 // sheet prints one line for each column that has a value.
-func (r *renderer) sheet(row []string) error {
+func (r *Renderer) sheet(row []string) error {
 	width := 0
 	for i := range r.cols {
 		if !r.hidden(i) {
-			width = max(width, textWidth(r.header(i)))
+			width = max(width, TextWidth(r.header(i)))
 		}
 	}
 	for i, cell := range row {
@@ -272,12 +272,12 @@ func (r *renderer) sheet(row []string) error {
 			continue
 		}
 		name := r.header(i)
-		pad := strings.Repeat(" ", width-textWidth(name))
+		pad := strings.Repeat(" ", width-TextWidth(name))
 		if r.bold {
 			name = "\x1b[1m" + name + "\x1b[0m"
 		}
 		if r.width > 0 {
-			cell = truncateText(cell, max(r.width-width-2, 8))
+			cell = TruncateText(cell, max(r.width-width-2, 8))
 		}
 		if _, err := fmt.Fprintf(r.out, "%s%s  %s\n", name, pad, cell); err != nil {
 			return err
@@ -286,8 +286,8 @@ func (r *renderer) sheet(row []string) error {
 	return nil
 }
 
-func (r *renderer) flushTable() error {
-	if r.format != "table" || r.shape == oneSheet || len(r.pending) == 0 {
+func (r *Renderer) flushTable() error {
+	if r.Format != "table" || r.shape == OneSheet || len(r.pending) == 0 {
 		return nil
 	}
 	r.fixWidths()
@@ -302,7 +302,7 @@ func (r *renderer) flushTable() error {
 
 // fixWidths decides about the columns from the rows so far, shortens the widest ones until the
 // terminal holds a row, and prints the header.
-func (r *renderer) fixWidths() {
+func (r *Renderer) fixWidths() {
 	if r.widths != nil {
 		return
 	}
@@ -310,9 +310,9 @@ func (r *renderer) fixWidths() {
 	header := make([]string, len(r.cols))
 	for i := range r.cols {
 		header[i] = r.header(i)
-		r.widths[i] = textWidth(header[i])
+		r.widths[i] = TextWidth(header[i])
 		for _, row := range r.pending {
-			r.widths[i] = max(r.widths[i], textWidth(row[i]))
+			r.widths[i] = max(r.widths[i], TextWidth(row[i]))
 		}
 	}
 	for give := 2; give > 0 && r.width > 0; give-- {
@@ -326,7 +326,7 @@ func (r *renderer) fixWidths() {
 
 // shorten takes a column off the widest cells of those that give way so soon, and reports whether
 // there was one.
-func (r *renderer) shorten(give int) bool {
+func (r *Renderer) shorten(give int) bool {
 	const least = 8
 	widest := -1
 	for i := range r.cols {
@@ -341,7 +341,7 @@ func (r *renderer) shorten(give int) bool {
 	return true
 }
 
-func (r *renderer) totalWidth() int {
+func (r *Renderer) totalWidth() int {
 	total := -2
 	for i, w := range r.widths {
 		if !r.hidden(i) {
@@ -351,7 +351,7 @@ func (r *renderer) totalWidth() int {
 	return total
 }
 
-func (r *renderer) writeRow(row []string, header bool) error {
+func (r *Renderer) writeRow(row []string, header bool) error {
 	if r.blocks {
 		if r.written {
 			r.out.WriteByte('\n')
@@ -369,9 +369,9 @@ func (r *renderer) writeRow(row []string, header bool) error {
 			continue
 		}
 		if r.width > 0 {
-			cell = truncateText(cell, r.widths[i])
+			cell = TruncateText(cell, r.widths[i])
 		}
-		pad := max(r.widths[i]-textWidth(cell), 0)
+		pad := max(r.widths[i]-TextWidth(cell), 0)
 		if r.right[i] {
 			gap += pad
 			pad = 0
@@ -393,19 +393,19 @@ func (r *renderer) writeRow(row []string, header bool) error {
 	return err
 }
 
-func (r *renderer) hidden(i int) bool {
-	return r.cols[i].detail && !r.detail
+func (r *Renderer) hidden(i int) bool {
+	return r.cols[i].Detail && !r.Detail
 }
 
-func (r *renderer) header(i int) string {
-	if t := r.cols[i].title; t != "" {
+func (r *Renderer) header(i int) string {
+	if t := r.cols[i].Title; t != "" {
 		return t
 	}
-	return strings.ToUpper(strings.ReplaceAll(r.cols[i].name, "_", " "))
+	return strings.ToUpper(strings.ReplaceAll(r.cols[i].Name, "_", " "))
 }
 
-// jsonCell is a cell that holds any value as JSON.
-func jsonCell(v any) json.RawMessage {
+// JsonCell is a cell that holds any value as JSON.
+func JsonCell(v any) json.RawMessage {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic("dyngo: bug: cell: " + err.Error())
@@ -426,7 +426,7 @@ func isAbsent(cell any) bool {
 // times never.
 func givesWay(cell any) int {
 	switch cell.(type) {
-	case keyCell, valueCell, json.RawMessage:
+	case KeyCell, ValueCell, json.RawMessage:
 		return 2
 	case string:
 		return 1
@@ -445,18 +445,18 @@ func isNumber(cell any) bool {
 
 func appendJSONCell(b []byte, cell any) []byte {
 	switch c := cell.(type) {
-	case keyCell:
-		return appendJSONKey(b, c)
-	case valueCell:
-		return appendJSONValue(b, c)
+	case KeyCell:
+		return AppendJSONKey(b, c)
+	case ValueCell:
+		return AppendJSONValue(b, c)
 	case json.RawMessage:
-		return appendJSONValue(b, c)
+		return AppendJSONValue(b, c)
 	case string:
-		return appendJSONString(b, c)
+		return AppendJSONString(b, c)
 	case time.Time:
-		return appendJSONString(b, formatTime(c))
+		return AppendJSONString(b, formatTime(c))
 	case time.Duration:
-		return appendJSONString(b, c.String())
+		return AppendJSONString(b, c.String())
 	case bool:
 		return strconv.AppendBool(b, c)
 	case float64:
@@ -474,14 +474,14 @@ func plainCell(cell any) string {
 		return ""
 	}
 	switch c := cell.(type) {
-	case keyCell:
-		return escapeBytes(c)
-	case valueCell:
-		return escapeBytes(c)
+	case KeyCell:
+		return EscapeBytes(c)
+	case ValueCell:
+		return EscapeBytes(c)
 	case json.RawMessage:
-		return escapeBytes(c)
+		return EscapeBytes(c)
 	case string:
-		return escapeBytes([]byte(c))
+		return EscapeBytes([]byte(c))
 	case time.Time:
 		return formatTime(c)
 	case time.Duration:
@@ -504,16 +504,16 @@ func plainCell(cell any) string {
 // humanCell is a cell in a table.
 func humanCell(cell any) string {
 	switch c := cell.(type) {
-	case byteCell:
-		return formatBytes(int64(c))
-	case countCell:
-		return formatCount(int64(c))
-	case nsCell:
+	case ByteCell:
+		return FormatBytes(int64(c))
+	case CountCell:
+		return FormatCount(int64(c))
+	case NsCell:
 		return time.Duration(c).Round(roundTo(int64(c))).String()
 	case float64:
 		switch {
 		case math.Abs(c) >= 1000:
-			return formatCount(int64(math.Round(c)))
+			return FormatCount(int64(math.Round(c)))
 		case math.Abs(c) >= 100:
 			return strconv.FormatFloat(c, 'f', 0, 64)
 		case math.Abs(c) >= 10:
@@ -540,8 +540,8 @@ func roundTo(ns int64) time.Duration {
 
 func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
-// formatBytes gives three digits and a binary unit.
-func formatBytes(n int64) string {
+// FormatBytes gives three digits and a binary unit.
+func FormatBytes(n int64) string {
 	if n > -1024 && n < 1024 {
 		return strconv.FormatInt(n, 10) + " B"
 	}
@@ -558,8 +558,8 @@ func formatBytes(n int64) string {
 	return strconv.FormatFloat(f, 'f', decimals, 64) + " " + unit
 }
 
-// formatCount puts a comma between thousands.
-func formatCount(n int64) string {
+// FormatCount puts a comma between thousands.
+func FormatCount(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	start := 0
 	if n < 0 {
@@ -571,8 +571,8 @@ func formatCount(n int64) string {
 	return s
 }
 
-// copyRaw copies a value to w as it is.
-func copyRaw(w io.Writer, r io.Reader) error {
+// CopyRaw copies a value to w as it is.
+func CopyRaw(w io.Writer, r io.Reader) error {
 	if f, ok := w.(*os.File); ok {
 		w = struct{ io.Writer }{f} // splice would hide which side failed
 	}

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"github.com/dyngodb/dyngo/event"
 )
 
-func newHistoryCommand() *cobra.Command {
+func NewHistoryCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "history DATASET KEY",
 		Short: "List what happened to a key, newest first",
@@ -27,18 +27,18 @@ code 3.`,
 		Example: `  dyngo-cli history scores alice
   dyngo-cli history scores alice --limit 10 -o json
   dyngo-cli history scores alice --reverse -l`,
-		Args: exactArgs("DATASET", "KEY"),
+		Args: ExactArgs("DATASET", "KEY"),
 	}
 	f := cmd.Flags()
 	limit := f.Int("limit", 0, "at most so many rows, 0 = all")
 	reverse := f.Bool("reverse", false, "oldest first")
 	long := f.BoolP("long", "l", false, "key, ticket, expiry and range in tables too")
-	escaped := addEscaped(cmd)
+	escaped := AddEscaped(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *limit < 0 {
-			return usage("--limit 10", "--limit is %d: it can't be negative", *limit)
+			return Usage("--limit 10", "--limit is %d: it can't be negative", *limit)
 		}
-		key, err := parseKey("KEY", args[1], *escaped)
+		key, err := ParseKey("KEY", args[1], *escaped)
 		if err != nil {
 			return err
 		}
@@ -48,24 +48,24 @@ code 3.`,
 }
 
 func runHistory(cmd *cobra.Command, dataset string, key []byte, limit int, reverse, long bool) (err error) {
-	db, err := openRead(cmd)
+	db, err := OpenRead(cmd)
 	if err != nil {
 		return err
 	}
-	defer closeStore(db, &err)
-	ds, err := readDataset(cmd, db, dataset)
+	defer CloseStore(db, &err)
+	ds, err := ReadDataset(cmd, db, dataset)
 	if err != nil {
 		return err
 	}
-	r := newRenderer(cmd, manyRows, historyColumns()...)
-	r.detail = long
+	r := NewRenderer(cmd, ManyRows, historyColumns()...)
+	r.Detail = long
 	row := func(v dyngo.Version) error { return rowVersion(r, key, &v) }
 	seen, err := eachVersion(cmd.Context(), ds, key, limit, reverse, row)
 	if err != nil {
-		return flushed(r, err)
+		return Flushed(r, err)
 	}
 	if !seen {
-		return absentKey(dyngo.ErrNotFound, dataset, key)
+		return AbsentKey(dyngo.ErrNotFound, dataset, key)
 	}
 	return r.Close()
 }
@@ -120,25 +120,25 @@ func eachVersion(ctx context.Context, ds *dyngo.Dataset, key []byte, limit int, 
 	return seen, nil
 }
 
-func historyColumns() []column {
-	return []column{
-		{name: "key", detail: true}, {name: "lsn"}, {name: "time"}, {name: "op"}, {name: "value"}, {name: "actor"}, {name: "reason"},
-		{name: "ticket", detail: true}, {name: "expires", detail: true}, {name: "from", detail: true}, {name: "to", detail: true},
-		{name: "flags"},
+func historyColumns() []Column {
+	return []Column{
+		{Name: "key", Detail: true}, {Name: "lsn"}, {Name: "time"}, {Name: "op"}, {Name: "value"}, {Name: "actor"}, {Name: "reason"},
+		{Name: "ticket", Detail: true}, {Name: "expires", Detail: true}, {Name: "from", Detail: true}, {Name: "to", Detail: true},
+		{Name: "flags"},
 	}
 }
 
 // rowVersion prints a row of historyColumns.
-func rowVersion(r *renderer, key []byte, v *dyngo.Version) error {
+func rowVersion(r *Renderer, key []byte, v *dyngo.Version) error {
 	var val, from, to, flags any
 	if v.Value != nil {
-		val = valueCell(v.Value)
+		val = ValueCell(v.Value)
 	}
 	if v.From != nil {
-		from = keyCell(v.From)
+		from = KeyCell(v.From)
 	}
 	if v.To != nil {
-		to = keyCell(v.To)
+		to = KeyCell(v.To)
 	}
 	switch {
 	case v.NotApplied:
@@ -148,6 +148,6 @@ func rowVersion(r *renderer, key []byte, v *dyngo.Version) error {
 	case v.AtFloor:
 		flags = "at-floor"
 	}
-	return r.Row(keyCell(key), v.LSN, v.Time, v.Op.String(), val, orAbsent(v.Actor), orAbsent(v.Reason), orAbsent(v.Ticket),
+	return r.Row(KeyCell(key), v.LSN, v.Time, v.Op.String(), val, orAbsent(v.Actor), orAbsent(v.Reason), orAbsent(v.Ticket),
 		v.Expires, from, to, flags)
 }

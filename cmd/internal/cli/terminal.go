@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"os"
@@ -7,14 +7,14 @@ import (
 	"golang.org/x/term"
 )
 
-// isTerminal reports whether w (a stream of the program) goes to a person's terminal.
-func isTerminal(w any) bool {
+// IsTerminal reports whether w (a stream of the program) goes to a person's terminal.
+func IsTerminal(w any) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// terminalWidth returns the columns of the terminal behind w, 0 if w is none.
-func terminalWidth(w any) int {
+// TerminalWidth returns the columns of the terminal behind w, 0 if w is none.
+func TerminalWidth(w any) int {
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return 0
@@ -26,8 +26,8 @@ func terminalWidth(w any) int {
 	return width
 }
 
-// textWidth returns the terminal columns that s takes.
-func textWidth(s string) int {
+// TextWidth returns the terminal columns that s takes.
+func TextWidth(s string) int {
 	n := 0
 	for _, r := range s {
 		n += runeWidth(r)
@@ -59,8 +59,8 @@ func runeWidth(r rune) int {
 	return 1
 }
 
-// truncateText shortens s to width columns, ending in … if anything was left out.
-func truncateText(s string, width int) string {
+// TruncateText shortens s to width columns, ending in … if anything was left out.
+func TruncateText(s string, width int) string {
 	if width <= 0 {
 		return ""
 	}

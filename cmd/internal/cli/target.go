@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"errors"
@@ -11,16 +11,16 @@ import (
 	"github.com/dyngodb/dyngo"
 )
 
-// atHelp is what commands with --at say about it.
-const atHelp = `--at reads the past: as of an LSN (1234), a time (2026-11-20T14:31:59Z, or -10m
+// AtHelp is what commands with --at say about it.
+const AtHelp = `--at reads the past: as of an LSN (1234), a time (2026-11-20T14:31:59Z, or -10m
 for ten minutes ago), after or before a batch that is named by its first LSN
 (tx:1234, before-tx:1234). Datasets that were dropped since are found too.`
 
 // targetForms are the spellings of a target, for advice.
 const targetForms = "an LSN (1234), a time (2026-11-20T14:31:59Z or -10m), tx:1234 or before-tx:1234"
 
-// addAt gives cmd the flag that names a state of the past.
-func addAt(cmd *cobra.Command) *string {
+// AddAt gives cmd the flag that names a state of the past.
+func AddAt(cmd *cobra.Command) *string {
 	return cmd.Flags().String("at", "", "read as of an LSN, a time, tx:N or before-tx:N")
 }
 
@@ -37,14 +37,14 @@ func parseTarget(what, s string, now time.Time) (dyngo.Target, error) {
 	case err == nil:
 		return form(dyngo.LSN(n)), nil
 	case errors.Is(err, strconv.ErrRange):
-		return dyngo.Target{}, usage(targetForms, "%s: %s is no LSN: it is too large", what, number)
+		return dyngo.Target{}, Usage(targetForms, "%s: %s is no LSN: it is too large", what, number)
 	case number != s:
-		return dyngo.Target{}, usage(targetForms, "%s: %q is no LSN", what, number)
+		return dyngo.Target{}, Usage(targetForms, "%s: %q is no LSN", what, number)
 	}
 	if strings.HasPrefix(s, "-") {
 		d, err := time.ParseDuration(s)
 		if err != nil {
-			return dyngo.Target{}, usage("-90s, -10m or -36h", "%s: %q is no time span", what, s)
+			return dyngo.Target{}, Usage("-90s, -10m or -36h", "%s: %q is no time span", what, s)
 		}
 		return dyngo.AtTime(now.Add(d)), nil
 	}
@@ -54,13 +54,13 @@ func parseTarget(what, s string, now time.Time) (dyngo.Target, error) {
 		if _, err := time.Parse("2006-01-02T15:04:05", strings.Replace(s, " ", "T", 1)); err == nil {
 			try = strings.Replace(s, " ", "T", 1) + "Z for UTC, or with another time zone, as +02:00"
 		}
-		return dyngo.Target{}, usage(try, "%s: %q is no target", what, s)
+		return dyngo.Target{}, Usage(try, "%s: %q is no target", what, s)
 	}
 	return dyngo.AtTime(t), nil
 }
 
-// openView opens a view at the target that --at names, or of the present if at is empty.
-func openView(cmd *cobra.Command, db *dyngo.DB, at string) (*dyngo.View, error) {
+// OpenView opens a view at the target that --at names, or of the present if at is empty.
+func OpenView(cmd *cobra.Command, db *dyngo.DB, at string) (*dyngo.View, error) {
 	if at == "" {
 		return db.View()
 	}
@@ -71,14 +71,14 @@ func openView(cmd *cobra.Command, db *dyngo.DB, at string) (*dyngo.View, error) 
 	return db.ViewAt(cmd.Context(), target)
 }
 
-// viewDataset finds a dataset of a view; at is as for openView.
-func viewDataset(cmd *cobra.Command, db *dyngo.DB, view *dyngo.View, at, name string) (*dyngo.Dataset, error) {
+// ViewDataset finds a dataset of a view; at is as for openView.
+func ViewDataset(cmd *cobra.Command, db *dyngo.DB, view *dyngo.View, at, name string) (*dyngo.Dataset, error) {
 	if at == "" {
-		return readDataset(cmd, db, name)
+		return ReadDataset(cmd, db, name)
 	}
 	ds, err := view.Dataset(name)
 	if errors.Is(err, dyngo.ErrNoDataset) {
-		return nil, fail(exitNotFound, "a later --at", "no dataset %q in %s at LSN %d", name, globalsOf(cmd).dir, view.LSN())
+		return nil, Fail(ExitNotFound, "a later --at", "no dataset %q in %s at LSN %d", name, GlobalsOf(cmd).Dir, view.LSN())
 	}
 	return ds, err
 }

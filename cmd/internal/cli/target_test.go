@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"testing"
@@ -25,7 +25,7 @@ func TestParseTarget(t *testing.T) {
 		}
 	}
 	for _, s := range []string{"", " ", "now", "+5", "0x10", "1.5", "tx:", "tx:-1", "before-tx:x", "tx:9223372036854775808", "-", "-10", "10m", "2026-11-20"} {
-		if got, err := parseTarget("--at", s, now); err == nil || exitCodeOf(err) != exitUsage {
+		if got, err := parseTarget("--at", s, now); err == nil || exitCodeOf(err) != ExitUsage {
 			t.Errorf("%q is %v, %v", s, got, err)
 		}
 	}

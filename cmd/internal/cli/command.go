@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// ExitCodes is what the help of a root command says about them.
+const ExitCodes = `Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 denied, 5 locked or
+unavailable, 6 corruption or failed verification, 7 conflict, 130 interrupted.`
+
+// SetUpRoot gives a root command what all programs have in common: the persistent flags, their checks, and how errors are
+// told. Subcommands come after it.
+func SetUpRoot(root *cobra.Command) {
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.Args, root.RunE = NoArgs, NeedSubcommand
+	addGlobals(root.PersistentFlags())
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
+	root.PersistentPreRunE = checkGlobals
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return Usage(cmd.CommandPath()+" --help", "%v", err)
+	})
+	MustCompleteFlag(root, "output", formats...)
+	MustCompleteFlag(root, "progress", "auto", "json", "none")
+}
+
+// Main runs a program on the process's own arguments and streams, and returns its exit code.
+func Main(newRoot func() *cobra.Command) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the first ^C ends the work in order, the second one at once
+	return Run(ctx, newRoot(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+}
+
+// Run executes one command line of a program and returns the exit code.
+func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	if ctx.Err() != nil {
+		err = context.Canceled // whatever failed because of ^C
+	}
+	return report(stderr, root.Name(), asUsage(cmd, err), GlobalsOf(cmd).Dir)
+}
+
+func InGroup(root *cobra.Command, group string, cmds ...*cobra.Command) {
+	for _, c := range cmds {
+		c.GroupID = group
+		root.AddCommand(c)
+	}
+}
+
+// started marks, in the context of a command line, that its arguments were good and the command
+// itself runs: errors before that are usage errors, whatever package they come from.
+type started struct{}
+
+// checkGlobals refuses bad values of persistent flags before a command does anything.
+func checkGlobals(cmd *cobra.Command, _ []string) error {
+	g := GlobalsOf(cmd)
+	if g.Output != "" && !slices.Contains(formats, g.Output) {
+		return Usage("one of: "+strings.Join(formats, ", "), "--output: unknown format %q", g.Output)
+	}
+	if !slices.Contains([]string{"auto", "json", "none"}, g.Progress) {
+		return Usage("one of: auto, json, none", "--progress: unknown mode %q", g.Progress)
+	}
+	if g.Dir == "" {
+		return Usage("--dir DIRECTORY", "--dir is empty")
+	}
+	cmd.SetContext(context.WithValue(cmd.Context(), started{}, true))
+	return nil
+}
+
+// asUsage gives an error of the command line itself (unknown command, wrong arguments) its code.
+func asUsage(cmd *cobra.Command, err error) error {
+	var ce *cliError
+	if errors.As(err, &ce) || cmd.Context() != nil && cmd.Context().Value(started{}) != nil {
+		return err
+	}
+	what, _, _ := strings.Cut(err.Error(), "\n") // cobra lists its suggestions on more lines
+	return Usage(cmd.CommandPath()+" --help", "%s", what)
+}
+
+// NoArgs refuses arguments; an unknown subcommand gets suggestions.
+func NoArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if !cmd.HasSubCommands() {
+		return Usage(cmd.CommandPath()+" --help", "%s takes no argument, got %q", cmd.CommandPath(), args[0])
+	}
+	try := cmd.CommandPath() + " --help"
+	cmd.SuggestionsMinimumDistance = 2 // typing errors that are suggested for
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		try = cmd.CommandPath() + " " + strings.Join(near, ", or "+cmd.CommandPath()+" ")
+	}
+	return Usage(try, "unknown command %q for %s", args[0], cmd.CommandPath())
+}
+
+// NeedSubcommand is the action of a command that only groups others: help on the bare root, an
+// error below it, so that a script never takes help for data.
+func NeedSubcommand(cmd *cobra.Command, _ []string) error {
+	if cmd.HasParent() {
+		var names []string
+		for _, c := range cmd.Commands() {
+			names = append(names, c.Name())
+		}
+		return Usage(cmd.CommandPath()+" --help", "%s needs one of: %s", cmd.CommandPath(),
+			strings.Join(names, ", "))
+	}
+	return cmd.Help()
+}
+
+// ExactArgs wants one argument for each name.
+func ExactArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return Usage(cmd.CommandPath()+" --help", "%s: %s is missing", cmd.CommandPath(), names[len(args)])
+		case len(args) > len(names):
+			return Usage("quote arguments that contain spaces", "%s: unexpected argument %q",
+				cmd.CommandPath(), args[len(names)])
+		}
+		return nil
+	}
+}
+
+// MustCompleteFlag offers values for a flag in the shell.
+func MustCompleteFlag(cmd *cobra.Command, flag string, values ...string) {
+	err := cmd.RegisterFlagCompletionFunc(flag,
+		cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	if err != nil {
+		panic(fmt.Sprintf("dyngo: bug: completion of --%s: %v", flag, err))
+	}
+}

@@ -1,0 +1,173 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dyngodb/dyngo"
+)
+
+// OpenRead opens the store of cmd for reading: it takes no lock, creates nothing and works beside
+// a process that writes. Where the log ends in a torn tail, a line on stderr says so. Each of set may change the options.
+func OpenRead(cmd *cobra.Command, set ...func(*dyngo.Options)) (*dyngo.DB, error) {
+	dir := GlobalsOf(cmd).Dir
+	if err := CheckStore(dir); err != nil {
+		return nil, err
+	}
+	o := dyngo.Options{ReadOnly: true}
+	for _, f := range set {
+		f(&o)
+	}
+	return dyngo.Open(dir, &o)
+}
+
+// OpenWrite opens the store of cmd for writing and creates it if there is none. Each of set may
+// change the options.
+func OpenWrite(cmd *cobra.Command, set ...func(*dyngo.Options)) (*dyngo.DB, error) {
+	dir := GlobalsOf(cmd).Dir
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return nil, Fail(ExitFailure, "--dir with a directory", "%s is a file, not a store's directory", dir)
+	}
+	o := dyngo.Options{Session: Session(cmd)}
+	for _, f := range set {
+		f(&o)
+	}
+	return dyngo.Open(dir, &o)
+}
+
+// Session says who writes: the person, the program and the machine behind this process.
+func Session(cmd *cobra.Command) dyngo.Session {
+	s := dyngo.Session{Actor: "uid " + strconv.Itoa(os.Getuid()), Client: cmd.Root().Name()}
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		s.Actor = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		s.Address = host
+	}
+	return s
+}
+
+// CheckStore tells a missing store from one that can be opened.
+func CheckStore(dir string) error {
+	info, err := os.Stat(filepath.Join(dir, "wal"))
+	switch {
+	case err == nil && info.IsDir():
+		return nil
+	case err == nil:
+		return Fail(ExitFailure, "", "%s is a file: this is not a DynGO store", filepath.Join(dir, "wal"))
+	case errors.Is(err, os.ErrNotExist), strings.Contains(err.Error(), "not a directory"):
+		return Fail(ExitNotFound, "--dir or DYNGO_DIR with the store's directory, or dyngo-cli put to make one",
+			"no store in %s", dir)
+	}
+	return err
+}
+
+// StoreExists reports whether the directory holds a store.
+func StoreExists(dir string) bool { return CheckStore(dir) == nil }
+
+// ReadDataset finds a dataset of a store opened for reading.
+func ReadDataset(cmd *cobra.Command, db *dyngo.DB, name string) (*dyngo.Dataset, error) {
+	ds, err := db.Dataset(name)
+	if !errors.Is(err, dyngo.ErrNoDataset) {
+		return ds, err
+	}
+	var names []string
+	for _, info := range db.Datasets() {
+		names = append(names, strconv.Quote(info.Name))
+	}
+	try := "dyngo-cli datasets"
+	if len(names) > 0 && len(names) <= 10 {
+		try = "one of: " + strings.Join(names, ", ")
+	}
+	return nil, Fail(ExitNotFound, try, "no dataset %q in %s", name, GlobalsOf(cmd).Dir)
+}
+
+// CreateDataset opens the dataset or creates it with the options (nil: the defaults). A dataset
+// that exists keeps the options it has if none are asked for.
+func CreateDataset(db *dyngo.DB, name string, o *dyngo.DatasetOptions) (*dyngo.Dataset, error) {
+	if o == nil {
+		if ds, err := db.Dataset(name); !errors.Is(err, dyngo.ErrNoDataset) {
+			return ds, err
+		}
+	}
+	return db.CreateDataset(name, o)
+}
+
+// CloseStore closes db and reports its error unless there is one already. A store that was read
+// beyond damage is an error too, even if a key was just not found: it may lie behind the damage.
+func CloseStore(db *dyngo.DB, err *error) {
+	damage := db.Recovery().Damage
+	cerr := db.Close()
+	switch {
+	case damage != nil && (*err == nil || exitCodeOf(*err) == ExitNotFound):
+		*err = fmt.Errorf("%w; only what was written before that was read", damage)
+	case *err == nil:
+		*err = cerr
+	}
+}
+
+// explainEngine gives an error of the engine its exit code and advice.
+func explainEngine(err error, what, dir string) (code int, _, try string, ok bool) {
+	var locked *dyngo.LockedError
+	var damaged *dyngo.CorruptionError
+	switch {
+	case errors.As(err, &locked):
+		return ExitUnavailable, what,
+			fmt.Sprintf("stop %s first; commands that only read work beside it", PidName(locked.PID)), true
+	case errors.As(err, &damaged):
+		return ExitCorrupt, what, "dyngo-cli verify -d " + ShellQuote(dir) +
+			" lists all damage; restore the named file from a copy", true
+	case errors.Is(err, dyngo.ErrCorrupt):
+		return ExitCorrupt, what, "dyngo-cli verify -d " + ShellQuote(dir), true
+	case errors.Is(err, dyngo.ErrUnsupported):
+		return ExitFailure, what, "a newer dyngo-cli", true
+	case errors.Is(err, dyngo.ErrNoStore):
+		return ExitNotFound, what, "--dir or DYNGO_DIR with the store's directory", true
+	case errors.Is(err, dyngo.ErrNoDataset):
+		return ExitNotFound, what, "dyngo-cli datasets -d " + ShellQuote(dir), true
+	case errors.Is(err, dyngo.ErrOutsideWindow):
+		return ExitNotFound, what, "a target within the window; dyngo-cli gc --dry-run says what bounds it", true
+	case errors.Is(err, dyngo.ErrNoBatch):
+		return ExitUsage, what, "the first LSN of the batch, or the LSN itself", true
+	case errors.Is(err, dyngo.ErrNotFound):
+		return ExitNotFound, what, "", true
+	case errors.Is(err, dyngo.ErrConflict):
+		return ExitConflict, what, "read the key again, then repeat with its LSN", true
+	case errors.Is(err, dyngo.ErrDatasetOptions):
+		return ExitConflict, what, "another dataset name, or leave the options out", true
+	case errors.Is(err, dyngo.ErrReadOnly):
+		return ExitDenied, what, "", true
+	case errors.Is(err, dyngo.ErrLimit):
+		return ExitUsage, what, "", true
+	case errors.Is(err, dyngo.ErrOutcomeUnknown):
+		return ExitUnavailable, what, "look with dyngo-cli get whether the write is there", true
+	case errors.Is(err, dyngo.ErrLogFailed):
+		return ExitUnavailable, what, "check the device, then run the command again", true
+	}
+	return 0, "", "", false
+}
+
+func PidName(pid int) string {
+	if pid == 0 {
+		return "the other process"
+	}
+	return "process " + strconv.Itoa(pid)
+}
+
+// ShellQuote makes s one word for a POSIX shell, so that advice can be pasted.
+func ShellQuote(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("./-_+=:,@%", r) &&
+			(r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
