@@ -142,7 +142,7 @@ const recordTimeRoom = 16
 // repeats its events.
 func (b *Batch) Commit() (LSN, error) { return b.CommitWith(WriteOptions{}) }
 
-// CommitWith is Commit with options; TTL, Reason and Ticket are those of the single events.
+// CommitWith is Commit with options; TTL, Reason, Ticket and Correlation are those of the single events.
 func (b *Batch) CommitWith(wo WriteOptions) (LSN, error) {
 	if b.err != nil {
 		return 0, b.err

@@ -156,6 +156,7 @@ func TestLimits(t *testing.T) {
 		"compression":       second(db.CreateDataset("x", &dyngo.DatasetOptions{Compression: 9})),
 		"budget":            second(dyngo.Open(storeDir, &dyngo.Options{InMemory: true, MemoryBudget: 1})),
 		"reason":            second(ds.PutWith([]byte("k"), nil, dyngo.WriteOptions{Reason: strings.Repeat("r", dyngo.MaxAnnotation+1)})),
+		"correlation":       second(ds.PutWith([]byte("k"), nil, dyngo.WriteOptions{Correlation: strings.Repeat("c", dyngo.MaxAnnotation+1)})),
 		"ack":               second(ds.PutWith([]byte("k"), nil, dyngo.WriteOptions{Ack: 9})),
 	} {
 		if !errors.Is(err, dyngo.ErrLimit) {

@@ -62,7 +62,7 @@ func (db *DB) pins() []LSN {
 type catalogAtFloor struct {
 	floor    LSN
 	datasets map[event.DatasetID]bool // nil = not known
-	actors   map[event.SessionID]string
+	sessions map[event.SessionID]event.Session
 }
 
 // readCatalog reads the dictionary of the log file above a floor. One that can't be read says nothing.
@@ -81,12 +81,12 @@ func (r *retention) readCatalog(floor LSN, oldest uint64) *catalogAtFloor {
 	if err != nil {
 		return c
 	}
-	c.datasets, c.actors = map[event.DatasetID]bool{}, map[event.SessionID]string{}
+	c.datasets, c.sessions = map[event.DatasetID]bool{}, map[event.SessionID]event.Session{}
 	for _, ds := range d.Datasets {
 		c.datasets[ds.ID] = true
 	}
 	for _, s := range d.Sessions {
-		c.actors[s.ID] = s.Actor
+		c.sessions[s.ID] = s
 	}
 	return c
 }

@@ -34,9 +34,14 @@ type Version struct {
 	// Lost says that the value is gone, since it was overwritten and lies in a log file that retention has dropped, though the
 	// event lies above the floor: a batch or large value that was written while the log went on to the next file.
 	Lost bool
-	// Actor is who wrote, as Options.Session said; Reason and Ticket say why, as WriteOptions did.
-	Actor, Reason, Ticket string
+	// Actor, Address and Client are who wrote, as Options.Session said; Reason, Ticket and Correlation say why, as WriteOptions
+	// did.
+	Actor, Address, Client      string
+	Reason, Ticket, Correlation string
 }
+
+// by notes who wrote.
+func (v *Version) by(s event.Session) { v.Actor, v.Address, v.Client = s.Actor, s.Address, s.Client }
 
 // History yields what happened to key, newest first, up to what is durable when it begins: its puts, deletes and expiries,
 // range deletes that cover it, and the creation of the dataset. It goes on with datasets of the same name that were dropped
@@ -132,7 +137,7 @@ func (h *history) next(ctx context.Context) (Version, error) {
 			return Version{}, err
 		}
 		file := h.files[len(h.files)-1]
-		p, actor, ok, err := h.find(ctx, file)
+		p, by, ok, err := h.find(ctx, file)
 		if err != nil {
 			if h.isGone(file) {
 				break
@@ -154,7 +159,8 @@ func (h *history) next(ctx context.Context) (Version, error) {
 		if v.Lost = errors.Is(err, wal.ErrDropped); err != nil && !v.Lost {
 			return Version{}, err
 		}
-		v.Actor, h.below = actor, p.lsn
+		v.by(by)
+		h.below = p.lsn
 		switch p.op {
 		case event.OpDatasetCreated:
 			h.id = 0
@@ -174,16 +180,16 @@ func (h *history) isGone(file wal.FileInfo) bool {
 }
 
 // find returns the newest event of a file that counts.
-func (h *history) find(ctx context.Context, file wal.FileInfo) (place, string, bool, error) {
+func (h *history) find(ctx context.Context, file wal.FileInfo) (place, event.Session, bool, error) {
 	if file.FirstLSN >= h.below {
-		return place{}, "", false, nil
+		return place{}, event.Session{}, false, nil
 	}
 	if h.scan == nil && h.after.Seq != 0 {
 		if f := h.db.side.get(file, h.after); f != nil {
-			p, actor, ok, err := f.find(h)
+			p, by, ok, err := f.find(h)
 			h.db.side.put(f)
 			if err == nil {
-				return p, actor, ok, nil
+				return p, by, ok, nil
 			}
 			h.db.side.discard(file.Seq)
 		}
@@ -242,7 +248,8 @@ func (h *history) version(e *event.Event) (v Version, err error) {
 	v = Version{LSN: e.LSN, Time: time.Unix(0, e.Time), Op: e.Op, NotApplied: e.Flags&event.FlagNotApplied != 0}
 	reason, _ := event.FindAnnotation(e.Parts, "reason")
 	ticket, _ := event.FindAnnotation(e.Parts, "ticket")
-	v.Reason, v.Ticket = string(reason), string(ticket)
+	correlation, _ := event.FindAnnotation(e.Parts, "correlation")
+	v.Reason, v.Ticket, v.Correlation = string(reason), string(ticket), string(correlation)
 	switch e.Op {
 	case event.OpPut, event.OpMerge:
 		if due, ok := event.Expiry(e.Parts); ok {
@@ -298,7 +305,7 @@ func (h *history) floor() (Version, error) {
 	v, err := h.version(&ev)
 	v.AtFloor, v.Lost = true, e.Op == event.OpRedact
 	if c := h.db.retention.catalog.Load(); c != nil {
-		v.Actor = c.actors[e.Session]
+		v.by(c.sessions[e.Session])
 	}
 	return v, err
 }
@@ -310,7 +317,7 @@ type logWalk struct {
 	file     uint64
 	id       event.DatasetID // that the places are of
 	places   []place         // LSNs ascending, used from the end
-	actors   map[event.SessionID]string
+	sessions map[event.SessionID]event.Session
 	complete bool // there are no older ones than places had
 	read     bool
 }
@@ -318,24 +325,24 @@ type logWalk struct {
 // walkPlaces bounds what a logWalk keeps to 4 MiB.
 const walkPlaces = 64 << 10
 
-func (w *logWalk) find(ctx context.Context) (place, string, bool, error) {
+func (w *logWalk) find(ctx context.Context) (place, event.Session, bool, error) {
 	if !w.read || w.id != w.history.id || len(w.places) == 0 && !w.complete {
 		if err := w.walk(ctx); err != nil {
-			return place{}, "", false, err
+			return place{}, event.Session{}, false, err
 		}
 	}
 	if len(w.places) == 0 {
-		return place{}, "", false, nil
+		return place{}, event.Session{}, false, nil
 	}
 	p := w.places[len(w.places)-1]
 	w.places = w.places[:len(w.places)-1]
-	return p, w.actors[p.session], true, nil
+	return p, w.sessions[p.session], true, nil
 }
 
 // walk reads the file from front to back, up to the first event that is too new.
 func (w *logWalk) walk(ctx context.Context) error {
 	w.read, w.complete, w.id = true, true, w.history.id
-	w.places, w.actors = nil, map[event.SessionID]string{}
+	w.places, w.sessions = nil, map[event.SessionID]event.Session{}
 	s, err := wal.NewScanner(w.db.opts.FS, w.db.walDir(), wal.ScanOptions{ReadOnly: true, FromFile: w.file, Only: true})
 	if err != nil {
 		return err
@@ -366,7 +373,7 @@ func (w *logWalk) frame(f *wal.Frame) error {
 			return corruption.Locate(err, f.Name, f.Offset)
 		}
 		for _, s := range d.Sessions {
-			w.actors[s.ID] = s.Actor
+			w.sessions[s.ID] = s
 		}
 		return nil
 	}
@@ -379,7 +386,7 @@ func (w *logWalk) frame(f *wal.Frame) error {
 			if err != nil {
 				return corruption.Locate(err, f.Name, f.Offset)
 			}
-			w.actors[s.ID] = s.Actor
+			w.sessions[s.ID] = s
 		}
 		if w.counts(e) {
 			if len(w.places) == walkPlaces {

@@ -34,8 +34,9 @@ func (h *happened) of(ds, key string) bool {
 }
 
 func describe(v *dyngo.Version) string {
-	return fmt.Sprintf("%d %s %d:%x expires %t stale %t by %q because %q [%q %q)", v.LSN, v.Op, len(v.Value),
-		v.Value[:min(len(v.Value), 12)], !v.Expires.IsZero(), v.NotApplied, v.Actor, v.Reason, v.From, v.To)
+	return fmt.Sprintf("%d %s %d:%x expires %t stale %t by %q at %q with %q because %q, %q, %q [%q %q)", v.LSN, v.Op, len(v.Value),
+		v.Value[:min(len(v.Value), 12)], !v.Expires.IsZero(), v.NotApplied, v.Actor, v.Address, v.Client, v.Reason, v.Ticket, v.Correlation,
+		v.From, v.To)
 }
 
 // historyScript writes at random and remembers what happened.
@@ -53,11 +54,11 @@ func (s *historyScript) actor() string { return fmt.Sprintf("actor %d", s.opened
 func (s *historyScript) open() {
 	s.opened++
 	s.db = mustOpen(s.t, storeDir, &dyngo.Options{FS: s.fs, LogFileBytes: 1 << 20, MemoryBudget: 16 << 20,
-		Session: dyngo.Session{Actor: s.actor()}})
+		Session: dyngo.Session{Actor: s.actor(), Address: "host", Client: "test"}})
 }
 
 func (s *historyScript) note(ds, key, to string, v dyngo.Version) {
-	v.Actor = s.actor()
+	v.Actor, v.Address, v.Client = s.actor(), "host", "test"
 	s.log = append(s.log, happened{ds, key, to, v})
 }
 
@@ -103,13 +104,13 @@ func (s *historyScript) step() {
 		if n < 5 {
 			v = bytes.Repeat(v[:1], 40<<10) // in pieces
 		}
-		wo := dyngo.WriteOptions{Reason: []string{"", "why"}[n%2]}
+		wo := dyngo.WriteOptions{Reason: []string{"", "why"}[n%2], Ticket: []string{"", "T-1"}[n/2%2], Correlation: []string{"", "req"}[n/4%2]}
 		if n%5 == 0 {
 			wo.TTL = time.Hour
 		}
 		lsn, err := ds.PutWith([]byte(key), v, wo)
 		s.check(err)
-		ver := dyngo.Version{LSN: lsn, Op: event.OpPut, Value: v, Reason: wo.Reason}
+		ver := dyngo.Version{LSN: lsn, Op: event.OpPut, Value: v, Reason: wo.Reason, Ticket: wo.Ticket, Correlation: wo.Correlation}
 		if wo.TTL > 0 {
 			ver.Expires = time.Unix(1, 0)
 		}

@@ -19,7 +19,7 @@ const (
 	MaxValueBytes   = 1 << 30  // a value has 0 to 1 Gi bytes; above MemoryBudget/4 only through PutReader
 	MaxBatchBytes   = 4 << 30  // encoded size of one batch
 	MaxNameBytes    = 255      // of a dataset's name
-	MaxAnnotation   = 4 << 10  // bytes of Reason, Ticket, and each field of Session
+	MaxAnnotation   = 4 << 10  // bytes of Reason, Ticket, Correlation, and each field of Session
 	minMemoryBudget = 8 << 20
 )
 
@@ -244,8 +244,9 @@ type WriteOptions struct {
 	TTL time.Duration
 	// Ack says when the write returns.
 	Ack Ack
-	// Reason and Ticket say why; they are kept in the event for audits.
-	Reason, Ticket string
+	// Reason and Ticket say why, Correlation what else belongs to it, such as the id of a request; they are kept in the event
+	// for audits.
+	Reason, Ticket, Correlation string
 }
 
 func (o *WriteOptions) validate() error {
@@ -256,6 +257,8 @@ func (o *WriteOptions) validate() error {
 		return limitError("WriteOptions.Reason has %d bytes, at most %d are allowed", len(o.Reason), MaxAnnotation)
 	case len(o.Ticket) > MaxAnnotation:
 		return limitError("WriteOptions.Ticket has %d bytes, at most %d are allowed", len(o.Ticket), MaxAnnotation)
+	case len(o.Correlation) > MaxAnnotation:
+		return limitError("WriteOptions.Correlation has %d bytes, at most %d are allowed", len(o.Correlation), MaxAnnotation)
 	}
 	return nil
 }

@@ -120,16 +120,16 @@ type lostBatch struct {
 // sideProps are the extra properties of a side file.
 type sideProps struct {
 	origin
-	wide   []wideEvent
-	actors map[event.SessionID]string
-	times  []sample
-	lost   []lostBatch
+	wide     []wideEvent
+	sessions map[event.SessionID]event.Session
+	times    []sample
+	lost     []lostBatch
 }
 
 var errSideProps = errors.New("properties are missing or contradict themselves")
 
 func parseSideProps(props []segment.Property) (*sideProps, error) {
-	s := &sideProps{actors: map[event.SessionID]string{}}
+	s := &sideProps{sessions: map[event.SessionID]event.Session{}}
 	tags := []uint64{sideOrigin, sideWide, sideSessions, sideTimes, sideLost}
 	if len(props) < len(tags) {
 		return nil, errSideProps
@@ -151,7 +151,7 @@ func parseSideProps(props []segment.Property) (*sideProps, error) {
 				if err != nil {
 					return nil, err
 				}
-				s.actors[e.ID] = e.Actor
+				s.sessions[e.ID] = e
 			}
 		case sideTimes:
 			for range r.Count(1 + 8) {
@@ -216,18 +216,18 @@ func (f *sideFile) placeOf(e *segment.Entry) (place, error) {
 }
 
 // find returns the newest event of a key that counts for a history.
-func (f *sideFile) find(h *history) (p place, actor string, ok bool, err error) {
+func (f *sideFile) find(h *history) (p place, by event.Session, ok bool, err error) {
 	if h.id != 0 && h.below > 0 {
 		var e segment.Entry
 		b, has, err := f.Get(h.id, h.key, segment.Hash(f.seed, h.id, h.key), h.below-1, &e)
 		if err != nil {
-			return place{}, "", false, err
+			return place{}, by, false, err
 		}
 		if has {
 			p, err = f.placeOf(&e)
 			b.Release()
 			if err != nil {
-				return place{}, "", false, err
+				return place{}, by, false, err
 			}
 			ok = true
 		}
@@ -242,5 +242,5 @@ func (f *sideFile) find(h *history) (p place, actor string, ok bool, err error) 
 			break
 		}
 	}
-	return p, f.actors[p.session], ok, nil
+	return p, f.sessions[p.session], ok, nil
 }

@@ -50,7 +50,7 @@ func listSide(t *testing.T, fsys vfs.FS, name string) string {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "%+v\nactors %v\ntimes %v\nlost %v\n", p.origin, p.actors, p.times, p.lost)
+	fmt.Fprintf(&out, "%+v\nsessions %v\ntimes %v\nlost %v\n", p.origin, p.sessions, p.times, p.lost)
 	for _, w := range p.wide {
 		fmt.Fprintf(&out, "%s dataset %d %q %q %+v\n", w.op, w.dataset, w.key, w.to, w.place)
 	}
@@ -60,8 +60,8 @@ func listSide(t *testing.T, fsys vfs.FS, name string) string {
 	for ok := it.First(); ok; ok = it.Next() {
 		e := it.Entry()
 		h := &history{key: e.Key, track: track{id: e.Dataset, below: e.LSN + 1}}
-		p, actor, ok, err := f.find(h)
-		fmt.Fprintf(&out, "dataset %d %q %+v by %q %t %v\n", e.Dataset, e.Key, p, actor, ok, err)
+		p, by, ok, err := f.find(h)
+		fmt.Fprintf(&out, "dataset %d %q %+v by %q %t %v\n", e.Dataset, e.Key, p, by.Actor, ok, err)
 	}
 	if it.Err() != nil {
 		t.Fatal(it.Err())

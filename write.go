@@ -215,7 +215,7 @@ func (c *commit) add(db *DB, o op, wo WriteOptions, now int64) error {
 	if o.newest {
 		c.scratch = event.AppendRecordTime(c.scratch, o.time.ns)
 	}
-	if wo.Reason != "" || wo.Ticket != "" {
+	if wo.Reason != "" || wo.Ticket != "" || wo.Correlation != "" {
 		c.scratch = event.AppendAnnotations(c.scratch, annotations(wo))
 	}
 	if o.kind == event.OpPut && o.flags&event.FlagValueRef == 0 {
@@ -241,7 +241,10 @@ func expiry(now int64, ttl time.Duration) int64 {
 }
 
 func annotations(wo WriteOptions) []event.Annotation {
-	var a []event.Annotation
+	var a []event.Annotation // ordered by key
+	if wo.Correlation != "" {
+		a = append(a, event.Annotation{Key: "correlation", Value: wo.Correlation})
+	}
 	if wo.Reason != "" {
 		a = append(a, event.Annotation{Key: "reason", Value: wo.Reason})
 	}

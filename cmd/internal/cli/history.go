@@ -32,7 +32,7 @@ code 3.`,
 	f := cmd.Flags()
 	limit := f.Int("limit", 0, "at most so many rows, 0 = all")
 	reverse := f.Bool("reverse", false, "oldest first")
-	long := f.BoolP("long", "l", false, "key, ticket, expiry and range in tables too")
+	long := f.BoolP("long", "l", false, "all columns in tables too")
 	escaped := AddEscaped(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *limit < 0 {
@@ -123,7 +123,8 @@ func eachVersion(ctx context.Context, ds *dyngo.Dataset, key []byte, limit int, 
 func historyColumns() []Column {
 	return []Column{
 		{Name: "key", Detail: true}, {Name: "lsn"}, {Name: "time"}, {Name: "op"}, {Name: "value"}, {Name: "actor"}, {Name: "reason"},
-		{Name: "ticket", Detail: true}, {Name: "expires", Detail: true}, {Name: "from", Detail: true}, {Name: "to", Detail: true},
+		{Name: "address", Detail: true}, {Name: "client", Detail: true}, {Name: "ticket", Detail: true},
+		{Name: "correlation", Detail: true}, {Name: "expires", Detail: true}, {Name: "from", Detail: true}, {Name: "to", Detail: true},
 		{Name: "flags"},
 	}
 }
@@ -148,6 +149,6 @@ func rowVersion(r *Renderer, key []byte, v *dyngo.Version) error {
 	case v.AtFloor:
 		flags = "at-floor"
 	}
-	return r.Row(KeyCell(key), v.LSN, v.Time, v.Op.String(), val, orAbsent(v.Actor), orAbsent(v.Reason), orAbsent(v.Ticket),
-		v.Expires, from, to, flags)
+	return r.Row(KeyCell(key), v.LSN, v.Time, v.Op.String(), val, orAbsent(v.Actor), orAbsent(v.Reason),
+		orAbsent(v.Address), orAbsent(v.Client), orAbsent(v.Ticket), orAbsent(v.Correlation), v.Expires, from, to, flags)
 }

@@ -23,7 +23,10 @@ func AddEscaped(cmd *cobra.Command) *bool {
 func AddWhy(cmd *cobra.Command) func() dyngo.WriteOptions {
 	reason := cmd.Flags().String("reason", "", "why, kept in the log for audits")
 	ticket := cmd.Flags().String("ticket", "", "ticket number or link, kept in the log for audits")
-	return func() dyngo.WriteOptions { return dyngo.WriteOptions{Reason: *reason, Ticket: *ticket} }
+	correlation := cmd.Flags().String("correlation", "", "what it belongs to, as a request id, kept in the log")
+	return func() dyngo.WriteOptions {
+		return dyngo.WriteOptions{Reason: *reason, Ticket: *ticket, Correlation: *correlation}
+	}
 }
 
 // ParseKey reads a key from the command line; what names it in errors. It may not be empty.

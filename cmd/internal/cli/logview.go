@@ -55,8 +55,9 @@ func LogColumns() []Column {
 	return []Column{
 		{Name: "lsn"}, {Name: "time"}, {Name: "op"}, {Name: "dataset"}, {Name: "key"},
 		{Name: "to", Detail: true}, {Name: "value"}, {Name: "bytes", Detail: true},
-		{Name: "actor", Detail: true}, {Name: "client", Detail: true}, {Name: "reason", Detail: true},
-		{Name: "ticket", Detail: true}, {Name: "expires", Detail: true}, {Name: "record_time", Detail: true},
+		{Name: "actor", Detail: true}, {Name: "address", Detail: true}, {Name: "client", Detail: true},
+		{Name: "reason", Detail: true}, {Name: "ticket", Detail: true}, {Name: "correlation", Detail: true},
+		{Name: "expires", Detail: true}, {Name: "record_time", Detail: true},
 		{Name: "prev_lsn", Detail: true}, {Name: "flags", Detail: true},
 	}
 }
@@ -152,7 +153,7 @@ func (v *logView) wanted(e *event.Event) bool {
 
 // cells are the row of an event.
 func (v *logView) cells(e *event.Event) ([]any, error) {
-	var dataset, key, to, value, size, actor, client, expires, record, prev, flags any
+	var dataset, key, to, value, size, actor, address, client, expires, record, prev, flags any
 	if e.Dataset != 0 {
 		dataset = fmt.Sprintf("#%d", e.Dataset)
 		if name, ok := v.datasets[e.Dataset]; ok {
@@ -163,7 +164,7 @@ func (v *logView) cells(e *event.Event) ([]any, error) {
 		key = KeyCell(e.Key)
 	}
 	if s, ok := v.sessions[e.Session]; ok {
-		actor, client = orAbsent(s.Actor), orAbsent(s.Client)
+		actor, address, client = orAbsent(s.Actor), orAbsent(s.Address), orAbsent(s.Client)
 	}
 	switch e.Op {
 	case event.OpDeleteRange:
@@ -197,8 +198,8 @@ func (v *logView) cells(e *event.Event) ([]any, error) {
 		flags = event.FlagNotApplied.String()
 	}
 	return []any{
-		e.LSN, time.Unix(0, e.Time), e.Op.String(), dataset, key, to, value, size, actor, client,
-		annotation(e, "reason"), annotation(e, "ticket"), expires, record, prev, flags,
+		e.LSN, time.Unix(0, e.Time), e.Op.String(), dataset, key, to, value, size, actor, address, client,
+		annotation(e, "reason"), annotation(e, "ticket"), annotation(e, "correlation"), expires, record, prev, flags,
 	}, nil
 }
 
