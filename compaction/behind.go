@@ -8,7 +8,11 @@ import "github.com/dyngodb/dyngo/manifest"
 // Of in only Options, Replaced and DiskBytes count.
 func Behind(v *manifest.Version, in Input) float64 {
 	p := newPicker(v, &Input{Options: in.Options, Replaced: in.Replaced, DiskBytes: in.DiskBytes})
-	beyond := float64(p.upper-p.allowed()) / float64(p.allowed()+4*p.o.FileBytes)
+	allowed := int64(0)
+	if len(p.runs) > 0 {
+		allowed = p.allowed(p.runs[p.oldest()].bytes())
+	}
+	beyond := float64(p.upper-allowed) / float64(allowed+4*p.o.FileBytes)
 	if len(p.runs) > p.o.MaxSources {
 		most := 0
 		for i := range p.runs {

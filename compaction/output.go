@@ -91,6 +91,7 @@ func SegmentOf(p *segment.Properties) *manifest.Segment {
 		Num: manifest.FileNum(p.Num), Run: manifest.RunID(p.Run),
 		SizeBytes: p.SizeBytes, RawBytes: p.RawBytes, RefBytes: p.RefBytes,
 		Smallest: manifest.Key(p.Smallest), Largest: manifest.Key(p.Largest), MinLSN: p.MinLSN, MaxLSN: p.MaxLSN,
+		MinReplacing: p.MinReplacing, MaxReplacing: p.MaxReplacing,
 		Entries: p.Entries, Keys: p.Keys, Tombstones: p.Tombstones, RangeDeletes: p.RangeDeletes, RecordTimes: p.RecordTimes,
 		Dues: p.Dues, MinTime: p.MinTime, MaxTime: p.MaxTime, MinDue: p.MinDue, MaxDue: p.MaxDue, CreatedAt: p.CreatedAt,
 		SHA256: p.SHA256,

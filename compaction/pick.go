@@ -168,23 +168,35 @@ func (p *picker) cutUp(i, k int, need float64) *Job {
 	return j
 }
 
-// space merges into the oldest run where that moves most bytes for those that it rewrites.
+// space merges into the oldest run where that moves most bytes for those that it rewrites, or rewrites what has become stale
+// there.
 func (p *picker) space() *Job {
-	allowed := p.allowed()
-	if p.upper <= allowed {
+	if len(p.runs) == 0 {
 		return nil
 	}
 	last := p.oldest()
-	ratio := float64(p.upper) / float64(max(p.runs[last].bytes(), 1))
-	need := float64(p.upper) / float64(max(allowed, 1<<20))
+	oldest := p.runs[last].bytes() + p.runs[last].refs
+	allowed := p.allowed(oldest)
+	if p.twice <= allowed {
+		return nil
+	}
+	ratio := float64(p.twice) / float64(max(oldest, 1))
+	need := float64(p.twice) / float64(max(allowed, 1<<20))
 	need *= need
-	why := fmt.Sprintf("runs above the oldest have %s, %.0f %% of its %s; %s are allowed", formatBytes(p.upper), 100*ratio,
-		formatBytes(p.runs[last].bytes()), formatBytes(allowed))
+	what := "runs above the oldest have"
+	if slices.ContainsFunc(p.runs[last].segs, func(s *manifest.Segment) bool { return p.stale(s) > 0 }) {
+		what = "runs above the oldest, and old versions in it that nobody reads any more, have"
+	}
+	why := fmt.Sprintf("%s %s, %.0f %% of its %s; %s are allowed", what, formatBytes(p.twice), 100*ratio,
+		formatBytes(oldest), formatBytes(allowed))
 	var best candidate
-	for i := range last {
-		for k := range p.runs[i].segs {
+	for i := range p.runs {
+		for k, s := range p.runs[i].segs {
+			if i == last && p.stale(s) == 0 {
+				continue
+			}
 			c := p.closure(i, span{k, k + 1}, last)
-			if c.sources == 1 && p.freeInto(&c, last) {
+			if i < last && c.sources == 1 && p.freeInto(&c, last) {
 				return p.move(Space, &c, last, why+"; no older segment has keys in the range of this one")
 			}
 			if c.j != last || c.bytes > p.o.MaxJobBytes || !p.free(&c) {

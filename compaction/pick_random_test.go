@@ -136,8 +136,11 @@ func TestPickOnRandomVersions(t *testing.T) {
 				}
 			}
 		}
-		if p.upper > p.allowed() {
-			t.Fatalf("store %d: %d bytes above the oldest run, %d are allowed\n%s", n, p.upper, p.allowed(), s.v)
+		if len(p.runs) == 0 {
+			continue
+		}
+		if oldest := &p.runs[p.oldest()]; p.twice > p.allowed(oldest.bytes()+oldest.refs) {
+			t.Fatalf("store %d: %d bytes twice or stale, %d are allowed\n%s", n, p.twice, p.allowed(oldest.bytes()+oldest.refs), s.v)
 		}
 		if in.Full && len(p.runs) > 1 {
 			t.Fatalf("store %d: %d runs are left\n%s", n, len(p.runs), s.v)

@@ -15,7 +15,7 @@ import (
 
 // TestPick runs the scripts in testdata/pick. Commands:
 //
-//	version                     draws a version: "run ID", then its segments "NUM FROM-TO SIZE [e= t= due= ranges= lsn=]"
+//	version                     draws a version: "run ID", then its segments "NUM FROM-TO SIZE [e= k= t= due= ranges= lsn= replacing= refs=]"
 //	pick [options]              what is picked, and why; [keep] lets the job run on beside the next picks
 //	plan [options]              does what is picked until nothing is, as if nothing was overwritten, and lists it
 //
@@ -188,6 +188,13 @@ func parseVersion(t *testing.T, text string) *manifest.Version {
 				s.Tombstones = s.Entries * int64(number(t, v)) / 100
 			case "due":
 				s.Dues, s.MaxDue = s.Entries, int64(number(t, v))
+			case "k":
+				s.Keys = int64(number(t, v))
+			case "refs":
+				s.RefBytes = int64(number(t, v[:len(v)-1])) * units[v[len(v)-1]]
+			case "replacing":
+				from, to, _ := strings.Cut(v, "-")
+				s.MinReplacing, s.MaxReplacing = event.LSN(number(t, from)), event.LSN(number(t, to))
 			case "ranges":
 				s.RangeDeletes = int64(number(t, v))
 			case "lsn":
@@ -197,7 +204,9 @@ func parseVersion(t *testing.T, text string) *manifest.Version {
 				t.Fatalf("what is %q?", opt)
 			}
 		}
-		s.Keys = s.Entries
+		if s.Keys == 0 || s.Entries == 0 {
+			s.Keys = s.Entries
+		}
 		e.Add = append(e.Add, s)
 		e.NextFile = max(e.NextFile, s.Num+1)
 		flushed = max(flushed, s.MaxLSN)

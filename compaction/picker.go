@@ -14,6 +14,7 @@ type picker struct {
 
 	runs  []run // newest first; only segments with entries, and only runs that have some
 	upper int64 // bytes of all runs but the oldest
+	twice int64 // the same, with large values, and what is stale in the oldest: what may be there for nothing
 	room  int64 // what a job may write, where DiskBytes is known
 	busy  map[manifest.FileNum]bool
 	under []area // of the jobs under way
@@ -24,6 +25,7 @@ type run struct {
 	id   manifest.RunID
 	segs []*manifest.Segment
 	sums []int64 // sums[k] is the bytes of segs[:k]
+	refs int64   // bytes of large values
 }
 
 func (r *run) bytes() int64 { return r.sums[len(r.segs)] }
@@ -59,6 +61,7 @@ func newPicker(v *manifest.Version, in *Input) *picker {
 			if s.Entries > 0 {
 				r.segs = append(r.segs, s)
 				r.sums = append(r.sums, r.sums[len(r.sums)-1]+s.SizeBytes)
+				r.refs += s.RefBytes
 			}
 		}
 		if len(r.segs) > 0 {
@@ -67,6 +70,14 @@ func newPicker(v *manifest.Version, in *Input) *picker {
 	}
 	for i := range p.runs[:max(0, len(p.runs)-1)] {
 		p.upper += p.runs[i].bytes()
+		p.twice += p.runs[i].bytes() + p.runs[i].refs
+	}
+	if len(p.runs) > 0 {
+		stale := int64(0)
+		for _, s := range p.runs[p.oldest()].segs {
+			stale += p.stale(s)
+		}
+		p.twice += int64(float64(stale) / p.twiceShare()) // all of it, so none of what allowed gives for what is not
 	}
 	for i := range in.Running {
 		j := &in.Running[i]
@@ -85,19 +96,19 @@ func newPicker(v *manifest.Version, in *Input) *picker {
 // oldest is the index of the oldest run.
 func (p *picker) oldest() int { return len(p.runs) - 1 }
 
-// allowed is how many bytes the runs above the oldest may have. What counts is what they have twice, so where little is
-// overwritten they may have more: a load of new keys is not merged again and again for nothing.
-func (p *picker) allowed() int64 {
-	if len(p.runs) == 0 {
-		return 0
-	}
-	share := p.o.SpaceShare / min(max(2*p.replaced(), leastReplaced), 1)
-	allowed := max(p.o.FreeBytes, int64(share*float64(p.runs[p.oldest()].bytes())))
+// allowed is how many bytes the runs above the oldest may have, for so many in the oldest. What counts is what they have
+// twice, so where little is overwritten they may have more: a load of new keys is not merged again and again for nothing.
+func (p *picker) allowed(oldest int64) int64 {
+	share := p.o.SpaceShare / p.twiceShare()
+	allowed := max(p.o.FreeBytes, int64(share*float64(oldest)))
 	if p.in.DiskBytes > 0 {
 		allowed = min(allowed, p.in.DiskBytes/2)
 	}
 	return allowed
 }
+
+// twiceShare is the share of the bytes in newer runs that count as being there twice.
+func (p *picker) twiceShare() float64 { return min(max(2*p.replaced(), leastReplaced), 1) }
 
 // fits reports whether the disk has room for what a job writes.
 func (p *picker) fits(j *Job) bool {
@@ -107,6 +118,33 @@ func (p *picker) fits(j *Job) bool {
 // leastReplaced bounds by how much more runs above the oldest may have than SpaceShare: what was not overwritten so far may
 // be tomorrow.
 const leastReplaced = 0.2
+
+// staleShare is the share of the older versions of a segment's keys that were kept for a pin and that no pin needs any more. Where
+// the oldest pin lies among the LSNs of those that replace them, it counts in proportion.
+func (p *picker) staleShare(s *manifest.Segment) float64 {
+	from, to := s.MinReplacing, s.MaxReplacing
+	at := p.in.Durable
+	if len(p.in.Pins) > 0 {
+		at = min(at, p.in.Pins[0])
+	}
+	if from == 0 || at < from {
+		return 0
+	}
+	return float64(min(at, to)-from+1) / float64(to-from+1)
+}
+
+// staleEntries is how many entries a merge drops of a segment alone.
+func (p *picker) staleEntries(s *manifest.Segment) float64 {
+	return p.staleShare(s) * float64(s.Entries-s.Keys)
+}
+
+// stale is how many bytes, with large values, those entries take.
+func (p *picker) stale(s *manifest.Segment) int64 {
+	if s.Entries == 0 {
+		return 0
+	}
+	return int64(p.staleEntries(s) / float64(s.Entries) * float64(s.SizeBytes+s.RefBytes))
+}
 
 // replaced is the share of entries in newer runs that replace an older one.
 func (p *picker) replaced() float64 {
@@ -156,7 +194,7 @@ type candidate struct {
 	spans   []span // by run, from i on
 	lo, hi  manifest.Key
 	bytes   int64 // of all inputs
-	upper   int64 // of those that are not in run j
+	twice   int64 // of those that are not in run j, with large values, and what is stale in those that are
 	files   int
 	sources int // runs with inputs
 }
@@ -193,7 +231,7 @@ func (c *candidate) add(p *picker, k int, s span) {
 }
 
 func (c *candidate) measure(p *picker) {
-	c.bytes, c.upper, c.files, c.sources = 0, 0, 0, 0
+	c.bytes, c.twice, c.files, c.sources = 0, 0, 0, 0
 	for n, s := range c.spans {
 		if s.len() == 0 {
 			continue
@@ -203,14 +241,18 @@ func (c *candidate) measure(p *picker) {
 		c.bytes += bytes
 		c.files += s.len()
 		c.sources++
-		if c.i+n != c.j {
-			c.upper += bytes
+		for _, seg := range r.segs[s.from:s.to] {
+			if c.i+n != c.j {
+				c.twice += seg.SizeBytes + seg.RefBytes
+			} else {
+				c.twice += p.stale(seg)
+			}
 		}
 	}
 }
 
-// density is the share of the bytes that a merge moves to an older run; the rest is rewritten in its place.
-func (c *candidate) density() float64 { return float64(c.upper) / float64(max(c.bytes, 1)) }
+// density is what a merge moves to an older run, or finds stale there, for each byte that it rewrites.
+func (c *candidate) density() float64 { return float64(c.twice) / float64(max(c.bytes, 1)) }
 
 // grow takes in segments of newer runs whose keys all lie between lo and hi, as long as that leaves the candidate
 // closed: they cost only themselves.
@@ -301,8 +343,10 @@ func (p *picker) job(reason Reason, c *candidate, need float64) *Job {
 // reclaim is how many bytes a merge is expected to free.
 func (p *picker) reclaim(c *candidate) int64 {
 	var newer, older, tombstones, bytes, entries int64
+	var stale float64
 	for n, s := range c.spans {
 		for _, seg := range p.runs[c.i+n].segs[s.from:s.to] {
+			stale += p.staleEntries(seg)
 			tombstones += seg.Tombstones
 			entries += seg.Entries
 			bytes += seg.SizeBytes
@@ -319,6 +363,7 @@ func (p *picker) reclaim(c *candidate) int64 {
 	if p.seesAll(c) { // then the tombstones go too
 		gone += float64(tombstones)
 	}
+	gone = min(gone+stale, float64(entries))
 	return int64(gone / float64(max(entries, 1)) * float64(bytes))
 }
 

@@ -127,8 +127,22 @@ func appendSegment(dst []byte, s *Segment) []byte {
 	for _, k := range [...]Key{s.Smallest, s.Largest} {
 		dst = coding.AppendBytes(coding.AppendUvarint(dst, uint64(k.Dataset)), k.Key)
 	}
-	return append(dst, s.extra...)
+	after := s.extra
+	if s.MinReplacing > 0 {
+		r := coding.NewReader(s.extra)
+		for r.Len() > 0 && r.Uvarint()>>1 < partReplaced { // those come first
+			r.Bytes()
+			after = s.extra[r.Offset():]
+		}
+		dst = append(dst, s.extra[:len(s.extra)-len(after)]...)
+		dst = coding.AppendUvarint(dst, partReplaced<<1)
+		dst = coding.AppendBytes(dst, coding.AppendUvarint(coding.AppendUvarint(nil, uint64(s.MinReplacing)), uint64(s.MaxReplacing)))
+	}
+	return append(dst, after...)
 }
+
+// partReplaced is the part of a segment that holds MinReplacing and MaxReplacing.
+const partReplaced = 2
 
 func appendValueFile(dst []byte, f *ValueFile) []byte {
 	for _, v := range [...]uint64{uint64(f.Num), f.From, f.To, uint64(f.SizeBytes)} {
@@ -295,7 +309,17 @@ func parseSegment(d *decoder) (*Segment, error) {
 		return nil, d.corrupt("segment")
 	}
 	var err error
-	s.extra, err = parseExtra(d, "segment")
+	s.extra, err = parseExtra(d, "segment", func(tag uint64, body []byte) bool {
+		if tag != partReplaced {
+			return false
+		}
+		r := coding.NewReader(body)
+		s.MinReplacing, s.MaxReplacing = event.LSN(r.Uvarint()), event.LSN(r.Uvarint())
+		if r.End() != nil || s.MinReplacing == 0 {
+			s.MinReplacing, s.MaxReplacing = 1, 0 // which check refuses
+		}
+		return true
+	})
 	return s, err
 }
 
@@ -306,18 +330,17 @@ func parseValueFile(d *decoder) (*ValueFile, error) {
 		return nil, d.corrupt("value file")
 	}
 	var err error
-	f.extra, err = parseExtra(d, "value file")
+	f.extra, err = parseExtra(d, "value file", func(uint64, []byte) bool { return false })
 	return f, err
 }
 
-// parseExtra reads the parts to the end, of which this version knows none, and returns them as they stand.
-func parseExtra(d *decoder, what string) ([]byte, error) {
-	start, last := d.Offset(), uint64(0)
-	rest := *d
+// parseExtra reads the parts to the end, and returns those as they stand that known does not take.
+func parseExtra(d *decoder, what string, known func(tag uint64, body []byte) bool) (extra []byte, err error) {
+	last := uint64(0)
 	for d.Len() > 0 {
 		at := d.Offset()
 		tag := d.Uvarint()
-		d.Bytes()
+		body := d.Bytes()
 		switch {
 		case d.Err() != nil:
 			return nil, d.corrupt(what + " part")
@@ -326,10 +349,9 @@ func parseExtra(d *decoder, what string) ([]byte, error) {
 		case tag&1 != 0:
 			return nil, event.Unsupported("part %d of a manifest's %s", tag>>1, what)
 		}
-		last = tag >> 1
+		if last = tag >> 1; !known(last, body) {
+			extra = coding.AppendBytes(coding.AppendUvarint(extra, tag), body)
+		}
 	}
-	if d.Offset() == start {
-		return nil, nil
-	}
-	return bytes.Clone(rest.Next(uint64(rest.Len()))), nil
+	return extra, nil
 }

@@ -117,7 +117,12 @@
 //	parts                                to the end
 //
 // Numbers are below 2^62, LSNs below 2^63, datasets below 2^32, keys at most 65536 bytes, texts for people at most
-// 4096. Parts are like fields, with ascending numbers; this version knows none. An unknown field or part that may be
+// 4096. Parts are like fields, with ascending numbers. A segment may have the part
+//
+//	2     replaced                      LSN varint of the oldest and of the newest entry that replaces an older one of
+//	                                    its key; left out if none does or it is not known
+//
+// and a value file has none. An unknown field or part that may be
 // passed over is: parts stay with their segment or value file when a new manifest file is begun, fields are dropped
 // then.
 //

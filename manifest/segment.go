@@ -81,6 +81,9 @@ type Segment struct {
 	Smallest, Largest Key
 	// MinLSN and MaxLSN are the oldest and newest of entries and range deletes.
 	MinLSN, MaxLSN event.LSN
+	// MinReplacing and MaxReplacing are the oldest and newest of entries that replace an older one of their key in the segment, as
+	// merge operands do not. 0 if none does, or if it is not known.
+	MinReplacing, MaxReplacing event.LSN
 
 	Entries      int64 // versions of keys
 	Keys         int64 // different keys
@@ -140,6 +143,8 @@ func (s *Segment) check() error {
 		return fmt.Errorf("segment %s: %d keys in %d entries", s.Num, s.Keys, s.Entries)
 	case s.MinLSN == 0 || s.MinLSN > s.MaxLSN || s.MaxLSN > event.MaxLSN:
 		return fmt.Errorf("segment %s: LSN %d to %d", s.Num, s.MinLSN, s.MaxLSN)
+	case s.MinReplacing > s.MaxReplacing || s.MaxReplacing > s.MaxLSN || s.MinReplacing > 0 && (s.MinReplacing <= s.MinLSN || s.Keys == s.Entries):
+		return fmt.Errorf("segment %s: LSN %d to %d replace others of %d to %d", s.Num, s.MinReplacing, s.MaxReplacing, s.MinLSN, s.MaxLSN)
 	case s.MinTime > s.MaxTime:
 		return fmt.Errorf("segment %s: time %d to %d", s.Num, s.MinTime, s.MaxTime)
 	case s.MinDue > s.MaxDue || s.Dues == 0 && (s.MinDue != 0 || s.MaxDue != 0):

@@ -81,10 +81,17 @@ func (m *model) run() {
 func (m *model) properties() {
 	p := m.r.Properties()
 	keys, tombstones, dues := 0, 0, 0
+	var replacing struct{ from, to event.LSN }
 	for i := range m.es {
 		e := &m.es[i]
 		if i == 0 || !bytes.Equal(e.Key, m.es[i-1].Key) || e.Dataset != m.es[i-1].Dataset {
 			keys++
+		} else if newer := m.es[i-1].LSN; m.es[i-1].Op == event.OpMerge {
+			// what it is applied to is part of its value
+		} else if replacing.from == 0 {
+			replacing.from, replacing.to = newer, newer
+		} else {
+			replacing.from, replacing.to = min(replacing.from, newer), max(replacing.to, newer)
 		}
 		if len(e.Value) == 0 && (e.Op == event.OpDelete || e.Op == event.OpExpire) {
 			tombstones++
@@ -100,7 +107,12 @@ func (m *model) properties() {
 		m.t.Fatalf("%s, want %d entries, %d keys, %d tombstones, %d dues, %d range deletes", p, len(m.es), keys,
 			tombstones, dues, len(m.rs))
 	}
-	if !reflect.DeepEqual(p, m.p) {
+	written := *m.p
+	if written.MinReplacing != replacing.from || written.MaxReplacing != replacing.to {
+		m.t.Fatalf("LSN %d to %d replace others, want %d to %d", written.MinReplacing, written.MaxReplacing, replacing.from, replacing.to)
+	}
+	written.MinReplacing, written.MaxReplacing = 0, 0 // which is not in the file
+	if !reflect.DeepEqual(*p, written) {
 		m.t.Fatalf("%+v as written, %+v as read", *m.p, *p)
 	}
 	slices.SortFunc(m.rs, func(a, b RangeDelete) int { return int(a.LSN) - int(b.LSN) })

@@ -36,6 +36,9 @@ type Properties struct {
 	MinLSN, MaxLSN    event.LSN // of entries and range deletes; 0 when there are none
 	MinTime, MaxTime  int64     // log times of the same, Unix nanoseconds
 	MinDue, MaxDue    int64     // of expiries, Unix nanoseconds
+	// MinReplacing and MaxReplacing are the LSNs of entries that replace an older one of their key in the segment, as merge operands
+	// do not: the oldest and the newest, 0 when none does. They are not in the file: only its writer knows them.
+	MinReplacing, MaxReplacing event.LSN
 
 	FilterBits int    // bits a key in filters, 0 = there are none
 	HashSeed   uint64 // of filters
@@ -298,6 +301,14 @@ func (p *Properties) count(e *Entry, newKey bool) error {
 		p.Dues++
 	}
 	return nil
+}
+
+// replaces notes an entry that replaces the next one.
+func (p *Properties) replaces(lsn event.LSN) {
+	if p.MinReplacing == 0 {
+		p.MinReplacing = lsn
+	}
+	p.MinReplacing, p.MaxReplacing = min(p.MinReplacing, lsn), max(p.MaxReplacing, lsn)
 }
 
 // span widens the ranges of LSNs and log times.

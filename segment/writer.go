@@ -142,6 +142,7 @@ type Writer struct {
 	dataFenceLSN event.LSN
 	partFenceLSN event.LSN
 	lastLSN      event.LSN
+	lastOp       event.Op // of that entry
 
 	padded     int64 // bytes of zeros before data blocks
 	blockStart int   // first of hashes that belongs to the data block
@@ -247,12 +248,15 @@ func (w *Writer) Add(e *Entry) error {
 		w.hashes = append(w.hashes, Hash(w.opts.HashSeed, e.Dataset, e.Key))
 	}
 	w.fail(w.props.count(e, !sameKey))
+	if sameKey && w.lastOp != event.OpMerge {
+		w.props.replaces(w.lastLSN)
+	}
 	if len(e.Parts) > 0 {
 		if due, ok := event.Expiry(e.Parts); ok {
 			w.fail(w.dues.add(due, w.cur, e.LSN))
 		}
 	}
-	w.last, w.cur, w.lastLSN = w.cur, w.last, e.LSN
+	w.last, w.cur, w.lastLSN, w.lastOp = w.cur, w.last, e.LSN, e.Op
 	return w.err
 }
 
