@@ -263,7 +263,7 @@ func (db *DB) openLog(state *recovery.State) error {
 		Reserve: !db.opts.InMemory, OnDurable: func(LSN) { db.flusher.nudge() },
 		OnRotate: func(file uint64) {
 			db.side.nudge()
-			db.retention.nudge()
+			db.retention.sealed()
 			if l.FileSealed != nil {
 				db.tell(func() { l.FileSealed(file - 1) })
 			}

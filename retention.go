@@ -49,8 +49,9 @@ type retention struct {
 
 	disk diskUse
 
-	mu      sync.Mutex // guards waiting
+	mu      sync.Mutex // guards the fields below; it may be held while the pacer's and the throttle's are taken
 	waiting int
+	grown   int64 // bytes of log files that were sealed since the last pass began that did what it could
 
 	files, bytes, newest atomic.Int64 // of the log: sealed files, their bytes, those of the newest
 }
@@ -138,8 +139,24 @@ func (r *retention) look() error {
 		_, err := r.list()
 		return err
 	}
+	r.mu.Lock()
+	seen := r.grown
+	r.mu.Unlock()
 	_, err := r.pass(r.db.ctx, false)
+	if err == nil {
+		r.grow(-seen)
+	}
 	return err
+}
+
+// needs is how many bytes of the disk a pass may take before it gives some back: for what it writes of a log file, and for the
+// events that no segment has.
+func (r *retention) needs() int64 {
+	o := &r.db.opts
+	if o.Retention.Bytes == 0 || r.bytes.Load()+r.newest.Load() < o.Retention.Bytes {
+		return 0
+	}
+	return 3*o.LogFileBytes + r.db.flusher.sealed.Load() + r.db.log.HotBytes()
 }
 
 // list returns the log files that the store needs, oldest first.
@@ -243,11 +260,14 @@ func (r *retention) pass(ctx context.Context, dry bool) (GCPlan, error) {
 	}
 	n := slices.Index(append(why, ""), "") // files that are due
 	// 1. Their events are written as segments; of those whose values memory reads from the log, memory lets go.
+	var full error // the disk is: what needs less space goes
 	if n > 0 && !dry {
 		flushed, left := db.holds.needs(files[n-1].Seq)
-		if err := db.flusher.flushTo(max(flushed, files[n].FirstLSN-1), left); err != nil {
+		err := db.flusher.flushTo(max(flushed, files[n].FirstLSN-1), left)
+		if err != nil && !errors.Is(err, vfs.ErrNoSpace) {
 			return GCPlan{}, err
 		}
+		full = err
 	}
 	// 2. The sources come before the holds: who was in flight then is either held or in these sources.
 	s := db.sorted.acquire()
@@ -269,9 +289,11 @@ func (r *retention) pass(ctx context.Context, dry bool) (GCPlan, error) {
 		plan, d = r.again(&d, 0, h)
 		r.decide(&plan, &d, why)
 	}
-	var full error // the disk is: what needs less space goes
 	for {
 		err := r.drop(ctx, &plan, &d)
+		if d.n > 0 && err == nil && full != nil {
+			r.nudge() // there is more space than before
+		}
 		if d.n == 0 || !errors.Is(err, vfs.ErrNoSpace) {
 			return plan, errors.Join(full, err)
 		}
@@ -331,12 +353,36 @@ func (r *retention) damaged(s *sources) string {
 	return slices.Min(nums).String()
 }
 
+// sealed tells that a log file was sealed. It does not block.
+func (r *retention) sealed() {
+	if r.db.opts.Retention.Bytes > 0 {
+		r.grow(r.db.opts.LogFileBytes)
+	}
+	r.nudge()
+}
+
+// grow counts bytes that no pass has looked at. The more the log grows beside a pass the less that is held back, and where it
+// is held back no more, writers are slowed down: else the log would outgrow what retention allows without bound.
+func (r *retention) grow(bytes int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.grown += bytes
+	r.pressLocked()
+}
+
+func (r *retention) pressLocked() {
+	allowed := r.db.opts.Retention.Bytes/8 + 2*r.db.opts.LogFileBytes
+	behind := float64(r.grown) / float64(allowed)
+	r.db.pacer.SetUrgency(pacer.Verify, urgencyOf(min(behind, 1), r.waiting > 0))
+	r.db.throttle.retention(behind)
+}
+
 // hurry tells that d more callers wait for a pass: until they have it, neither it nor a flush is held back.
 func (r *retention) hurry(d int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.waiting += d
-	r.db.pacer.SetUrgency(pacer.Verify, urgencyOf(0, r.waiting > 0))
+	r.pressLocked()
 	if r.waiting > 0 {
 		r.db.pacer.SetUrgency(pacer.Flush, 1) // until the flusher sees it
 	}

@@ -21,16 +21,18 @@ type throttle struct {
 
 	free    atomic.Int64 // bytes that the disk takes, as of the last look, 0 = not known
 	looked  atomic.Int64 // Mono of the last look
+	tried   atomic.Int64 // Mono of the last makeRoom
 	looking sync.Mutex   // held while disk works; only ever tried
 }
 
 type throttleCause int
 
 const (
-	causeMemory throttleCause = iota // recent events fill memory faster than they become segments
-	causeMerges                      // segments are added faster than they are merged
-	causeDisk                        // the disk is nearly full
-	causeCount                       // none
+	causeMemory    throttleCause = iota // recent events fill memory faster than they become segments
+	causeMerges                         // segments are added faster than they are merged
+	causeRetention                      // the log grows faster than retention drops it
+	causeDisk                           // the disk is nearly full
+	causeCount                          // none
 )
 
 func (c throttleCause) String() string {
@@ -39,8 +41,10 @@ func (c throttleCause) String() string {
 		return "recent events fill memory faster than they are written as segments"
 	case causeMerges:
 		return "segments are added faster than they are merged"
+	case causeRetention:
+		return "the log grows faster than retention drops log files"
 	case causeDisk:
-		return "the disk is nearly full: what is left is needed to merge segments; writes wait, deletes and reads go on"
+		return "the disk is nearly full: what is left is needed to merge segments and to drop log files; writes wait, deletes and reads go on"
 	case causeCount:
 		return ""
 	}
@@ -53,15 +57,20 @@ func (t *throttle) memory(d time.Duration) { t.set(causeMemory, d) }
 // How far merging may be behind, see compaction.Behind, before commits are held back, by how much for each unit beyond,
 // and at most.
 const (
-	mergesBehind  = 2
-	mergesDelay   = time.Millisecond
-	maxMergeDelay = 10 * time.Millisecond
+	mergesBehind = 2
+	mergesDelay  = time.Millisecond
+	maxDelay     = 10 * time.Millisecond
 )
 
 // merges says how far merging is behind.
 func (t *throttle) merges(behind float64) {
 	over := max(behind-mergesBehind, 0)
-	t.set(causeMerges, min(time.Duration(over*float64(mergesDelay)), maxMergeDelay))
+	t.set(causeMerges, min(time.Duration(over*float64(mergesDelay)), maxDelay))
+}
+
+// retention says how far retention is behind, 1 = writers begin to notice.
+func (t *throttle) retention(behind float64) {
+	t.set(causeRetention, min(time.Duration(max(behind-1, 0)*float64(maxDelay)), maxDelay))
 }
 
 func (t *throttle) set(cause throttleCause, d time.Duration) {
@@ -104,6 +113,8 @@ const (
 	// diskEvery is how often the disk is looked at while events become durable, diskWait while writers wait for it.
 	diskEvery = 10 * time.Millisecond
 	diskWait  = 100 * time.Millisecond
+	// diskRetry is how often those that can make room try again while writers wait.
+	diskRetry = time.Second
 )
 
 // diskSoon is disk, unless that was called a moment ago.
@@ -113,8 +124,8 @@ func (t *throttle) diskSoon() {
 	}
 }
 
-// disk looks at the space that is left, and has writers wait while merges could need it: as much as the largest of them, or
-// an eighth of a small disk. A store that has nothing to merge leaves no space.
+// disk looks at the space that is left, and has writers wait while merges or retention could need it: as much as the largest merge
+// and a pass of retention, or an eighth of a small disk. A store that has nothing to merge and nothing to drop leaves no space.
 func (t *throttle) disk() {
 	db := t.db
 	if db.opts.InMemory || db.ctx.Err() != nil || !t.looking.TryLock() {
@@ -130,9 +141,10 @@ func (t *throttle) disk() {
 	keep := int64(0)
 	s := db.sorted.acquire()
 	if len(s.runs) > 1 && !db.compact.idle.Load() { // else waiting gains nothing
-		keep = min(db.compact.opts.MaxJobBytes, total/8)
+		keep = db.compact.opts.MaxJobBytes
 	}
 	s.release()
+	keep = min(keep+db.retention.needs(), total/8)
 	held := t.holds()
 	if held {
 		keep += keep / 4 // not off and on
@@ -147,16 +159,27 @@ func (t *throttle) disk() {
 		return
 	}
 	t.set(causeDisk, maxPace)
-	db.compact.nudge()
-	db.retention.nudge()
+	t.makeRoom()
 	db.opts.Clock.AfterFunc(diskWait, t.diskAgain)
+}
+
+// makeRoom has those try who can give space back.
+func (t *throttle) makeRoom() {
+	t.tried.Store(t.db.opts.Clock.Mono())
+	t.db.compact.nudge()
+	t.db.retention.nudge()
 }
 
 // diskAgain looks at the disk as long as writers wait for it: others may have made room.
 func (t *throttle) diskAgain() {
-	if t.disk(); t.holds() && t.db.ctx.Err() == nil {
-		t.db.opts.Clock.AfterFunc(diskWait, t.diskAgain)
+	t.disk()
+	if !t.holds() || t.db.ctx.Err() != nil {
+		return
 	}
+	if t.db.opts.Clock.Mono()-t.tried.Load() >= int64(diskRetry) {
+		t.makeRoom()
+	}
+	t.db.opts.Clock.AfterFunc(diskWait, t.diskAgain)
 }
 
 // holds says that writers wait for disk space.
