@@ -40,6 +40,8 @@ type compactor struct {
 	jobs        []compaction.Job // under way
 	ended       chan struct{}    // closed when the next job ends
 	newer, over int64            // versions that merges have read in newer runs, and that replaced an older one
+	written     LSN              // as of the last look
+	quietSince  int64            // Mono of the first look that found it
 
 	mu      sync.Mutex                       // guards the fields below; a leaf
 	damaged map[manifest.FileNum]string      // segments that a job met damage in: they are left alone, reads of what is sound go on
@@ -90,6 +92,11 @@ const (
 	compactEvery = 10 * time.Second
 	// compactFirst is when a store that was opened is first looked at: a process that opens it for a moment merges nothing.
 	compactFirst = time.Second
+	// compactQuiet is after how long without a write the bound on what lies on disk twice becomes quietShare, which is half of what
+	// it is else. The look after the last write and the next one are compactEvery apart.
+	compactQuiet = compactEvery / 2
+	quietShare   = 0.1
+	quietReads   = 10 // a second
 	// compactRetry is how long after a job failed the next one begins.
 	compactRetry = time.Second
 	// compactJobs is how many jobs run at a time.
@@ -252,7 +259,7 @@ func (c *compactor) install(job *compaction.Job, result *compaction.Result) erro
 
 // learn notes how much was overwritten; old merges fade. c.one is held.
 func (c *compactor) learn(r *compaction.Result) {
-	c.newer, c.over = c.newer+r.Newer, c.over+r.Overridden
+	c.newer, c.over = c.newer+r.Newer, c.over+r.Replaced
 	if c.newer == 0 {
 		return
 	}
@@ -311,15 +318,32 @@ func urgencyOf(u float64, waited bool) float64 {
 func (c *compactor) input(s *sources, full bool) compaction.Input {
 	db := c.db
 	durable := db.raiseFloor() // before the views are listed: a view opened later is at durable or above
+	heat := c.measure(s)
 	in := compaction.Input{
-		Options: c.opts, Full: full, Replaced: c.replaced(), DiskBytes: db.throttle.free.Load(),
+		Options: c.optionsNow(heat), Full: full, Replaced: c.replaced(), DiskBytes: db.throttle.free.Load(),
 		Running: slices.Clone(c.jobs), Durable: durable, Pins: db.pins(), Dropped: db.droppedAt,
-		Avoid: c.avoid, Heat: c.measure(s), RangeDeletes: s.rangeDeletes(),
+		Avoid: c.avoid, Heat: heat, RangeDeletes: s.rangeDeletes(),
 	}
 	for _, r := range db.flusher.rangesUpTo(durable) {
 		in.RangeDeletes = append(in.RangeDeletes, segment.RangeDelete(r))
 	}
 	return in
+}
+
+// optionsNow are tighter while nothing is written and hardly anything read from segments: the disk comes back then, and nobody
+// else needs it. c.one is held.
+func (c *compactor) optionsNow(heat map[manifest.FileNum]compaction.Heat) compaction.Options {
+	o, now, reads := c.opts, c.db.opts.Clock.Mono(), 0.0
+	for _, h := range heat {
+		reads += h.Reads + h.Scans
+	}
+	if lsn := c.db.LSN(); lsn != c.written || reads > quietReads || c.quietSince == 0 {
+		c.written, c.quietSince = lsn, now
+	}
+	if now-c.quietSince >= int64(compactQuiet) {
+		o.SpaceShare, o.FreeBytes = quietShare, o.FileBytes/4
+	}
+	return o
 }
 
 // covering makes lists of range deletes, by dataset.

@@ -93,7 +93,7 @@ type Input struct {
 	// another, which is at or below Durable and all Pins that see the version itself. 0: no promise.
 	ExpiredUntil int64
 
-	// Replaced is the share of entries in newer runs that turned out to replace an older one: Result.Overridden of
+	// Replaced is the share of entries in newer runs that turned out to replace an older one: Result.Replaced of
 	// Result.Newer. 0: not known, one half is assumed. The less it is, the more the runs above the oldest may have, and the
 	// less a job is expected to reclaim.
 	Replaced float64

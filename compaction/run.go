@@ -52,6 +52,7 @@ type Result struct {
 	Newer      int64 // those of Read that were not in the oldest run
 	Written    int64
 	Overridden int64 // dropped because a newer version is all that reads can see
+	Replaced   int64 // those of Overridden whose newer version came from a newer run
 	Hidden     int64 // dropped because of a range delete or the drop of their dataset
 	Tombstones int64 // dropped because nothing older is left
 }
@@ -101,6 +102,7 @@ func (r *Result) add(o *Result) {
 	r.Newer += o.Newer
 	r.Written += o.Written
 	r.Overridden += o.Overridden
+	r.Replaced += o.Replaced
 	r.Hidden += o.Hidden
 	r.Tombstones += o.Tombstones
 }

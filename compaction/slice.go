@@ -19,6 +19,7 @@ type slice struct {
 	out    output
 	res    Result
 
+	source int             // of the version before, newest run = 0
 	held   []segment.Entry // the last tombstone of the key, at most one, needed only if an older version stays; a copy
 	heldAt event.LSN       // the least LSN at which it is read
 	work   int64           // bytes since the last call of Pace
@@ -96,6 +97,7 @@ func (s *slice) merge(ctx context.Context) error {
 			key = append(key[:0], e.Key...)
 			s.keep.key()
 			s.forget()
+			s.source = m.Source()
 		}
 		if err := s.pace(ctx, int64(len(e.Key)+len(e.Value)+len(e.Parts)+entryOverhead)); err != nil {
 			return err
@@ -103,9 +105,10 @@ func (s *slice) merge(ctx context.Context) error {
 		if m.Source() < len(sources)-1 {
 			s.res.Newer++
 		}
-		if err := s.version(e); err != nil {
+		if err := s.version(e, m.Source()); err != nil {
 			return err
 		}
+		s.source = m.Source()
 	}
 	s.forget()
 	return m.Err()
@@ -121,7 +124,7 @@ func (s *slice) dataset(ds event.DatasetID) {
 }
 
 // version takes in the next version of a key.
-func (s *slice) version(e *segment.Entry) error {
+func (s *slice) version(e *segment.Entry, source int) error {
 	s.res.Read++
 	newer := s.keep.newer
 	if !s.keep.needs(e) {
@@ -129,6 +132,9 @@ func (s *slice) version(e *segment.Entry) error {
 			s.res.Hidden++
 		} else {
 			s.res.Overridden++
+			if source != s.source {
+				s.res.Replaced++
+			}
 		}
 		return nil
 	}
