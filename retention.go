@@ -143,7 +143,7 @@ func (r *retention) look() error {
 	seen := r.grown
 	r.mu.Unlock()
 	_, err := r.pass(r.db.ctx, false)
-	if err == nil {
+	if !errors.Is(err, vfs.ErrNoSpace) { // else it is behind, and writers that are slowed down give it time
 		r.grow(-seen)
 	}
 	return err
@@ -371,10 +371,17 @@ func (r *retention) grow(bytes int64) {
 }
 
 func (r *retention) pressLocked() {
-	allowed := r.db.opts.Retention.Bytes/8 + 2*r.db.opts.LogFileBytes
-	behind := float64(r.grown) / float64(allowed)
+	behind := r.behindLocked()
 	r.db.pacer.SetUrgency(pacer.Verify, urgencyOf(min(behind, 1), r.waiting > 0))
+	if behind >= 1 || r.waiting > 0 {
+		r.db.pacer.SetUrgency(pacer.Flush, 1) // until the flusher sees it
+	}
 	r.db.throttle.retention(behind)
+}
+
+// behindLocked says how far a pass is behind the log, 1 = it must not be held back any more.
+func (r *retention) behindLocked() float64 {
+	return float64(r.grown) / float64(r.db.opts.Retention.Bytes/8+2*r.db.opts.LogFileBytes)
 }
 
 // hurry tells that d more callers wait for a pass: until they have it, neither it nor a flush is held back.
@@ -383,16 +390,13 @@ func (r *retention) hurry(d int) {
 	defer r.mu.Unlock()
 	r.waiting += d
 	r.pressLocked()
-	if r.waiting > 0 {
-		r.db.pacer.SetUrgency(pacer.Flush, 1) // until the flusher sees it
-	}
 }
 
-// waited says whether somebody waits for a pass.
+// waited says whether somebody waits for a pass, writers that are slowed down among them.
 func (r *retention) waited() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.waiting > 0
+	return r.waiting > 0 || r.behindLocked() >= 1
 }
 
 // decide says of each log file what becomes of it. r.one is held.
