@@ -283,19 +283,14 @@ func (c *compactor) end(job *compaction.Job) {
 	c.ended = make(chan struct{})
 }
 
-// wait waits until one of the jobs under way ends. It reports whether there were any.
-func (c *compactor) wait(ctx context.Context) (bool, error) {
-	c.one.Lock()
-	ended, some := c.ended, len(c.jobs) > 0
-	c.one.Unlock()
-	if some {
-		select {
-		case <-ended:
-		case <-ctx.Done():
-		case <-c.db.ctx.Done():
-		}
+// wait waits until one of the jobs under way ends, as ended tells.
+func (c *compactor) wait(ctx context.Context, ended <-chan struct{}) error {
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	case <-c.db.ctx.Done():
 	}
-	return some, ctx.Err()
+	return ctx.Err()
 }
 
 // pause lets the foreground go first, unless somebody waits for the merge.
@@ -449,7 +444,11 @@ func (db *DB) Compact(ctx context.Context) error {
 	defer db.compact.hurry.Add(-1)
 	db.pacer.SetUrgency(pacer.Compaction, 1)
 	rewritten := false
+	var ended <-chan struct{} // nil = there are no jobs
 	pick := func(v *manifest.Version, in compaction.Input) (job compaction.Job, ok bool) {
+		if ended = nil; len(in.Running) > 0 {
+			ended = db.compact.ended
+		}
 		if job, ok = compaction.Pick(v, in); !ok {
 			job, ok = compaction.Rewrite(v, in)
 			rewritten = ok
@@ -457,8 +456,8 @@ func (db *DB) Compact(ctx context.Context) error {
 		return job, ok
 	}
 	for did := true; did && !rewritten; {
-		if did, err = db.compact.once(ctx, pick, true); err == nil && !did {
-			did, err = db.compact.wait(ctx)
+		if did, err = db.compact.once(ctx, pick, true); err == nil && !did && ended != nil {
+			did, err = true, db.compact.wait(ctx, ended) // what it was busy with may be merged then
 		}
 		if db.closed.Load() {
 			return ErrClosed
