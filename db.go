@@ -61,6 +61,8 @@ type DB struct {
 	side      *sideFiles
 	pacer     *pacer.Pacer // of the work of flusher and compactor: the foreground comes first
 	id        [16]byte     // of the log, zero until the log is open
+	timeline  [16]byte     // that is written to, zero until the log is open
+	snapshots sync.Mutex   // held while one is made or dropped, during I/O
 	live      *liveServer
 	views     viewSet
 	holds     holdSet

@@ -33,6 +33,7 @@
 //	manifest   which files form the store
 //	compaction which segments to merge, and the merging
 //	recovery   from the files to a running store
+//	snapshot   the state at one LSN, kept under a name
 //	cmd        dyngo-cli
 //	internal   vfs (files, crashes, faults) · clock · tail (events in memory) · epoch (when memory may go) · offheap ·
 //	           cache (blocks of segments) · iter (merging) · pacer (background work) · coding · corruption
@@ -47,6 +48,7 @@
 //
 // Taken in this order; each guards what its comment lists:
 //
+//	DB.snapshots                 held while a snapshot is made or dropped, during I/O; retention.one is taken under it
 //	DB.starting                  held while the log's first file is made; no other path holds a lock while taking it
 //	retention.one                one pass of retention; held during I/O, flusher.one is taken under it
 //	compactor.one, flusher.one   one merge, one flush at a time; held during I/O; neither is taken under the other

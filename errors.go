@@ -21,6 +21,8 @@ var (
 	ErrUnsupported = event.ErrUnsupported
 	// ErrNoStore is matched by a read-only Open of a directory that holds no store.
 	ErrNoStore = errors.New("dyngo: no store in this directory")
+	// ErrSnapshot is matched by an Open for writing of a folder that is a snapshot. It opens with Options.ReadOnly.
+	ErrSnapshot = errors.New("dyngo: the folder is a snapshot, which only opens read-only")
 )
 
 // Errors of writes.
@@ -56,6 +58,14 @@ var (
 	ErrNoBatch = errors.New("dyngo: no batch begins with this LSN")
 	// ErrVisibility is returned by a view at the applied LSN for a Strong dataset.
 	ErrVisibility = errors.New("dyngo: a view at the applied LSN can't read a Strong dataset")
+)
+
+// Errors of snapshots.
+var (
+	// ErrSnapshotExists is matched by Snapshot for a name that is taken.
+	ErrSnapshotExists = errors.New("dyngo: there is a snapshot of this name")
+	// ErrNoSnapshot is matched when no snapshot has the name.
+	ErrNoSnapshot = errors.New("dyngo: no such snapshot")
 )
 
 // CorruptionError tells where stored bytes are damaged: File is relative to the store's directory, Offset is the first

@@ -31,8 +31,12 @@ const (
 //	{"cmd":"plan"}      []CompactStep: what compact would do
 //	{"cmd":"flush"}     DB.Flush, then Metrics
 //	{"cmd":"compact"}   DB.Compact, then Metrics
+//	{"cmd":"gcplan"}    DB.GCPlan
+//	{"cmd":"gc"}        DB.GC
+//	{"cmd":"snapshot","name":N}      DB.Snapshot
+//	{"cmd":"dropsnapshot","name":N}  DB.DropSnapshot
 //
-// While flush and compact go on, a line {"progress":Metrics} is sent every liveProgress. They end early when the
+// While flush, compact, gc and snapshot go on, a line {"progress":Metrics} is sent every liveProgress. They end early when the
 // client is gone, which that line finds out, and with Close. At most maxLiveClients are served at a time; more wait. A
 // client that asks and doesn't read keeps its place and holds up nobody else.
 type liveServer struct {
@@ -124,7 +128,8 @@ type liveProgressLine struct {
 // answer does what a request asks for.
 func (s *liveServer) answer(line []byte, progress func(Metrics) error) (any, error) {
 	var req struct {
-		Cmd string `json:"cmd"`
+		Cmd  string `json:"cmd"`
+		Name string `json:"name"`
 	}
 	if err := json.Unmarshal(line, &req); err != nil {
 		return nil, fmt.Errorf("request is not a JSON object: %w", err)
@@ -149,8 +154,17 @@ func (s *liveServer) answer(line []byte, progress func(Metrics) error) (any, err
 			return err
 		}, progress)
 		return plan, err
+	case "snapshot":
+		var info SnapshotInfo
+		_, err := s.watch(func(ctx context.Context) (err error) {
+			info, err = s.db.Snapshot(ctx, req.Name)
+			return err
+		}, progress)
+		return info, err
+	case "dropsnapshot":
+		return nil, s.db.DropSnapshot(req.Name)
 	}
-	return nil, fmt.Errorf("unknown command %q; there are: stats, levels, plan, flush, compact, gcplan, gc", req.Cmd)
+	return nil, fmt.Errorf("unknown command %q; there are: stats, levels, plan, flush, compact, gcplan, gc, snapshot, dropsnapshot", req.Cmd)
 }
 
 // watch runs work and tells of its progress until it ends. When nobody can be told any more, the work is given up.

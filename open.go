@@ -24,6 +24,7 @@ import (
 	"github.com/dyngodb/dyngo/memtable"
 	"github.com/dyngodb/dyngo/recovery"
 	"github.com/dyngodb/dyngo/segment"
+	"github.com/dyngodb/dyngo/snapshot"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -87,7 +88,10 @@ func (db *DB) open() error {
 			return fmt.Errorf("%w: %s", ErrNoStore, dir)
 		}
 	} else {
-		// 2. The lock comes before any look at the files.
+		// 2. The lock comes before any look at the files, but for the one that says that nothing may be written.
+		if _, is, err := snapshot.Read(fsys, dir, ""); is || err != nil {
+			return errors.Join(err, fmt.Errorf("%w: %s", ErrSnapshot, dir))
+		}
 		if err := fsys.MkdirAll(dir); err != nil {
 			return fmt.Errorf("create %s: %w", dir, err)
 		}
@@ -255,7 +259,7 @@ func (db *DB) openLog(state *recovery.State) error {
 			}
 		}
 	}
-	db.id = logID
+	db.id, db.timeline = logID, timelineID
 	l := db.opts.Listener
 	db.log = wal.NewLog(wal.LogOptions{
 		FS: db.opts.FS, Dir: db.walDir(), Clock: db.opts.Clock, Now: db.now, Arena: db.arena, LogID: logID, TimelineID: timelineID,
@@ -323,6 +327,7 @@ func (db *DB) ensureStarted() error {
 		return err
 	}
 	db.retention.removeDropped()
+	db.removeLeftSnapshots()
 	db.started.Store(true)
 	return nil
 }

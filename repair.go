@@ -10,6 +10,7 @@ import (
 	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
+	"github.com/dyngodb/dyngo/snapshot"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -90,6 +91,9 @@ func (m *mender) run() error {
 			err = fmt.Errorf("%w: %s", ErrNoStore, m.dir)
 		}
 		return err
+	}
+	if _, is, err := snapshot.Read(m.opts.FS, m.dir, ""); is || err != nil {
+		return errors.Join(err, fmt.Errorf("%w: %s", ErrSnapshot, m.dir))
 	}
 	// Step 1.
 	if m.how.DryRun {

@@ -14,11 +14,12 @@ import (
 	"github.com/dyngodb/dyngo/wal"
 )
 
-// Target names a state of the past: all that the store held once. AtLSN, AtTime, BeforeTx and AfterTx make one.
+// Target names a state of the past: all that the store held once. AtLSN, AtTime, AtSnapshot, BeforeTx and AfterTx make one.
 type Target struct {
 	kind targetKind
 	lsn  LSN
 	time int64
+	name string // of a snapshot
 }
 
 type targetKind uint8
@@ -28,6 +29,7 @@ const (
 	targetTime
 	targetBefore
 	targetAfter
+	targetSnapshot
 )
 
 // AtLSN is the state right after the event of that LSN, be it in the middle of a batch. 0 is the empty store.
@@ -51,14 +53,22 @@ func BeforeTx(first LSN) Target { return Target{kind: targetBefore, lsn: first} 
 // AfterTx is the state after a batch, which is named by the LSN of its first event.
 func AfterTx(first LSN) Target { return Target{kind: targetAfter, lsn: first} }
 
+// AtSnapshot is the state that a snapshot was made of; see DB.Snapshot.
+func AtSnapshot(name string) Target { return Target{kind: targetSnapshot, name: name} }
+
 func (t Target) String() string {
 	switch t.kind {
+	case targetSnapshot:
+		return fmt.Sprintf("snapshot %q", t.name)
 	case targetTime:
 		return "time " + formatTime(t.time)
 	case targetBefore:
 		return fmt.Sprintf("before the batch that begins with LSN %d", t.lsn)
 	case targetAfter:
 		return fmt.Sprintf("after the batch that begins with LSN %d", t.lsn)
+	}
+	if t.name != "" {
+		return fmt.Sprintf("LSN %d of snapshot %q", t.lsn, t.name)
 	}
 	return fmt.Sprintf("LSN %d", t.lsn)
 }

@@ -28,6 +28,10 @@ func (db *DB) ViewAt(ctx context.Context, t Target) (*View, error) {
 	if db.closed.Load() {
 		return nil, ErrClosed
 	}
+	t, err := db.named(t)
+	if err != nil {
+		return nil, err
+	}
 	if err := db.waitFor(ctx, t); err != nil {
 		return nil, err
 	}

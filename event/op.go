@@ -29,7 +29,7 @@ const (
 	OpIndexDropped   Op = 22 // dataset its id, key the index's name, reason as annotation
 	OpViewCreated    Op = 23 // key the materialized view's name, value its definition, reason as annotation
 	OpViewDropped    Op = 24 // key the materialized view's name, reason as annotation
-	OpSnapshot       Op = 25 // key the snapshot's name
+	OpSnapshot       Op = 25 // key the snapshot's name, value uvarint LSN of its state
 	OpFork           Op = 26 // first event of a timeline: key the parent's id, value uvarint LSN of the fork
 	OpConsumerAcked  Op = 27 // key the consumer's name, value uvarint LSN
 	OpKeyDestroyed   Op = 28 // the subject key of the subject-key part is gone for good

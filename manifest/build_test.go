@@ -136,7 +136,7 @@ func content(t testing.TB, fsys vfs.FS, num uint64) []byte {
 
 // describe is what two equal versions have in common: everything.
 func describe(v *Version) string {
-	return fmt.Sprintf("%d %x", v.Edits, appendEdit(nil, v.snapshot()))
+	return fmt.Sprintf("%d %x", v.Edits, appendEdit(nil, v.Whole()))
 }
 
 // history is a set under random edits, with what was applied so far.

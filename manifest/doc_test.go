@@ -32,7 +32,7 @@ func exampleFile() []byte {
 	v := &Version{FlushedLSN: 4, NextFile: 9, NextRun: 4}
 	e := &Edit{Add: []*Segment{s}, FlushedLSN: lsn(5), NextFile: 10, NextRun: 5}
 	head := h.encode()
-	b := h.appendRecord(head[:], kindSnapshot, 7, func(b []byte) []byte { return appendEdit(b, v.snapshot()) }, headerSize)
+	b := h.appendRecord(head[:], kindSnapshot, 7, func(b []byte) []byte { return appendEdit(b, v.Whole()) }, headerSize)
 	b = h.appendRecord(b, kindEdit, 8, func(b []byte) []byte { return appendEdit(b, e) }, int64(len(b)))
 	return h.appendRecord(b, kindMark, 8, nil, int64(len(b)))
 }

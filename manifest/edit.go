@@ -284,8 +284,8 @@ func (b *builder) build() (*Version, int64, error) {
 	return v, 0, nil
 }
 
-// snapshot is the edit that makes the version from the zero Version.
-func (v *Version) snapshot() *Edit {
+// Whole is the edit that makes the version from the zero Version: what Create takes for a copy of it.
+func (v *Version) Whole() *Edit {
 	e := &Edit{FlushedLSN: &v.FlushedLSN, FloorLSN: &v.FloorLSN, OldestLog: v.OldestLog, NextFile: max(v.NextFile, 1),
 		NextRun: max(v.NextRun, 1), AddValues: v.Values, AddHistory: v.History, damaged: v.Damaged}
 	e.Add = slices.AppendSeq(make([]*Segment, 0, v.SegmentCount()), v.All())

@@ -59,7 +59,7 @@ func hasUnknown(b []byte) bool {
 func FuzzEdit(f *testing.F) {
 	e := fullEdit()
 	f.Add(appendEdit(nil, e), false)
-	s := base(f).snapshot()
+	s := base(f).Whole()
 	s.damaged = []Damaged{{seg(9, 2, "a", "b", 1, 2), "crc"}}
 	f.Add(appendEdit(nil, s), true)
 	f.Fuzz(func(t *testing.T, b []byte, snapshot bool) {
@@ -128,7 +128,7 @@ func FuzzFile(f *testing.F) {
 		}
 		// What was read can be written and read again.
 		next := read.head.appendRecord(encoded[:], kindSnapshot, read.version.Edits,
-			func(b []byte) []byte { return appendEdit(b, read.version.snapshot()) }, headerSize)
+			func(b []byte) []byte { return appendEdit(b, read.version.Whole()) }, headerSize)
 		again, err := parseFile(next, "manifest/0000000001.man", 1)
 		if err != nil || describe(again.version) != describe(read.version) {
 			t.Fatalf("%v: read again as %v, was %v", err, again, read.version)

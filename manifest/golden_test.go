@@ -188,7 +188,7 @@ func goldenFuture(t *testing.T, fsys vfs.FS) {
 	head := h.encode()
 	field := func(b []byte, e *Edit) []byte { return append(appendEdit(b, e), 13<<1, 3, 'n', 'e', 'w', 14<<1, 0) }
 	v := mustApply(t, &Version{}, flushed(seg(1, 1, "a", "m", 1, 10)))
-	b := h.appendRecord(head[:], kindSnapshot, 1, func(b []byte) []byte { return field(b, v.snapshot()) }, headerSize)
+	b := h.appendRecord(head[:], kindSnapshot, 1, func(b []byte) []byte { return field(b, v.Whole()) }, headerSize)
 	s := seg(2, 2, "b", "c", 11, 15)
 	s.extra = []byte{1 << 1, 3, 'n', 'e', 'w'}
 	e := flushed(s)

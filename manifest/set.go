@@ -377,7 +377,7 @@ func (s *Set) startFileLocked(logID [16]byte, v *Version) error {
 		return fmt.Errorf("read random bytes for the salt: %w", err)
 	}
 	head := h.encode()
-	body := func(b []byte) []byte { return appendEdit(b, v.snapshot()) }
+	body := func(b []byte) []byte { return appendEdit(b, v.Whole()) }
 	b := h.appendRecord(head[:], kindSnapshot, v.Edits, body, headerSize)
 
 	// Step 1.

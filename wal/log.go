@@ -651,6 +651,21 @@ type LogMetrics struct {
 	FileEnd int64
 }
 
+// Rotate seals the newest file and starts the next, durably, and states the next as if the log ended in it, with nothing but
+// its dictionary. Writers wait meanwhile as they do whenever a file is full. Commits that are in flight may lie in the sealed
+// file: they are durable with it, but are acknowledged later; see WaitDurable.
+func (l *Log) Rotate() (Clean, error) {
+	if err := l.Err(); err != nil {
+		return Clean{}, err
+	}
+	end, err := l.writer.Load().rotateNow()
+	if err != nil {
+		l.fail(err)
+		return Clean{}, l.Err()
+	}
+	return end, nil
+}
+
 // File is the sequence of the newest log file, 0 before Start.
 func (l *Log) File() uint64 {
 	if w := l.writer.Load(); w != nil {

@@ -386,6 +386,19 @@ func (w *writer) rotate() error {
 	return old.Close()
 }
 
+// rotateNow rotates though the file is not full, and states where the new one ends.
+func (w *writer) rotateNow() (Clean, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mu.err != nil {
+		return Clean{}, w.mu.err
+	}
+	if err := w.rotate(); err != nil {
+		return Clean{}, w.fail(err)
+	}
+	return Clean{Seq: w.mu.head.Seq, End: uint64(w.mu.end), Chain: w.mu.chain, NextLSN: w.mu.next, LastTime: w.mu.head.FirstTime}, nil
+}
+
 // extendWindow pre-writes zeros when the last frames were small and the end comes near the zeros' end. The caller is the
 // only one who syncs, so the zeros become durable with the next commit and never between two halves of one.
 func (w *writer) extendWindow() error {

@@ -111,13 +111,8 @@ func runCompact(cmd *cobra.Command) error {
 // compactAlone opens the store itself.
 func compactAlone(cmd *cobra.Command) (err error) {
 	db, err := cli.OpenWrite(cmd)
-	var locked *dyngo.LockedError
-	if errors.As(err, &locked) {
-		try := fmt.Sprintf("stop %s, or have it open the store with the option Live", cli.PidName(locked.PID))
-		return cli.Fail(cli.ExitUnavailable, try, "%w", err)
-	}
 	if err != nil {
-		return err
+		return explainLocked(err)
 	}
 	defer cli.CloseStore(db, &err)
 	before := db.Metrics()

@@ -97,13 +97,8 @@ func gcAlone(cmd *cobra.Command, keep dyngo.Retention, archive string, dry bool)
 	} else {
 		db, err = cli.OpenWrite(cmd, set)
 	}
-	var locked *dyngo.LockedError
-	if errors.As(err, &locked) {
-		try := fmt.Sprintf("stop %s, or have it open the store with the option Live", cli.PidName(locked.PID))
-		return plan, cli.Fail(cli.ExitUnavailable, try, "%w", err)
-	}
 	if err != nil {
-		return plan, err
+		return plan, explainLocked(err)
 	}
 	defer cli.CloseStore(db, &err)
 	if dry {

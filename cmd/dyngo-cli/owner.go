@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dyngodb/dyngo"
@@ -24,8 +25,9 @@ const (
 )
 
 // askOwner sends one request to the process that has the store open and returns its result. progress,
-// if not nil, is called with the figures that it sends meanwhile. See live.go of package dyngo.
-func askOwner(ctx context.Context, dir, request string, progress func(dyngo.Metrics)) (json.RawMessage, error) {
+// if not nil, is called with the figures that it sends meanwhile. name, if given, is what the request is about. See live.go of
+// package dyngo.
+func askOwner(ctx context.Context, dir, request string, progress func(dyngo.Metrics), name ...string) (json.RawMessage, error) {
 	d := net.Dialer{Timeout: liveTimeout}
 	conn, err := d.DialContext(ctx, "unix", filepath.Join(dir, "live.sock"))
 	if ctx.Err() != nil {
@@ -36,7 +38,11 @@ func askOwner(ctx context.Context, dir, request string, progress func(dyngo.Metr
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	result, err := converse(conn, request, progress)
+	line, err := json.Marshal(map[string]string{"cmd": request, "name": strings.Join(name, "")})
+	if err != nil {
+		return nil, err
+	}
+	result, err := converse(conn, line, progress)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -48,11 +54,11 @@ func askOwner(ctx context.Context, dir, request string, progress func(dyngo.Metr
 }
 
 // converse sends the request and reads lines until the answer.
-func converse(conn net.Conn, request string, progress func(dyngo.Metrics)) (json.RawMessage, error) {
+func converse(conn net.Conn, request []byte, progress func(dyngo.Metrics)) (json.RawMessage, error) {
 	if err := conn.SetDeadline(time.Now().Add(liveTimeout)); err != nil {
 		return nil, err
 	}
-	if _, err := fmt.Fprintf(conn, "{\"cmd\":%q}\n", request); err != nil {
+	if _, err := fmt.Fprintf(conn, "%s\n", request); err != nil {
 		return nil, err
 	}
 	in := bufio.NewReader(io.LimitReader(conn, maxLiveReply))
@@ -86,9 +92,9 @@ func converse(conn net.Conn, request string, progress func(dyngo.Metrics)) (json
 }
 
 // ownerAnswer asks the owner for a T.
-func ownerAnswer[T any](ctx context.Context, dir, request string, progress func(dyngo.Metrics)) (T, error) {
+func ownerAnswer[T any](ctx context.Context, dir, request string, progress func(dyngo.Metrics), name ...string) (T, error) {
 	var t T
-	result, err := askOwner(ctx, dir, request, progress)
+	result, err := askOwner(ctx, dir, request, progress, name...)
 	if err != nil {
 		return t, err
 	}
@@ -97,4 +103,14 @@ func ownerAnswer[T any](ctx context.Context, dir, request string, progress func(
 			"the answer of the process that has %s open is not understood: %w", dir, err)
 	}
 	return t, nil
+}
+
+// explainLocked says what to do when another process has the store open and does not serve live.sock.
+func explainLocked(err error) error {
+	var locked *dyngo.LockedError
+	if errors.As(err, &locked) {
+		try := fmt.Sprintf("stop %s, or have it open the store with the option Live", cli.PidName(locked.PID))
+		return cli.Fail(cli.ExitUnavailable, try, "%w", err)
+	}
+	return err
 }

@@ -30,7 +30,8 @@ store open. Data goes to stdout, everything else to stderr.
 	cli.InGroup(root, groupData, newPutCommand(), newGetCommand(), newDelCommand(), newScanCommand(), cli.NewHistoryCommand(),
 		newLoadCommand(), newExportCommand(), newDatasetsCommand())
 	cli.InGroup(root, groupStore, newQuickstartCommand(), newStatsCommand(), newLevelsCommand(), newLogCommand(),
-		newVerifyCommand(), newRepairCommand(), newCompactCommand(), newGCCommand(), newDoctorCommand(), newBenchCommand())
+		newVerifyCommand(), newRepairCommand(), newCompactCommand(), newGCCommand(), newSnapshotCommand(),
+		newDoctorCommand(), newBenchCommand())
 	root.AddCommand(cli.NewManCommand())
 	return root
 }

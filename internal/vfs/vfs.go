@@ -164,3 +164,64 @@ func readAll(f File, name string, limit int64) ([]byte, error) {
 	}
 	return b[:n], err
 }
+
+// IsNoLinks reports whether the error of Link says that the file system can't give a file, or this one, a second name.
+func IsNoLinks(err error) bool {
+	for _, e := range []error{syscall.EPERM, syscall.ENOTSUP, syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.EMLINK, syscall.EXDEV} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// copyStep is how many bytes CopyFile reads at a time.
+const copyStep = 256 << 10
+
+// CopyFile copies the first n bytes of a file, all of them if n is negative, to a name that is not taken, and syncs the copy. The
+// directory is the caller's to sync. step, if not nil, is called with the bytes as they are read; its error ends the copy. After
+// an error the copy is removed, if that can be.
+func CopyFile(from FS, src string, to FS, dst string, n int64, step func(b []byte) error) (size int64, err error) {
+	in, err := from.Open(src)
+	if err != nil {
+		return 0, err
+	}
+	defer in.Close() // only read from
+	if size, err = in.Size(); err != nil {
+		return 0, err
+	}
+	switch {
+	case n > size:
+		return 0, &fs.PathError{Op: "copy", Path: src, Err: fmt.Errorf("%w: %d bytes, want %d", io.ErrUnexpectedEOF, size, n)}
+	case n >= 0:
+		size = n
+	}
+	out, err := to.Create(dst)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if cerr := out.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			_ = to.Remove(dst) // the first error is the one to tell
+		}
+	}()
+	buf := make([]byte, min(size, copyStep))
+	for at := int64(0); at < size; at += int64(len(buf)) {
+		part := buf[:min(int64(len(buf)), size-at)]
+		if n, err := in.ReadAt(part, at); n < len(part) {
+			return 0, fmt.Errorf("read %s at %d: %w", src, at, err)
+		}
+		if step != nil {
+			if err := step(part); err != nil {
+				return 0, err
+			}
+		}
+		if _, err := out.WriteAt(part, at); err != nil {
+			return 0, err
+		}
+	}
+	return size, out.Sync()
+}

@@ -132,6 +132,12 @@ func explainEngine(err error, what, dir string) (code int, _, try string, ok boo
 		return ExitNotFound, what, "--dir or DYNGO_DIR with the store's directory", true
 	case errors.Is(err, dyngo.ErrNoDataset):
 		return ExitNotFound, what, "dyngo-cli datasets -d " + ShellQuote(dir), true
+	case errors.Is(err, dyngo.ErrNoSnapshot):
+		return ExitNotFound, what, "dyngo-cli snapshot list -d " + ShellQuote(dir), true
+	case errors.Is(err, dyngo.ErrSnapshotExists):
+		return ExitConflict, what, "another name, or dyngo-cli snapshot drop first", true
+	case errors.Is(err, dyngo.ErrSnapshot):
+		return ExitDenied, what, "commands that only read", true
 	case errors.Is(err, dyngo.ErrOutsideWindow):
 		return ExitNotFound, what, "a target within the window; dyngo-cli gc --dry-run says what bounds it", true
 	case errors.Is(err, dyngo.ErrNoBatch):

@@ -14,18 +14,22 @@ import (
 // AtHelp is what commands with --at say about it.
 const AtHelp = `--at reads the past: as of an LSN (1234), a time (2026-11-20T14:31:59Z, or -10m
 for ten minutes ago), after or before a batch that is named by its first LSN
-(tx:1234, before-tx:1234). Datasets that were dropped since are found too.`
+(tx:1234, before-tx:1234), or of a snapshot (snapshot:NAME). Datasets that were
+dropped since are found too.`
 
 // targetForms are the spellings of a target, for advice.
-const targetForms = "an LSN (1234), a time (2026-11-20T14:31:59Z or -10m), tx:1234 or before-tx:1234"
+const targetForms = "an LSN (1234), a time (2026-11-20T14:31:59Z or -10m), tx:1234, before-tx:1234 or snapshot:NAME"
 
 // AddAt gives cmd the flag that names a state of the past.
 func AddAt(cmd *cobra.Command) *string {
-	return cmd.Flags().String("at", "", "read as of an LSN, a time, tx:N or before-tx:N")
+	return cmd.Flags().String("at", "", "read as of an LSN, a time, tx:N, before-tx:N, snapshot:NAME")
 }
 
 // parseTarget reads a target; what names it in errors. now is what relative times count from.
 func parseTarget(what, s string, now time.Time) (dyngo.Target, error) {
+	if name, ok := strings.CutPrefix(s, "snapshot:"); ok {
+		return dyngo.AtSnapshot(name), nil
+	}
 	form, number := dyngo.AtLSN, s
 	if rest, ok := strings.CutPrefix(s, "before-tx:"); ok {
 		form, number = dyngo.BeforeTx, rest
