@@ -56,7 +56,7 @@ func TestInterrupt(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	for _, args := range [][]string{
-		{"verify"}, {"log", "tail", "--follow"}, {"datasets"}, {"datasets", "drop", "d", "--yes"},
+		{"verify"}, {"log", "tail", "--follow"}, {"watch"}, {"datasets"}, {"datasets", "drop", "d", "--yes"},
 		{"del", "d", "--prefix", "", "--yes"}, {"del", "d", "--prefix", "", "--dry-run"}, {"bench", "--keys", "1000", "--time", "1h"},
 	} {
 		out.Reset()

@@ -4,13 +4,11 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/event"
-	"github.com/dyngodb/dyngo/internal/clock"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/wal"
 )
@@ -28,7 +26,7 @@ as it is durable, whichever process writes it, until ^C.`,
 	n := cmd.Flags().IntP("lines", "n", 10, "how many events to begin with")
 	follow := cmd.Flags().BoolP("follow", "f", false, "wait for more events")
 	long := cmd.Flags().BoolP("long", "l", false, "all columns in tables too")
-	filter := addLogFilter(cmd)
+	filter := cli.AddLogFilter(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *n < 0 || *n > maxTailLines {
 			return cli.Usage("dyngo-cli log cat for all events", "--lines is %d: allowed are 0 to %d", *n, maxTailLines)
@@ -37,7 +35,7 @@ as it is durable, whichever process writes it, until ^C.`,
 		if err != nil {
 			return err
 		}
-		dir, err := walDir(cmd)
+		dir, err := cli.WalDir(cmd)
 		if err != nil {
 			return err
 		}
@@ -60,7 +58,6 @@ type logTail struct {
 	r      *cli.Renderer
 
 	shown event.LSN // the scan for the first rows saw the log up to here
-	file  uint64    // that the log ended in
 }
 
 func (t *logTail) run(n int) error {
@@ -103,7 +100,7 @@ func (t *logTail) last(files *wal.Files, n int) ([][]any, error) {
 		more, tail, err := t.lastOf(files, infos[i].Seq, newest, n-len(rows))
 		rows = append(more, rows...)
 		if newest {
-			t.file, t.shown = tail.File, tail.NextLSN-min(tail.NextLSN, 1)
+			t.shown = tail.NextLSN - min(tail.NextLSN, 1)
 			if t.follow {
 				t.shown = tail.DurableLSN // the rest is shown once it is durable
 			}
@@ -127,7 +124,7 @@ func (t *logTail) lastOf(files *wal.Files, seq uint64, newest bool, n int) ([][]
 	var ring [][]any
 	next := 0 // in ring
 	keep := func(cells []any) error {
-		cells = ownCells(cells)
+		cells = cli.OwnCells(cells)
 		switch {
 		case n <= 0:
 		case len(ring) < n:
@@ -161,57 +158,19 @@ func (t *logTail) lastOf(files *wal.Files, seq uint64, newest bool, n int) ([][]
 	}
 }
 
-// ownCells copies what aliases a frame.
-func ownCells(cells []any) []any {
-	cells = slices.Clone(cells)
-	for i, cell := range cells {
-		switch c := cell.(type) {
-		case cli.KeyCell:
-			cells[i] = cli.KeyCell(append([]byte{}, c...))
-		case cli.ValueCell:
-			cells[i] = cli.ValueCell(append([]byte{}, c...))
-		}
-	}
-	return cells
-}
-
-// more follows the log. An event is shown when the log says that it is durable: before that, a
-// crash could take it back. That is one commit group or watermark later.
+// more follows the log from behind what was shown.
 func (t *logTail) more(files *wal.Files) error {
-	ctx := t.cmd.Context()
-	log, err := wal.Follow(vfs.OS, t.dir, wal.FollowOptions{
-		Clock: clock.NewSystem(), Poll: 50 * time.Millisecond, FromFile: t.file,
-	})
+	v := cli.NewLogView(files, t.filter)
+	v.Filter.From = max(v.Filter.From, t.shown+1)
+	v.Lost = cli.TellLost(t.cmd)
+	log, err := cli.StoreLog(t.cmd)
 	if err != nil {
 		return err
 	}
-	defer log.Close()
-	v := cli.NewLogView(files, t.filter)
-	v.Filter.From = t.shown + 1
-	var waiting [][]any
-	for {
-		f, err := log.Next(ctx)
-		if err != nil {
+	return log.Follow(t.cmd.Context(), v, func(f *wal.Frame) error {
+		if err := v.Frame(f, func(cells []any) error { return t.r.Row(cells...) }); err != nil {
 			return err
 		}
-		shown := 0
-		for ; shown < len(waiting) && waiting[shown][0].(event.LSN) <= f.DurableLSN; shown++ {
-			if err := t.r.Row(waiting[shown]...); err != nil {
-				return err
-			}
-		}
-		if shown > 0 {
-			waiting = slices.Delete(waiting, 0, shown)
-			if err := t.r.Flush(); err != nil {
-				return err
-			}
-		}
-		err = v.Frame(f, func(cells []any) error {
-			waiting = append(waiting, ownCells(cells))
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
+		return t.r.Flush()
+	})
 }

@@ -28,7 +28,7 @@ store open. Data goes to stdout, everything else to stderr.
 		&cobra.Group{ID: groupStore, Title: "Store:"},
 	)
 	cli.InGroup(root, groupData, newPutCommand(), newGetCommand(), newDelCommand(), newScanCommand(), cli.NewHistoryCommand(),
-		newLoadCommand(), newExportCommand(), newDatasetsCommand())
+		newWatchCommand(), newLoadCommand(), newExportCommand(), newDatasetsCommand())
 	cli.InGroup(root, groupStore, newQuickstartCommand(), newStatsCommand(), newLevelsCommand(), newLogCommand(),
 		newVerifyCommand(), newRepairCommand(), newCompactCommand(), newGCCommand(), newSnapshotCommand(),
 		newDoctorCommand(), newBenchCommand())

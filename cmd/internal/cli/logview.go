@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
-	"math"
+	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/klauspost/compress/s2"
@@ -17,31 +17,39 @@ import (
 	"github.com/dyngodb/dyngo/wal"
 )
 
-// A logView turns frames of the log into rows that people can read: with names for the ids of
+// A LogView turns frames of the log into events that people can read: with names for the ids of
 // datasets and sessions, and with values in their original form wherever these lie. Frames must
 // come in order from the start of a file, whose dictionary names what lives there.
-type logView struct {
+type LogView struct {
+	Filter LogFilter
+	// Lost, if not nil, is told of batches that can't be read, since they were written ahead into a log file that is gone.
+	Lost func(first, last event.LSN)
+
 	files    *wal.Files
 	sessions map[event.SessionID]event.Session
 	datasets map[event.DatasetID]string
 	zstd     *zstd.Decoder // made when needed
-
-	Filter LogFilter
 }
 
-// LogFilter says which events to show.
-type LogFilter struct {
-	From, To event.LSN // both included
-	Dataset  string    // "" = every one
-	Key      []byte    // nil = every one
-	Values   bool      // read values that lie apart from their events
+// A LogEvent is an event of the log, valid during the call that gives it.
+type LogEvent struct {
+	*event.Event
+	DatasetName string        // "#7" if it is not known, empty for events of the log itself
+	Who         event.Session // zero if it is not known, or the engine
+	Tx          event.LSN     // first LSN of the batch
+	Last        bool          // of the batch
+	At          wal.Position  // of Wire
+	Wire        []byte        // as it stands in the log
+	Frame       *wal.Frame
 }
 
-func NewLogView(files *wal.Files, f LogFilter) *logView {
+// NewLogView makes a view; files are for values and batches that lie apart.
+func NewLogView(files *wal.Files, f LogFilter) *LogView {
 	if f.To == 0 {
-		f.To = math.MaxInt64
+		f.To = event.MaxLSN
 	}
-	return &logView{
+	f.From = max(f.From, f.Tx)
+	return &LogView{
 		files: files, Filter: f,
 		sessions: map[event.SessionID]event.Session{}, datasets: map[event.DatasetID]string{},
 	}
@@ -57,57 +65,83 @@ func LogColumns() []Column {
 		{Name: "to", Detail: true}, {Name: "value"}, {Name: "bytes", Detail: true},
 		{Name: "actor", Detail: true}, {Name: "address", Detail: true}, {Name: "client", Detail: true},
 		{Name: "reason", Detail: true}, {Name: "ticket", Detail: true}, {Name: "correlation", Detail: true},
-		{Name: "expires", Detail: true}, {Name: "record_time", Detail: true},
+		{Name: "tx", Detail: true}, {Name: "expires", Detail: true}, {Name: "record_time", Detail: true},
 		{Name: "prev_lsn", Detail: true}, {Name: "flags", Detail: true},
 	}
 }
 
 // Frame calls row with the cells of each event of the frame that the filter lets through. The
 // cells are valid during the call.
-func (v *logView) Frame(f *wal.Frame, row func(cells []any) error) error {
+func (v *LogView) Frame(f *wal.Frame, row func(cells []any) error) error {
+	return v.Events(f, func(e *LogEvent) error {
+		cells, err := v.Cells(e)
+		if err != nil {
+			return LocateIn(err, f.Name, f.Offset)
+		}
+		return row(cells)
+	})
+}
+
+// Events calls visit with each event of the frame that the filter lets through.
+func (v *LogView) Events(f *wal.Frame, visit func(e *LogEvent) error) error {
 	if f.Kind == wal.KindDictionary {
 		return v.dictionary(f)
 	}
 	if f.Kind != wal.KindCommit {
 		return nil
 	}
-	var events iter.Seq2[*event.Event, error]
-	if f.Flags&wal.FrameSpilled != 0 {
-		if f.BaseLSN > v.Filter.To || f.BaseLSN+event.LSN(f.Count) <= v.Filter.From {
-			return nil // a batch of changes to data gives no names
-		}
-		events = f.SpilledEvents(v.piece)
-	} else {
-		events = f.Events()
+	last := f.BaseLSN + event.LSN(f.Count) - 1
+	spilled := f.Flags&wal.FrameSpilled != 0
+	if spilled && (f.BaseLSN > v.Filter.To || last < v.Filter.From) {
+		return nil // a batch of changes to data gives no names
 	}
-	for e, err := range events {
-		if err == nil {
-			err = v.learn(e)
+	le := LogEvent{Frame: f, Tx: f.BaseLSN}
+	var own error // of visit, which is not about bytes
+	err := f.Places(v.piece, func(e *event.Event, at wal.Position, wire []byte) error {
+		if le.Last {
+			le.Tx = e.LSN
 		}
-		if err != nil {
-			return LocateIn(err, f.Name, f.Offset)
+		le.Event, le.At, le.Wire = e, at, wire
+		if le.Last = e.Flags&event.FlagMore == 0; spilled {
+			le.Last = e.LSN == last
 		}
-		if !v.wanted(e) {
-			continue
-		}
-		cells, err := v.cells(e)
-		if err != nil {
-			return LocateIn(err, f.Name, f.Offset)
-		}
-		if err := row(cells); err != nil {
+		if err := v.learn(e); err != nil {
 			return err
 		}
+		if le.DatasetName = ""; e.Dataset != 0 {
+			name, ok := v.datasets[e.Dataset]
+			if le.DatasetName = name; !ok {
+				le.DatasetName = fmt.Sprintf("#%d", e.Dataset)
+			}
+		}
+		le.Who = v.sessions[e.Session]
+		if v.Filter.wants(&le) {
+			own = visit(&le)
+		}
+		return own
+	})
+	switch {
+	case own != nil || err == nil:
+		return own
+	case spilled && isGone(err):
+		if v.Lost != nil {
+			v.Lost(f.BaseLSN, last)
+		}
+		return nil
 	}
-	return nil
+	return LocateIn(err, f.Name, f.Offset)
 }
 
+// isGone says that bytes lie in a log file that is not there.
+func isGone(err error) bool { return errors.Is(err, wal.ErrDropped) || errors.Is(err, fs.ErrNotExist) }
+
 // piece reads one piece of a spilled batch.
-func (v *logView) piece(p event.Piece) ([]byte, error) {
+func (v *LogView) piece(p event.Piece) ([]byte, error) {
 	b := make([]byte, p.StoredLen) // at most 1 MiB
 	return b, v.files.ReadPiece(b, wal.Position{File: p.File, Offset: int64(p.Offset)}, p.CRC)
 }
 
-func (v *logView) dictionary(f *wal.Frame) error {
+func (v *LogView) dictionary(f *wal.Frame) error {
 	d, err := event.ParseDictionary(f.Body)
 	if err != nil {
 		return LocateIn(err, f.Name, f.Offset)
@@ -130,7 +164,7 @@ func LocateIn(err error, file string, offset int64) error {
 }
 
 // learn keeps the names that an event gives to ids.
-func (v *logView) learn(e *event.Event) error {
+func (v *LogView) learn(e *event.Event) error {
 	switch e.Op {
 	case event.OpDatasetCreated, event.OpDatasetChanged:
 		v.datasets[e.Dataset] = string(e.Key)
@@ -144,27 +178,11 @@ func (v *logView) learn(e *event.Event) error {
 	return nil
 }
 
-func (v *logView) wanted(e *event.Event) bool {
-	f := &v.Filter
-	return e.LSN >= f.From && e.LSN <= f.To &&
-		(f.Dataset == "" || v.datasets[e.Dataset] == f.Dataset && e.Dataset != 0) &&
-		(f.Key == nil || string(e.Key) == string(f.Key))
-}
-
-// cells are the row of an event.
-func (v *logView) cells(e *event.Event) ([]any, error) {
-	var dataset, key, to, value, size, actor, address, client, expires, record, prev, flags any
-	if e.Dataset != 0 {
-		dataset = fmt.Sprintf("#%d", e.Dataset)
-		if name, ok := v.datasets[e.Dataset]; ok {
-			dataset = name
-		}
-	}
+// Cells are the row of an event, valid as long as the event is.
+func (v *LogView) Cells(e *LogEvent) ([]any, error) {
+	var key, to, value, size, expires, record, prev, flags any
 	if len(e.Key) > 0 || e.Op == event.OpDeleteRange {
 		key = KeyCell(e.Key)
-	}
-	if s, ok := v.sessions[e.Session]; ok {
-		actor, address, client = orAbsent(s.Actor), orAbsent(s.Address), orAbsent(s.Client)
 	}
 	switch e.Op {
 	case event.OpDeleteRange:
@@ -172,9 +190,9 @@ func (v *logView) cells(e *event.Event) ([]any, error) {
 			to = KeyCell(e.Value)
 		}
 	case event.OpDatasetCreated, event.OpDatasetChanged, event.OpSessionOpened, event.OpClockAnomaly:
-		value = systemValue(e)
+		value = systemValue(e.Event)
 	default:
-		b, n, err := v.value(e)
+		b, n, err := v.Value(e)
 		if err != nil {
 			return nil, err
 		}
@@ -198,14 +216,30 @@ func (v *logView) cells(e *event.Event) ([]any, error) {
 		flags = event.FlagNotApplied.String()
 	}
 	return []any{
-		e.LSN, time.Unix(0, e.Time), e.Op.String(), dataset, key, to, value, size, actor, address, client,
-		annotation(e, "reason"), annotation(e, "ticket"), annotation(e, "correlation"), expires, record, prev, flags,
+		e.LSN, time.Unix(0, e.Time), e.Op.String(), orAbsent(e.DatasetName), key, to, value, size,
+		orAbsent(e.Who.Actor), orAbsent(e.Who.Address), orAbsent(e.Who.Client), orAbsent(e.Annotation("reason")),
+		orAbsent(e.Annotation("ticket")), orAbsent(e.Annotation("correlation")), e.Tx, expires, record, prev, flags,
 	}, nil
 }
 
-func annotation(e *event.Event, key string) any {
+// OwnCells copies what aliases a frame.
+func OwnCells(cells []any) []any {
+	cells = slices.Clone(cells)
+	for i, cell := range cells {
+		switch c := cell.(type) {
+		case KeyCell:
+			cells[i] = KeyCell(append([]byte{}, c...))
+		case ValueCell:
+			cells[i] = ValueCell(append([]byte{}, c...))
+		}
+	}
+	return cells
+}
+
+// Annotation is a word about the event, empty if there is none.
+func (e *LogEvent) Annotation(key string) string {
 	b, _ := event.FindAnnotation(e.Parts, key)
-	return orAbsent(string(b))
+	return string(b)
 }
 
 // systemValue shows what an event of the store itself says.
@@ -244,9 +278,9 @@ func systemValue(e *event.Event) any {
 	return json.RawMessage(b)
 }
 
-// value returns the value of an event as it was put and its size, -1 if the event has none. A value
-// that lies apart is nil unless the filter asks for it.
-func (v *logView) value(e *event.Event) ([]byte, int64, error) {
+// Value returns the value of an event as it was put and its size, -1 if the event has none. A value
+// that lies apart is nil unless the filter asks for it, or if it lies in a log file that is gone.
+func (v *LogView) Value(e *LogEvent) ([]byte, int64, error) {
 	switch {
 	case e.Flags&event.FlagValueRef != 0:
 		ref, err := event.ParseValueRef(e.Value)
@@ -255,7 +289,9 @@ func (v *logView) value(e *event.Event) ([]byte, int64, error) {
 		}
 		b := make([]byte, 0, ref.RawSize)
 		for _, p := range ref.Pieces {
-			if b, err = v.appendPiece(b, p); err != nil {
+			if b, err = v.appendPiece(b, p); isGone(err) {
+				return nil, ref.RawSize, nil
+			} else if err != nil {
 				return nil, 0, err
 			}
 		}
@@ -273,7 +309,7 @@ func (v *logView) value(e *event.Event) ([]byte, int64, error) {
 	return e.Value, int64(len(e.Value)), nil
 }
 
-func (v *logView) appendPiece(dst []byte, p event.Piece) ([]byte, error) {
+func (v *LogView) appendPiece(dst []byte, p event.Piece) ([]byte, error) {
 	stored, err := v.piece(p)
 	if err != nil {
 		return nil, err
@@ -283,7 +319,7 @@ func (v *logView) appendPiece(dst []byte, p event.Piece) ([]byte, error) {
 }
 
 // decompress appends raw bytes that are stored as src.
-func (v *logView) decompress(dst []byte, codec event.Codec, src []byte, raw int) ([]byte, error) {
+func (v *LogView) decompress(dst []byte, codec event.Codec, src []byte, raw int) ([]byte, error) {
 	bad := func(err error) error {
 		return &corruption.Error{What: fmt.Sprintf("%s value of %d bytes", codec, raw), Err: err}
 	}

@@ -45,22 +45,45 @@ func parseTarget(what, s string, now time.Time) (dyngo.Target, error) {
 	case number != s:
 		return dyngo.Target{}, Usage(targetForms, "%s: %q is no LSN", what, number)
 	}
+	t, err := parseMoment(what, s, now, targetForms)
+	return dyngo.AtTime(t), err
+}
+
+// parseMoment reads a time, or a time span before now; forms is what to try instead.
+func parseMoment(what, s string, now time.Time, forms string) (time.Time, error) {
 	if strings.HasPrefix(s, "-") {
 		d, err := time.ParseDuration(s)
 		if err != nil {
-			return dyngo.Target{}, Usage("-90s, -10m or -36h", "%s: %q is no time span", what, s)
+			return now, Usage("-90s, -10m or -36h", "%s: %q is no time span", what, s)
 		}
-		return dyngo.AtTime(now.Add(d)), nil
+		return now.Add(d), nil
 	}
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		try := targetForms
 		if _, err := time.Parse("2006-01-02T15:04:05", strings.Replace(s, " ", "T", 1)); err == nil {
-			try = strings.Replace(s, " ", "T", 1) + "Z for UTC, or with another time zone, as +02:00"
+			forms = strings.Replace(s, " ", "T", 1) + "Z for UTC, or with another time zone, as +02:00"
 		}
-		return dyngo.Target{}, Usage(try, "%s: %q is no target", what, s)
+		kind := "target"
+		if forms == timeForms {
+			kind = "time"
+		}
+		return now, Usage(forms, "%s: %q is no %s", what, s, kind)
 	}
-	return dyngo.AtTime(t), nil
+	return t, nil
+}
+
+const timeForms = "2026-11-20T14:31:59Z, or -10m for ten minutes ago"
+
+// parseTime reads a time as Unix nanoseconds; empty is 0.
+func parseTime(what, s string, now time.Time) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	t, err := parseMoment(what, s, now, timeForms)
+	if err == nil && (t.Year() < 1970 || t.Year() > 2261) {
+		err = Usage(timeForms, "%s: %s is not between the years 1970 and 2261", what, s)
+	}
+	return t.UnixNano(), err
 }
 
 // OpenView opens a view at the target that --at names, or of the present if at is empty.

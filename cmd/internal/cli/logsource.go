@@ -1,0 +1,287 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/manifest"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// A LogSource reads the log of a store, or one file of it, while another process may be writing to it.
+type LogSource struct {
+	Dir  string // of the log files
+	Only uint64 // the sequence of the only file to read, 0 = all
+	// Oldest is the sequence of the first file to read, 0 = the oldest there is.
+	Oldest uint64
+	// Missed is told of events that are gone, since retention has dropped their log files.
+	Missed func(first, last event.LSN)
+}
+
+// WalDir is the directory of the log files of cmd's store.
+func WalDir(cmd *cobra.Command) (string, error) {
+	dir := GlobalsOf(cmd).Dir
+	if err := CheckStore(dir); err != nil {
+		return "", err
+	}
+	return filepath.ToSlash(filepath.Join(dir, "wal")), nil
+}
+
+// StoreLog is the log of cmd's store. What is missed is told on stderr.
+func StoreLog(cmd *cobra.Command) (*LogSource, error) {
+	dir, err := WalDir(cmd)
+	if err != nil {
+		return nil, err
+	}
+	oldest, err := OldestLog(GlobalsOf(cmd).Dir)
+	if err != nil {
+		return nil, err
+	}
+	return &LogSource{Dir: dir, Oldest: oldest, Missed: func(first, last event.LSN) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: LSN %d to %d are gone: retention has dropped their log files\n", cmd.Root().Name(), first, last)
+	}}, nil
+}
+
+// OldestLog is the log file that the log of a store begins with since retention dropped those before, 0 = none was dropped.
+func OldestLog(dir string) (uint64, error) {
+	set, err := manifest.Open(vfs.OS, filepath.ToSlash(filepath.Join(dir, "manifest")), manifest.Options{ReadOnly: true})
+	if err != nil {
+		return 0, err
+	}
+	return set.Current().OldestLog, set.Close()
+}
+
+// LogFile is one log file: of cmd's store by number or name, or any by path.
+func LogFile(cmd *cobra.Command, arg string) (*LogSource, error) {
+	number, numErr := strconv.ParseUint(arg, 10, 64)
+	if info, err := os.Stat(arg); err == nil && numErr != nil {
+		seq, _, ok := wal.ParseFileName(filepath.Base(arg))
+		switch {
+		case info.IsDir():
+			return nil, Usage("--dir for the directory of a store", "%s is a directory, not a log file", arg)
+		case !ok:
+			return nil, Usage("a file named as dyngo-cli log list shows", "%s is not named like a log file", arg)
+		}
+		return &LogSource{Dir: filepath.ToSlash(filepath.Dir(arg)), Only: seq}, nil
+	}
+	dir, err := WalDir(cmd)
+	if err != nil {
+		return nil, err
+	}
+	infos, err := wal.ListFiles(vfs.OS, dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, info := range infos {
+		if info.Name == filepath.Base(arg) || numErr == nil && info.Seq == number {
+			return &LogSource{Dir: dir, Only: info.Seq}, nil
+		}
+	}
+	return nil, Fail(ExitNotFound, "dyngo-cli log list -d "+ShellQuote(GlobalsOf(cmd).Dir), "no log file %q", arg)
+}
+
+// Files lists the log files that are read, oldest first.
+func (s *LogSource) Files() ([]wal.FileInfo, error) {
+	infos, err := wal.ListFiles(vfs.OS, s.Dir)
+	return slices.DeleteFunc(infos, func(i wal.FileInfo) bool { return i.Seq < s.Oldest || s.Only != 0 && i.Seq != s.Only }), err
+}
+
+// begin finds the file that holds the first event that the filter can let through. It tells of what is missed before that.
+func (s *LogSource) begin(filter *LogFilter) (uint64, error) {
+	infos, err := s.Files()
+	if err != nil || len(infos) == 0 {
+		return s.Only, err
+	}
+	first := infos[0]
+	for _, info := range infos[1:] {
+		begun := info.FirstLSN <= filter.From
+		if !begun && filter.Since > 0 {
+			head, err := wal.ReadHeader(vfs.OS, s.Dir, info)
+			begun = err == nil && head.FirstTime < filter.Since // what can't be read is met later
+		}
+		if !begun {
+			break
+		}
+		first = info
+	}
+	if s.Only == 0 && filter.Since == 0 {
+		s.miss(max(filter.From, 1), first.FirstLSN)
+	}
+	return first.Seq, nil
+}
+
+// miss tells that events before next are gone.
+func (s *LogSource) miss(from, next event.LSN) {
+	if s.Missed != nil && from < next {
+		s.Missed(from, next-1)
+	}
+}
+
+// Each visits the frames of the log to its end, from the start of the file that holds the first LSN that the view's filter asks
+// for. It returns where the log ends. ErrEnough of visit ends it without an error.
+func (s *LogSource) Each(ctx context.Context, v *LogView, visit func(f *wal.Frame) error) (tail wal.Tail, err error) {
+	first, err := s.begin(&v.Filter)
+	if err != nil {
+		return tail, err
+	}
+	return s.scan(ctx, v, first, visit)
+}
+
+// EachOf is Each for one file.
+func (s *LogSource) EachOf(ctx context.Context, v *LogView, seq uint64, visit func(f *wal.Frame) error) error {
+	one := LogSource{Dir: s.Dir, Only: seq}
+	_, err := one.scan(ctx, v, seq, visit)
+	return err
+}
+
+func (s *LogSource) scan(ctx context.Context, v *LogView, first uint64, visit func(f *wal.Frame) error) (tail wal.Tail, err error) {
+	for {
+		sc, err := wal.NewScanner(vfs.OS, s.Dir, wal.ScanOptions{ReadOnly: true, FromFile: first, Only: s.Only != 0})
+		if err == nil {
+			err = frames(ctx, v, func(context.Context) (*wal.Frame, error) { return sc.Next() }, visit)
+			tail = sc.Tail()
+			sc.Close() // only read from
+		}
+		if err == io.EOF || err == errEnd {
+			return tail, nil
+		}
+		if again := s.dropped(err, max(tail.NextLSN, v.Filter.From, 1), &first, tail.File); !again {
+			return tail, err
+		}
+	}
+}
+
+var (
+	// ErrEnough is what a visitor returns to end a scan, as when a limit is reached.
+	ErrEnough = errors.New("enough")
+
+	errEnd = errors.New("end")
+)
+
+// frames visits frames until the filter lets none through any more.
+func frames(ctx context.Context, v *LogView, next func(context.Context) (*wal.Frame, error), visit func(f *wal.Frame) error) error {
+	for n := 1; ; n++ {
+		f, err := next(ctx)
+		if err == nil && n&63 == 0 {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		if f.Kind == wal.KindCommit && v.Filter.past(f.BaseLSN, f.BaseTime) {
+			return errEnd
+		}
+		if err := visit(f); err == ErrEnough {
+			return errEnd
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// dropped says of an error whether it comes from retention, which has dropped the file that was read: then it tells of what
+// was missed from an LSN on, and first is the file to go on with.
+func (s *LogSource) dropped(err error, from event.LSN, first *uint64, file uint64) bool {
+	if err == nil || s.Only != 0 {
+		return false
+	}
+	infos, lerr := wal.ListFiles(vfs.OS, s.Dir)
+	at := max(file, *first)
+	if lerr != nil || len(infos) == 0 || infos[0].Seq <= at {
+		return false
+	}
+	s.miss(from, infos[0].FirstLSN)
+	*first = infos[0].Seq
+	return true
+}
+
+// Follow visits the frames of the log, those to come included, each once the log says that its events are durable: before
+// that, a crash could take them back. That is one commit group or watermark later. It ends with the context, with an error of
+// visit, or, without an error, when the filter lets nothing through any more.
+func (s *LogSource) Follow(ctx context.Context, v *LogView, visit func(f *wal.Frame) error) error {
+	first, err := s.begin(&v.Filter)
+	if err != nil {
+		return err
+	}
+	for {
+		var tail wal.Tail
+		log, err := wal.Follow(vfs.OS, s.Dir, wal.FollowOptions{Clock: clock.NewSystem(), Poll: 50 * time.Millisecond, FromFile: first})
+		if err == nil {
+			d := durable{next: log.Next}
+			err = frames(ctx, v, d.Next, visit)
+			tail = log.Tail()
+			if n := len(d.waiting); n > 0 {
+				tail.NextLSN = d.waiting[0].BaseLSN
+			}
+			log.Close() // only read from
+		}
+		if err == errEnd {
+			return nil
+		}
+		if ctx.Err() != nil || !s.dropped(err, max(tail.NextLSN, v.Filter.From, 1), &first, tail.File) {
+			return err
+		}
+	}
+}
+
+// durable holds frames back until a later one says that they are durable.
+type durable struct {
+	next    func(context.Context) (*wal.Frame, error)
+	waiting []*wal.Frame
+	upTo    event.LSN
+}
+
+func (d *durable) Next(ctx context.Context) (*wal.Frame, error) {
+	for {
+		if len(d.waiting) > 0 {
+			f := d.waiting[0]
+			if f.Kind != wal.KindCommit || f.BaseLSN+event.LSN(f.Count)-1 <= d.upTo {
+				d.waiting = d.waiting[1:]
+				return f, nil
+			}
+		}
+		f, err := d.next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		d.upTo = max(d.upTo, f.DurableLSN)
+		if f.Kind == wal.KindCommit || f.Kind == wal.KindDictionary {
+			for f.Kind == wal.KindCommit && len(d.waiting) > 0 && d.waiting[len(d.waiting)-1].BaseLSN >= f.BaseLSN {
+				d.waiting = d.waiting[:len(d.waiting)-1] // a crash has taken it back
+			}
+			own := *f
+			own.Body = append([]byte{}, f.Body...)
+			d.waiting = append(d.waiting, &own)
+		}
+	}
+}
+
+// End returns the newest LSN that the log says is durable, and so where it goes on.
+func (s *LogSource) End(ctx context.Context) (event.LSN, error) {
+	infos, err := s.Files()
+	if err != nil || len(infos) == 0 {
+		return 0, err
+	}
+	tail, err := s.scan(ctx, NewLogView(nil, LogFilter{}), infos[len(infos)-1].Seq, func(*wal.Frame) error { return nil })
+	return max(tail.DurableLSN, tail.FirstLSN-min(tail.FirstLSN, 1)), err
+}
+
+// TellLost tells on stderr of batches that can't be read.
+func TellLost(cmd *cobra.Command) func(first, last event.LSN) {
+	return func(first, last event.LSN) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: the batch of LSN %d to %d is gone: it began in a log file that was dropped\n",
+			cmd.Root().Name(), first, last)
+	}
+}
