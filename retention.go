@@ -139,13 +139,7 @@ func (r *retention) look() error {
 		_, err := r.list()
 		return err
 	}
-	r.mu.Lock()
-	seen := r.grown
-	r.mu.Unlock()
 	_, err := r.pass(r.db.ctx, false)
-	if !errors.Is(err, vfs.ErrNoSpace) { // else it is behind, and writers that are slowed down give it time
-		r.grow(-seen)
-	}
 	return err
 }
 
@@ -242,11 +236,19 @@ func (r *retention) head(f wal.FileInfo) (wal.Header, error) {
 }
 
 // pass finds out what stays and why, and drops the rest unless dry.
-func (r *retention) pass(ctx context.Context, dry bool) (GCPlan, error) {
+func (r *retention) pass(ctx context.Context, dry bool) (_ GCPlan, err error) {
 	r.one.Lock()
 	defer r.one.Unlock()
 	db := r.db
 	if !dry {
+		r.mu.Lock()
+		seen := r.grown
+		r.mu.Unlock()
+		defer func() {
+			if !errors.Is(err, vfs.ErrNoSpace) { // else it is behind, and slow writers give it time
+				r.grow(-seen)
+			}
+		}()
 		r.removeDropped() // what was being read from
 		r.removeStale()
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/internal/vfs"
@@ -67,5 +68,55 @@ func TestOverwritesOnSmallDisk(t *testing.T) {
 	}
 	if m := db.Metrics(); m.Compactions == 0 {
 		t.Errorf("nothing was merged: %+v", m)
+	}
+}
+
+// Writes that fill the disk leave what dropping log files needs: the log stays within retention to the end, and reads go on.
+func TestFullDiskLeavesRoomForRetention(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewMem())
+	fs.SetQuota(48 << 20)
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs, MemoryBudget: 8 << 20, LogFileBytes: 1 << 20, Retention: dyngo.Retention{Bytes: 4 << 20}})
+	defer db.Close()
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{LargeValue: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := make(chan error, 1)
+	rng := rand.New(rand.NewPCG(1, 2))
+	key := func(i int) []byte { return fmt.Appendf(nil, "key-%05d", i) }
+	n := 0
+	for full := false; !full; n++ {
+		value := make([]byte, (20+n%2*80)<<10) // moved to value files, or in segments
+		for i := range value {
+			value[i] = byte(rng.Uint32())
+		}
+		go func() {
+			_, err := ds.Put(key(n), value)
+			put <- err
+		}()
+		select {
+		case err := <-put:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(time.Second):
+			full = true
+		}
+	}
+	if used := fs.Used(); used < 36<<20 {
+		t.Errorf("writes wait, though only %d of %d bytes are in use", used, 48<<20)
+	}
+	if m := db.Metrics(); m.LogBytes > 6<<20 || m.RetentionErrors > 0 {
+		t.Errorf("the log has %d bytes, 4 MiB are wanted; %d passes of retention have failed", m.LogBytes, m.RetentionErrors)
+	}
+	if _, err := ds.Delete(key(0)); err != nil {
+		t.Error(err)
+	}
+	if _, err := ds.Get(key(n - 2)); err != nil {
+		t.Error(err)
+	}
+	fs.SetQuota(64 << 20)
+	if err := <-put; err != nil {
+		t.Fatal(err)
 	}
 }

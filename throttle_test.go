@@ -117,3 +117,49 @@ func TestMergesRunBesideEachOther(t *testing.T) {
 		t.Errorf("%d runs after Compact", m.Runs)
 	}
 }
+
+// While retention can't follow, since the disk refuses what it writes, each commit is held back a little, and the listener and the
+// metrics say why; when it can again, writers are free.
+func TestWritersSlowDownWhileRetentionIsBehind(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewMem())
+	var failing atomic.Bool
+	fs.OnCall(func(c vfs.Call) error {
+		if failing.Load() && c.Op == vfs.OpCreate && (strings.HasSuffix(c.Name, ".val") || strings.HasSuffix(c.Name, ".seg")) {
+			return vfs.ErrNoSpace
+		}
+		return nil
+	})
+	slowed := make(chan string, 100)
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs, LogFileBytes: 1 << 20, Retention: dyngo.Retention{Bytes: 4 << 20}, Listener: &dyngo.Listener{
+		Slowed: func(_ time.Duration, reason string) { slowed <- reason },
+	}})
+	defer db.Close()
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failing.Store(true)
+	reason := ""
+	for i := 0; reason == ""; i++ {
+		if i == 400 {
+			t.Fatalf("40 MB were written, 4 MiB of log are wanted, and nobody was slowed down: %+v", db.Metrics())
+		}
+		if _, err := ds.Put(fmt.Append(nil, i), []byte(big(100<<10, byte(i)))); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case reason = <-slowed:
+		default:
+		}
+	}
+	if m := db.Metrics(); m.WriteDelay <= 0 || m.WriteDelayReason != reason || !strings.Contains(reason, "retention") {
+		t.Errorf("the listener was told %q, metrics say %v, %q", reason, m.WriteDelay, m.WriteDelayReason)
+	}
+	failing.Store(false)
+	if _, err := db.GC(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if m := db.Metrics(); m.WriteDelay != 0 || m.LogBytes > 6<<20 {
+		t.Errorf("after retention could do its work writers wait %v, and the log has %d bytes of 4 MiB that are wanted", m.WriteDelay, m.LogBytes)
+	}
+}
