@@ -15,7 +15,9 @@
 //   - Space. What is overwritten lies twice on disk, once in the oldest run and once above it. All runs above it
 //     together have at most a share of its bytes (Options.SpaceShare), so a store takes at most 1 + that share of what
 //     lives. Beyond it, slices of the upper runs are merged into the oldest, the fullest first: a slice that was merged
-//     is left alone until it is full again.
+//     is left alone until it is full again. Large values in the log count where a segment refers to them. So do old
+//     versions in the oldest run that were kept for a pin, once no pin needs them: how many that are is guessed from
+//     the LSNs of those that replace them (MinReplacing and MaxReplacing of a segment) and the oldest pin.
 //   - Sources. A key lies in at most so many runs (Options.MaxSources). Where it is more, neighbouring runs are merged,
 //     those that make one source of many for the fewest bytes: the small and young ones, mostly. So the runs above the
 //     oldest have sizes like those of size-tiered compaction, with no fixed ratio.
