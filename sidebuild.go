@@ -60,7 +60,7 @@ var errTooWide = errors.New("dyngo: too many range deletes or sessions for a sid
 
 // sideMemory is how much memory a build takes, so that a log file makes at most some ten runs.
 func sideMemory(o *Options) int {
-	return int(max(min(o.MemoryBudget/16, 16<<20), o.LogFileBytes/32, 1<<20))
+	return int(max(min(o.MemoryBudget/32, 16<<20), o.LogFileBytes/32, 1<<20))
 }
 
 // buildSide makes the side file of a sealed log file under a temporary name and returns its properties.
