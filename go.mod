@@ -6,6 +6,7 @@ go 1.26.0
 require (
 	github.com/klauspost/compress v1.20.3 // s2 and zstd for values and blocks
 	github.com/zeebo/xxh3 v1.1.0 // seeded 64-bit hash of keys in filters: the same on all machines, unlike hash/maphash
+	golang.org/x/mod v0.43.0 // sumdb: the tree over the log and its signed heads
 	golang.org/x/sys v0.49.0 // mmap, flock, fdatasync
 )
 
@@ -27,5 +28,5 @@ require (
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/klauspost/cpuid/v2 v2.2.10 // indirect
 	github.com/pmezard/go-difflib v1.0.0 // indirect
-	golang.org/x/tools v0.26.0 // indirect
+	golang.org/x/tools v0.52.0 // indirect
 )

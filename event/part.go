@@ -205,6 +205,26 @@ func InsertPart(parts []byte, tag Tag, body []byte) []byte {
 	return append(dst, parts...)
 }
 
+// AppendPartsWithout appends parts but those of some tags, which are below 64. It stops at the first syntax error: parts
+// should have been checked.
+func AppendPartsWithout(dst, parts []byte, tags ...Tag) []byte {
+	var skip uint64
+	for _, t := range tags {
+		skip |= 1 << t
+	}
+	for len(parts) > 0 {
+		t, _, _, n := nextPart(parts)
+		if n <= 0 {
+			break
+		}
+		if t >= 64 || skip>>t&1 == 0 {
+			dst = append(dst, parts[:n]...)
+		}
+		parts = parts[n:]
+	}
+	return dst
+}
+
 func uvarintPart(parts []byte, tag Tag) (uint64, bool) {
 	body, ok := FindPart(parts, tag)
 	if !ok {

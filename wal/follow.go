@@ -45,19 +45,27 @@ func (f *Follower) Next(ctx context.Context) (*Frame, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		frame, err := f.Try()
+		if err != io.EOF {
+			return frame, err
+		}
+		if err := f.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Try is Next without the waiting: at the end of the log it returns io.EOF.
+func (f *Follower) Try() (*Frame, error) {
+	for {
 		frame, err := f.s.Next()
 		if err != io.EOF {
 			return frame, err
 		}
-		grown, err := f.s.resume()
-		if err != nil {
+		if grown, err := f.s.resume(); err != nil {
 			return nil, err
-		}
-		if grown {
-			continue
-		}
-		if err := f.wait(ctx); err != nil {
-			return nil, err
+		} else if !grown {
+			return nil, io.EOF
 		}
 	}
 }
