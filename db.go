@@ -67,6 +67,7 @@ type DB struct {
 	views     viewSet
 	holds     holdSet
 	retention *retention
+	tree      *treeKeeper   // nil = the store keeps none
 	floor     atomic.Uint64 // LSN that all reads without a view have reached; see raiseFloor
 	commits   sync.Pool     // *commit
 	count     counters
@@ -209,7 +210,7 @@ func (db *DB) close() error {
 		errs = append(errs, db.live.close())
 	}
 	if db.log != nil {
-		errs = append(errs, db.log.Close())
+		errs = append(errs, db.log.Close(), db.tree.close())
 		db.flusher.close()
 	}
 	close(db.notices) // nobody sends any more

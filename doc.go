@@ -34,6 +34,7 @@
 //	compaction which segments to merge, and the merging
 //	recovery   from the files to a running store
 //	snapshot   the state at one LSN, kept under a name
+//	integrity  the hash tree over the log, signed heads of it, proofs
 //	cmd        dyngo-cli
 //	internal   vfs (files, crashes, faults) · clock · tail (events in memory) · epoch (when memory may go) · offheap ·
 //	           cache (blocks of segments) · iter (merging) · pacer (background work) · coding · corruption
@@ -50,7 +51,9 @@
 //
 //	DB.snapshots                 held while a snapshot is made or dropped, during I/O; retention.one is taken under it
 //	DB.starting                  held while the log's first file is made; no other path holds a lock while taking it
-//	retention.one                one pass of retention; held during I/O, flusher.one is taken under it
+//	retention.one                one pass of retention; held during I/O, flusher.one and treeKeeper.one are taken under it
+//	treeKeeper.sealing           held while hashes of segments are logged; a write, so retention.one is not taken above it
+//	treeKeeper.one               one at a time adds to the tree over the log; held during I/O
 //	compactor.one, flusher.one   one merge, one flush at a time; held during I/O; neither is taken under the other
 //	sortedFiles.mu               held while the sources of reads change
 //	catalog.mu                   dataset created or dropped

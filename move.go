@@ -329,8 +329,13 @@ func (r *retention) discard(e *manifest.Edit) {
 
 // valueInfos says where value files lie.
 func (r *retention) valueInfos(files []*manifest.ValueFile) (infos []wal.ValueInfo) {
+	return valueInfosIn(r.db.sorted.dir, files)
+}
+
+// valueInfosIn is valueInfos of a store that is not open; dir is the folder of its segments.
+func valueInfosIn(dir string, files []*manifest.ValueFile) (infos []wal.ValueInfo) {
 	for _, v := range files {
-		infos = append(infos, wal.ValueInfo{Num: uint64(v.Num), Path: path.Join(r.db.sorted.dir, manifest.ValueName(v.Num)),
+		infos = append(infos, wal.ValueInfo{Num: uint64(v.Num), Path: path.Join(dir, manifest.ValueName(v.Num)),
 			Name: valueDisplayName(v.Num), From: v.From, To: v.To})
 	}
 	return infos

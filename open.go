@@ -146,6 +146,9 @@ func (db *DB) open() error {
 		if err := db.openLog(state); err != nil {
 			return err
 		}
+		if db.tree, err = newTreeKeeper(db); err != nil {
+			return err
+		}
 	}
 	// 6. What runs beside.
 	db.start(func() { db.mem.DrainPending(db.ctx, 2) })
@@ -156,6 +159,9 @@ func (db *DB) open() error {
 		db.start(db.ttl.run)
 		if !db.opts.InMemory {
 			db.start(db.side.run)
+		}
+		if db.tree != nil {
+			db.start(db.tree.run)
 		}
 		db.start(db.retention.run)
 		db.start(db.watchViews)
@@ -268,6 +274,7 @@ func (db *DB) openLog(state *recovery.State) error {
 		OnRotate: func(file uint64) {
 			db.side.nudge()
 			db.retention.sealed()
+			db.tree.nudge()
 			if l.FileSealed != nil {
 				db.tell(func() { l.FileSealed(file - 1) })
 			}

@@ -1,11 +1,13 @@
 package dyngo
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/integrity"
 	"github.com/dyngodb/dyngo/internal/clock"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
@@ -49,6 +51,14 @@ type Options struct {
 	// Archive is a directory to which retention copies log files before it drops them, packed; see wal.OpenArchived for how
 	// to read them. A file that can't be archived is not dropped. Several stores need several. Default: none, they are gone.
 	Archive string
+	// Integrity keeps a hash tree over the log in the folder integrity, so that changes of the past can be found (VerifyWith)
+	// and single events proved to others (DB.Prove). A store that has begun a tree goes on with it whatever this says. The tree
+	// is built behind the log, when the foreground leaves time; retention waits for it. It takes 44 bytes on disk for each
+	// group of commits, for ever.
+	Integrity bool
+	// SigningKey signs heads of the tree, one for each log file, at Close and by DB.TreeHead. It is the text that
+	// integrity.NewKey or `dyngo-cli verify --init-key` made. Keep it outside of the store. Default: heads are not signed.
+	SigningKey string
 
 	// FS and Clock replace the operating system in tests. Default: the operating system.
 	FS    vfs.FS
@@ -119,6 +129,9 @@ func (o *Options) validate() error {
 	}
 	if o.InMemory && o.ReadOnly {
 		return fmt.Errorf("dyngo: Options.InMemory and Options.ReadOnly exclude each other")
+	}
+	if k, err := integrity.ParseKey(o.SigningKey); o.SigningKey != "" && (err != nil || !k.Private()) {
+		return errors.Join(errors.New("dyngo: Options.SigningKey is no private key"), err)
 	}
 	for name, s := range map[string]string{"Actor": o.Session.Actor, "Address": o.Session.Address, "Client": o.Session.Client} {
 		if len(s) > MaxAnnotation {

@@ -274,6 +274,9 @@ func (r *retention) pass(ctx context.Context, dry bool) (_ GCPlan, err error) {
 	// 2. The sources come before the holds: who was in flight then is either held or in these sources.
 	s := db.sorted.acquire()
 	defer s.release()
+	if n > 0 && !dry {
+		db.tree.reach(ctx)
+	}
 	if db.log != nil {
 		db.holds.settle(s.version.FlushedLSN, LSN(db.flusher.left.Load()))
 	}
@@ -422,6 +425,8 @@ func (r *retention) decide(plan *GCPlan, d *dropping, why []string) {
 			keep("segments have events up to LSN %d only", d.version.FlushedLSN)
 		case d.damaged != "":
 			keep("segment %s is damaged: its events are only in the log", d.damaged)
+		case r.db.tree.keeps(d.version.FlushedLSN) != "":
+			keep("%s", r.db.tree.keeps(d.version.FlushedLSN))
 		default:
 			if h := blocking(holds, files[0].Seq, files[i].Seq); h != "" {
 				keep("%s", h)

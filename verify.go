@@ -9,9 +9,11 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/dyngodb/dyngo/compaction"
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/integrity"
 	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
@@ -32,6 +34,13 @@ type VerifyReport struct {
 	Entries  int64
 	// NewestLSN is the newest that manifest or segments promise: the log must reach that far.
 	NewestLSN LSN
+	// Sides are the side files that were read. They are not synced, so a crash may tear one; what is wrong with them is no
+	// defect: SideDefects names what is unsound and will be built anew.
+	Sides       int
+	SideDefects []error
+	// Level is how deep it was looked; Tree is there from LevelTree on.
+	Level Level
+	Tree  *TreeReport
 	// Orphans are files that a crash left, without meaning; the next owner removes them. Relative to the store's
 	// directory.
 	Orphans []string
@@ -45,6 +54,48 @@ func (r *VerifyReport) All() []error { return slices.Concat(r.Log.Defects, r.Def
 // Count is how many defects there are, those that are not kept included.
 func (r *VerifyReport) Count() int { return len(r.Log.Defects) + r.Log.MoreDefects + len(r.Defects) }
 
+// Level says how deep a verification looks; each looks at what those before it look at.
+type Level int
+
+// The levels. LevelDefault is LevelTree for a store that keeps a tree over its log, else LevelDecode.
+const (
+	LevelDefault Level = iota
+	LevelFiles         // that the files are there, are of this store, follow each other and have their sizes
+	LevelCRC           // every byte of segments, value files and side files; checksums of all frames of the log
+	LevelChain         // how frames follow each other: chain, LSN, place, end. The log's pass for LevelCRC finds this too
+	LevelDecode        // every event and all that events refer to, dictionaries
+	LevelTree          // the tree over the log, computed anew; tree heads; logged hashes of segments
+)
+
+var levelNames = []string{"default", "files", "crc", "chain", "decode", "tree"}
+
+// String is the level's name.
+func (l Level) String() string {
+	if l < 0 || int(l) >= len(levelNames) {
+		return fmt.Sprintf("Level(%d)", int(l))
+	}
+	return levelNames[l]
+}
+
+// ParseLevel is the reverse of String.
+func ParseLevel(name string) (Level, error) {
+	if i := slices.Index(levelNames, name); i > 0 {
+		return Level(i), nil
+	}
+	return 0, fmt.Errorf("level %q, there are %s", name, strings.Join(levelNames[1:], ", "))
+}
+
+// VerifyOptions say how VerifyWith looks.
+type VerifyOptions struct {
+	Level Level
+	// Heads are tree heads that were kept outside of the store, from LevelTree on.
+	Heads []Anchor
+	// Key checks the signatures of the heads that the store has kept itself; nil = they are compared all the same.
+	Key *integrity.Key
+	// Progress, if not nil, is called with the bytes done and in all.
+	Progress func(done, total int64)
+}
+
 // Verify reads every byte of the store in dir and checks all that can be checked: the log as wal.Verify does, the
 // manifest, that each file which it names is there and is the one that it means, every block, index and filter of each
 // segment, every value file, and that nothing in them is newer than the log. progress, if not nil, is called with the bytes done and in
@@ -53,8 +104,25 @@ func (r *VerifyReport) Count() int { return len(r.Log.Defects) + r.Log.MoreDefec
 // It takes no lock, changes nothing and works beside a process that has the store open. The error is of the file system
 // or the context; damage is in the report. Of the options only FS is used.
 func Verify(ctx context.Context, dir string, o *Options, progress func(done, total int64)) (VerifyReport, error) {
-	v := verification{ctx: ctx, fs: o.withDefaults().FS, dir: dir, progress: progress}
+	return VerifyWith(ctx, dir, o, VerifyOptions{Level: LevelDecode, Progress: progress})
+}
+
+// VerifyWith is Verify to a level, which may compare the log with tree heads that were taken before.
+func VerifyWith(ctx context.Context, dir string, o *Options, vo VerifyOptions) (VerifyReport, error) {
+	v := verification{ctx: ctx, fs: o.withDefaults().FS, dir: dir, progress: vo.Progress, level: vo.Level}
+	if v.level == LevelDefault {
+		v.level = LevelDecode
+		if has, err := vfs.Exists(v.fs, path.Join(dir, integrity.Dir)); err != nil {
+			return v.report, err
+		} else if has {
+			v.level = LevelTree
+		}
+	}
+	v.report.Level = v.level
 	err := v.run()
+	if err == nil && v.level >= LevelTree {
+		err = v.tree(&vo)
+	}
 	return v.report, err
 }
 
@@ -64,6 +132,7 @@ type verification struct {
 	fs       vfs.FS
 	dir      string
 	progress func(done, total int64)
+	level    Level
 	report   VerifyReport
 
 	done, sorted int64 // bytes: verified, of segments in all
@@ -79,7 +148,7 @@ func (v *verification) run() error {
 	tell := func(done, total int64) { v.tell(done, total+v.sorted) }
 	for try := 0; ; try++ {
 		v.sorted, v.report.OldestLog = before.SizeBytes(), before.OldestLog
-		v.report.Log, err = wal.VerifyFrom(v.ctx, v.fs, path.Join(v.dir, "wal"), before.OldestLog, tell)
+		v.report.Log, err = v.log(before.OldestLog, tell)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -100,7 +169,22 @@ func (v *verification) run() error {
 	}
 	v.done = v.report.Log.Bytes
 	v.checkLSNs(before)
-	return v.segments()
+	if err := v.segments(); err != nil || v.level == LevelFiles {
+		return err
+	}
+	return v.sides()
+}
+
+// log checks the log as deep as wanted.
+func (v *verification) log(oldest uint64, tell func(done, total int64)) (wal.VerifyReport, error) {
+	dir := path.Join(v.dir, "wal")
+	switch {
+	case v.level == LevelFiles:
+		return wal.VerifyFiles(v.fs, dir, oldest)
+	case v.level < LevelDecode:
+		return wal.VerifyFrames(v.ctx, v.fs, dir, oldest, tell)
+	}
+	return wal.VerifyFrom(v.ctx, v.fs, dir, oldest, tell)
 }
 
 func (v *verification) tell(done, total int64) {
@@ -143,7 +227,7 @@ func (v *verification) version() (*manifest.Version, error) {
 
 // checkLSNs holds what segments promise against the log, which was read after the manifest.
 func (v *verification) checkLSNs(m *manifest.Version) {
-	if len(v.report.Log.Defects) > 0 {
+	if len(v.report.Log.Defects) > 0 || v.level == LevelFiles {
 		return // where a damaged log ends is not known
 	}
 	last := v.report.Log.Tail.NextLSN - min(v.report.Log.Tail.NextLSN, 1)
@@ -247,7 +331,11 @@ func (v *verification) segment(name string, s *manifest.Segment) error {
 		return err
 	}
 	defer r.Close() // only read from
-	if err := r.Verify(v.ctx, func(done, _ int64) { v.tell(v.done+done, v.report.Log.Bytes+v.sorted) }); err != nil {
+	if v.level == LevelFiles {
+		if size := r.Properties().SizeBytes; s != nil && size != s.SizeBytes {
+			return corruption.At(name, size, "the file has %d bytes, the manifest says %d", size, s.SizeBytes)
+		}
+	} else if err := r.Verify(v.ctx, func(done, _ int64) { v.tell(v.done+done, v.report.Log.Bytes+v.sorted) }); err != nil {
 		return err
 	}
 	p := r.Properties()
@@ -272,6 +360,12 @@ func (v *verification) valueFile(name string, f *manifest.ValueFile) error {
 		return err
 	}
 	defer file.Close() // only read from
+	if v.level == LevelFiles {
+		if f != nil && file.Size != f.SizeBytes {
+			return corruption.At(name, file.Size, "the file has %d bytes, the manifest says %d", file.Size, f.SizeBytes)
+		}
+		return nil
+	}
 	if err := file.Verify(v.ctx, func(done int64) { v.tell(v.done+done, v.report.Log.Bytes+v.sorted) }); err != nil || f == nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func TestDocExample(t *testing.T) {
 			t.Errorf("leaf: have % x, want % x, %v", have, want, err)
 		}
 	}
-	r, err := noSource.RecordOf(f)
+	r, err := noSource.RecordOf(f, nil)
 	if have, want := r.Append(nil), drawn(t, "The record of its frame", "# Proofs"); err != nil || !bytes.Equal(have, want) {
 		t.Errorf("record: have % x, want % x, %v", have, want, err)
 	}
@@ -102,17 +102,17 @@ func allOps() (events []event.Event) {
 // TestGolden holds the hashes of events, records and trees against those that earlier versions computed.
 func TestGolden(t *testing.T) {
 	var out strings.Builder
-	var root frontier
+	var root Frontier
 	for i, e := range allOps() {
 		e.LSN, e.Time = event.LSN(i+1), exampleTime
 		l, err := noSource.LeafOf(&e)
 		if err != nil {
 			t.Fatal(err)
 		}
-		root.add(l.Hash())
+		root.Add(l.Hash())
 		fmt.Fprintf(&out, "%s\n  leaf %x\n  hash %x\n", e.Op, l.Append(nil), l.Hash())
 	}
-	r := Record{LSN: 1, Count: uint32(root.n), Wall: exampleTime, HLC: 5, Root: root.root()}
+	r := Record{LSN: 1, Count: uint32(root.n), Wall: exampleTime, HLC: 5, Root: root.Root()}
 	h := r.Hash()
 	fmt.Fprintf(&out, "record %x\n  hash %x\n", r.Append(nil), h[:])
 	golden(t, "leaves.txt", []byte(out.String()))

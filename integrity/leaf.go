@@ -186,15 +186,22 @@ var ErrRedacted = errors.New("integrity: the frame was redacted")
 
 // RecordOf computes the record of a commit frame. An error is of the source, corruption that names file and offset, or
 // ErrRedacted. wal.ErrDropped in it says that the frame refers to a log file that retention has dropped.
-func (s *Source) RecordOf(f *wal.Frame) (Record, error) { return s.record(f, func(*Leaf, Hash) {}) }
+//
+// visit, if not nil, is called with each event before its leaf is computed; the event is valid during the call.
+func (s *Source) RecordOf(f *wal.Frame, visit func(*event.Event)) (Record, error) {
+	if visit == nil {
+		visit = func(*event.Event) {}
+	}
+	return s.record(f, visit, func(*Leaf, Hash) {})
+}
 
-func (s *Source) record(f *wal.Frame, visit func(*Leaf, Hash)) (Record, error) {
+func (s *Source) record(f *wal.Frame, visit func(*event.Event), leaf func(*Leaf, Hash)) (Record, error) {
 	r := Record{LSN: f.BaseLSN, Count: f.Count, Wall: f.WallTime, HLC: f.HLC}
 	if f.Flags&wal.FrameRedacted != 0 {
 		return r, ErrRedacted
 	}
 	var buf [256]byte
-	var root frontier
+	var root Frontier
 	var events iter.Seq2[*event.Event, error]
 	if f.Flags&wal.FrameSpilled != 0 {
 		events = f.SpilledEvents(s.Piece)
@@ -205,25 +212,27 @@ func (s *Source) record(f *wal.Frame, visit func(*Leaf, Hash)) (Record, error) {
 		if err != nil {
 			return r, err
 		}
+		visit(e)
 		l, err := s.LeafOf(e)
 		if err != nil {
 			return r, corruption.Locate(err, f.Name, f.Offset)
 		}
 		h := leafHash(l.Append(buf[:0]))
-		visit(&l, h)
-		root.add(h)
+		leaf(&l, h)
+		root.Add(h)
 	}
-	r.Root = root.root()
+	r.Root = root.Root()
 	return r, nil
 }
 
-// frontier computes the root of a tree from its leaves, in memory for its height.
-type frontier struct {
+// Frontier computes the root of a tree from its leaves, in memory for its height. The zero Frontier is the tree without leaves.
+type Frontier struct {
 	n    uint64
 	full []Hash // roots of the full subtrees so far, largest first: one for each bit of n
 }
 
-func (f *frontier) add(h Hash) {
+// Add adds the hash of the next leaf.
+func (f *Frontier) Add(h Hash) {
 	for n := f.n; n&1 != 0; n >>= 1 {
 		last := len(f.full) - 1
 		h = tlog.NodeHash(f.full[last], h)
@@ -233,8 +242,8 @@ func (f *frontier) add(h Hash) {
 	f.n++
 }
 
-// root is the RFC 6962 hash of the tree; of one without leaves that of nothing.
-func (f *frontier) root() Hash {
+// Root is the RFC 6962 hash of the tree; of one without leaves that of nothing.
+func (f *Frontier) Root() Hash {
 	if f.n == 0 {
 		return sha256.Sum256(nil)
 	}

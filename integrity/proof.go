@@ -1,13 +1,16 @@
 package integrity
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -40,7 +43,7 @@ type ProofEvent struct {
 	Parts     []byte          `json:"parts,omitempty"`
 	Salt      []byte          `json:"salt,omitempty"` // of both commitments
 	Key       []byte          `json:"key,omitempty"`
-	Value     []byte          `json:"value,omitempty"` // up to MaxProofValue; absent, ValueHash stands for it
+	Value     []byte          `json:"value,omitempty"` // up to MaxProofValue, and no large one; absent, ValueHash stands for it
 }
 
 // ProofFrame is the frame's record, and the way from the event to its root.
@@ -63,6 +66,7 @@ type FrameInTree struct {
 const MaxProofValue = 1 << 20
 
 // Prove makes the proof that the event lsn, which is in frame, the tree's index-th, is in the tree of head, which note holds.
+// The bundle has the key, and a value that the event holds itself.
 func (t *Tree) Prove(s *Source, frame *wal.Frame, lsn event.LSN, index int64, head *Head, note string) (*Inclusion, error) {
 	n, i := uint64(frame.Count), uint64(lsn-frame.BaseLSN)
 	if lsn < frame.BaseLSN || i >= n {
@@ -70,16 +74,22 @@ func (t *Tree) Prove(s *Source, frame *wal.Frame, lsn event.LSN, index int64, he
 	}
 	// The path is the roots of ranges of leaves, which are computed while the events go by.
 	ranges := pathRanges(i, n)
-	roots := make([]frontier, len(ranges))
+	roots := make([]Frontier, len(ranges))
 	var leaf Leaf
+	p := &Inclusion{Format: InclusionFormat, Head: note}
 	at := uint64(0)
-	record, err := s.record(frame, func(l *Leaf, h Hash) {
+	record, err := s.record(frame, func(e *event.Event) {
+		if at == i {
+			p.Event.reveal(s, e)
+		}
+	}, func(l *Leaf, h Hash) {
 		if at == i {
 			leaf = *l
+			leaf.Parts = slices.Clone(l.Parts)
 		}
 		for j, r := range ranges {
 			if r.from <= at && at < r.to {
-				roots[j].add(h)
+				roots[j].Add(h)
 				break
 			}
 		}
@@ -88,19 +98,20 @@ func (t *Tree) Prove(s *Source, frame *wal.Frame, lsn event.LSN, index int64, he
 	if err != nil {
 		return nil, err
 	}
-	e, err := t.At(index)
+	entry, err := t.At(index)
 	if err != nil {
 		return nil, err
 	}
-	if e.LSN != frame.BaseLSN || e.Hash != record.Hash() {
-		return nil, &MismatchError{Index: index, LSN: frame.BaseLSN, File: frame.Name, Offset: frame.Offset}
+	if entry.LSN != frame.BaseLSN || entry.Hash != record.Hash() {
+		return nil, Mismatch(frame, index)
 	}
-	p := &Inclusion{Format: InclusionFormat, Head: note, Event: ProofEvent{LSN: leaf.LSN, Time: leaf.Time, Op: leaf.Op,
-		Flags: leaf.Flags, Dataset: leaf.Dataset, Session: leaf.Session, KeyHash: leaf.Key, ValueHash: leaf.Value, Parts: leaf.Parts},
-		Frame: ProofFrame{LSN: record.LSN, Count: record.Count, Wall: record.Wall, HLC: record.HLC, Proof: []Hash{}},
-		Tree:  FrameInTree{Index: index, Size: head.Size}}
+	e := &p.Event
+	e.LSN, e.Time, e.Op, e.Flags, e.Dataset, e.Session = leaf.LSN, leaf.Time, leaf.Op, leaf.Flags, leaf.Dataset, leaf.Session
+	e.KeyHash, e.ValueHash, e.Parts = leaf.Key, leaf.Value, leaf.Parts
+	p.Frame = ProofFrame{LSN: record.LSN, Count: record.Count, Wall: record.Wall, HLC: record.HLC, Proof: []Hash{}}
+	p.Tree = FrameInTree{Index: index, Size: head.Size}
 	for j := range roots {
-		p.Frame.Proof = append(p.Frame.Proof, roots[j].root())
+		p.Frame.Proof = append(p.Frame.Proof, roots[j].Root())
 	}
 	if p.Tree.Proof, err = tlog.ProveRecord(head.Size, index, t); err != nil {
 		return nil, err
@@ -111,16 +122,29 @@ func (t *Tree) Prove(s *Source, frame *wal.Frame, lsn event.LSN, index int64, he
 	return p, p.Check(nil)
 }
 
-// MismatchError says that a frame of the log is not the one that was put into the tree.
-type MismatchError struct {
-	Index  int64
-	LSN    event.LSN // of the frame's first event
-	File   string    // relative to the store's directory
-	Offset int64
+// reveal adds what the commitments are of.
+func (p *ProofEvent) reveal(s *Source, e *event.Event) {
+	p.Key = bytes.Clone(e.Key)
+	if salt, ok := event.ValueSalt(e.Parts); ok {
+		p.Salt = salt[:]
+	}
+	value := e.Value
+	if codec, raw, packed := event.CodecOf(e.Parts); packed && raw <= MaxProofValue {
+		var err error
+		if value, err = s.Unpack(codec, e.Value, raw); err != nil {
+			return // the leaf's computation says so
+		}
+	} else if packed {
+		return
+	}
+	if e.Flags&event.FlagValueRef == 0 && len(value) <= MaxProofValue {
+		p.Value = bytes.Clone(value)
+	}
 }
 
-func (e *MismatchError) Error() string {
-	return fmt.Sprintf("%s at %d: the frame of LSN %d is not the one whose hash the tree has as number %d", e.File, e.Offset, e.LSN, e.Index)
+// Mismatch is the corruption that a frame of the log is not the one that was put into the tree as number index.
+func Mismatch(f *wal.Frame, index int64) error {
+	return corruption.At(f.Name, f.Offset, "the frame of LSN %d is not the one whose hash the tree has as number %d", f.BaseLSN, index)
 }
 
 type leafRange struct{ from, to uint64 }

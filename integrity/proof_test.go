@@ -26,7 +26,7 @@ func TestProofs(t *testing.T) {
 			events = append(events, event.Event{Op: event.OpPut, Dataset: 1, Session: 2, Key: fmt.Appendf(nil, "k%d", i), Value: []byte("v")})
 		}
 		f := frameOf(next, events...)
-		r, err := noSource.RecordOf(f)
+		r, err := noSource.RecordOf(f, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +57,7 @@ func TestProofs(t *testing.T) {
 				if err := p.Check(public); err != nil {
 					t.Fatalf("LSN %d by the head of %d frames: %v", lsn, j+1, err)
 				}
-				if j == 6 && lsn == f.BaseLSN {
+				if i == 4 && j == 6 && lsn == f.BaseLSN+2 {
 					refuses(t, public, p)
 				}
 			}

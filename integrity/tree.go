@@ -162,6 +162,7 @@ func (t *Tree) open(num int64, last bool) error {
 	if bad != nil || len(leaves) < int(t.perFile()) {
 		t.torn = size - t.at
 	}
+	t.dirty = !t.opts.ReadOnly // a process that was killed may not have synced it
 	if len(leaves) == 0 && num > 0 {
 		prev, err := t.fs.Open(t.path(num - 1))
 		if err != nil {
@@ -525,6 +526,43 @@ func (t *Tree) Find(lsn event.LSN) (int64, error) {
 	return lo - 1, nil
 }
 
+// Entries returns the entries of one file; those that are damaged are zero. It is for a reader of all.
+func (t *Tree) Entries(num int64) ([]Entry, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n, f := t.perFile(), t.file
+	if num == int64(len(t.roots)) {
+		n = int64(len(t.leaves))
+	} else {
+		var err error
+		if f, err = t.fs.Open(t.path(num)); err != nil {
+			return nil, err
+		}
+		defer f.Close() // only read from
+	}
+	b := make([]byte, n*entryLen) // some MiB at most
+	if err := readAt(f, b, headerLen, DisplayName(num)); err != nil {
+		return nil, err
+	}
+	entries := make([]Entry, n)
+	for i := range entries {
+		if e, ok := parseEntry(b[i*entryLen:], num<<t.height+int64(i)); ok {
+			entries[i] = e
+		}
+	}
+	return entries, nil
+}
+
+// End is where the entries of the last file end.
+func (t *Tree) End() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return headerLen + int64(len(t.leaves))*entryLen
+}
+
+// FileOf is the file that a frame's entry is in, and its number there.
+func (t *Tree) FileOf(i int64) (num, n int64) { return i >> t.height, i & (t.perFile() - 1) }
+
 // Check reads every entry of every file and returns what is damaged; report is called for each entry that is sound, in order.
 // The error is of the file system.
 func (t *Tree) Check(report func(i int64, e Entry)) (defects []error, err error) {
@@ -540,7 +578,7 @@ func (t *Tree) Check(report func(i int64, e Entry)) (defects []error, err error)
 		} else if f, err = t.fs.Open(t.path(num)); err != nil {
 			return defects, err
 		}
-		var sub frontier
+		var sub Frontier
 		for i := range n {
 			e, err := t.entry(f, num, i)
 			if err == nil && e.LSN <= last {
@@ -551,14 +589,14 @@ func (t *Tree) Check(report func(i int64, e Entry)) (defects []error, err error)
 				continue
 			}
 			last = e.LSN
-			sub.add(e.Hash)
+			sub.Add(e.Hash)
 			report(num<<t.height+i, e)
 		}
 		if f == t.file {
 			continue
 		}
 		root, err := t.trailer(f, num)
-		if err == nil && sub.n == uint64(n) && sub.root() != root {
+		if err == nil && sub.n == uint64(n) && sub.Root() != root {
 			err = corruption.At(DisplayName(num), t.trailerAt(), "tree file: the trailer is not the root of the entries")
 		}
 		if err != nil && (t.torn == 0 || num+1 < int64(len(t.roots))) { // a torn end is told by Torn
@@ -612,11 +650,11 @@ func (t *Tree) node(level int, n int64) (Hash, error) {
 		if to > int64(len(roots)) {
 			return Hash{}, fmt.Errorf("integrity: node %d of level %d is beyond the tree's %d frames", n, level, t.size())
 		}
-		var f frontier
+		var f Frontier
 		for _, root := range roots[from:to] {
-			f.add(root)
+			f.Add(root)
 		}
-		return f.root(), nil
+		return f.Root(), nil
 	}
 	num := n << level >> t.height
 	leaves := t.leaves

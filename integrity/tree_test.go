@@ -66,14 +66,14 @@ func TestTreeIsThatOfRFC6962(t *testing.T) {
 
 // TestFrontier computes roots leaf by leaf.
 func TestFrontier(t *testing.T) {
-	var f frontier
+	var f Frontier
 	var leaves []Hash
 	for i := int64(0); i < 40; i++ {
-		if f.root() != naive(leaves) {
+		if f.Root() != naive(leaves) {
 			t.Errorf("root of %d leaves", i)
 		}
 		leaves = append(leaves, testLeaf(i))
-		f.add(leaves[i])
+		f.Add(leaves[i])
 	}
 }
 

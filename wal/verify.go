@@ -44,7 +44,76 @@ func Verify(ctx context.Context, fsys vfs.FS, dir string, progress func(done, to
 // VerifyFrom is Verify of a log whose files before oldest were dropped on purpose; 0 = none was. What is left of those is
 // passed over, and so is what refers to them.
 func VerifyFrom(ctx context.Context, fsys vfs.FS, dir string, oldest uint64, progress func(done, total int64)) (VerifyReport, error) {
-	v := &verifier{ctx: ctx, progress: progress, data: map[Position]*dataFrame{}, files: OpenFiles(fsys, dir), from: oldest}
+	return verify(ctx, fsys, dir, oldest, false, progress)
+}
+
+// VerifyFrames is VerifyFrom without what lies in the frames: events are not decoded, and what they refer to is not looked for.
+func VerifyFrames(ctx context.Context, fsys vfs.FS, dir string, oldest uint64, progress func(done, total int64)) (VerifyReport, error) {
+	return verify(ctx, fsys, dir, oldest, true, progress)
+}
+
+// VerifyFiles looks at the headers of the log files only: that they are sound, none is missing, and each follows the one before
+// it, which is long enough. Of the report, files, first LSN and defects are filled in.
+func VerifyFiles(fsys vfs.FS, dir string, oldest uint64) (r VerifyReport, err error) {
+	note := func(err error) error {
+		if errors.Is(err, corruption.ErrCorrupt) || errors.Is(err, event.ErrUnsupported) {
+			r.Defects = append(r.Defects, err)
+			return nil
+		}
+		return err
+	}
+	files, err := ListFiles(fsys, dir)
+	if err != nil {
+		return r, note(err)
+	}
+	for len(files) > 0 && files[0].Seq < oldest {
+		files = files[1:]
+	}
+	clean, err := ReadClean(fsys, dir)
+	if err != nil {
+		if err := note(err); err != nil {
+			return r, err
+		}
+	}
+	if clean != nil && (len(files) == 0 || files[len(files)-1].Seq != clean.Seq) {
+		_ = note(corruption.At(missingName(dir, clean.Seq), 0, "the file is missing, but CLEAN names it as the last"))
+	}
+	if oldest > 0 && (len(files) == 0 || files[0].Seq != oldest) {
+		_ = note(corruption.At(missingName(dir, oldest), 0, "the file is missing"))
+	}
+	var prev *Header
+	r.Files = len(files)
+	for i, f := range files {
+		head, err := ReadHeader(fsys, dir, f)
+		if err != nil {
+			if err := note(err); err != nil {
+				return r, err
+			}
+			prev = nil
+			continue
+		}
+		name := relName(dir, f.Name)
+		switch {
+		case i == 0:
+			if r.FirstLSN = head.FirstLSN; oldest == 0 && head.PrevSeq != 0 {
+				_ = note(corruption.At(missingName(dir, head.PrevSeq), 0, "the file is missing before %s", f.Name))
+			}
+		case prev == nil: // its damage was told
+		case head.LogID != prev.LogID:
+			_ = note(corruption.At(name, 16, "the file belongs to another log than %s", files[i-1].Name))
+		case head.PrevSeq != prev.Seq:
+			_ = note(corruption.At(missingName(dir, head.PrevSeq), 0, "the file is missing between %s and %s", files[i-1].Name, f.Name))
+		case int64(head.PrevEnd) > files[i-1].Size:
+			_ = note(corruption.At(relName(dir, files[i-1].Name), files[i-1].Size, "the file was cut: it ends at %d, %s says %d",
+				files[i-1].Size, f.Name, head.PrevEnd))
+		}
+		prev = &head
+	}
+	return r, nil
+}
+
+func verify(ctx context.Context, fsys vfs.FS, dir string, oldest uint64, frames bool, progress func(done, total int64)) (VerifyReport, error) {
+	v := &verifier{ctx: ctx, framesOnly: frames, progress: progress, data: map[Position]*dataFrame{}, files: OpenFiles(fsys, dir), from: oldest}
 	defer v.files.Close() // only read from: nothing can be lost
 	s := &Scanner{fs: fsys, dir: dir, opts: ScanOptions{ReadOnly: true, FromFile: oldest}, index: -1}
 	v.s = s
@@ -61,10 +130,13 @@ func VerifyFrom(ctx context.Context, fsys vfs.FS, dir string, oldest uint64, pro
 
 // verifier is the work in progress.
 type verifier struct {
-	ctx      context.Context
-	s        *Scanner
-	files    *Files
-	from     uint64 // files before it were dropped
+	ctx   context.Context
+	s     *Scanner
+	files *Files
+	from  uint64 // files before it were dropped
+
+	framesOnly bool // what lies in them is not looked at
+
 	report   VerifyReport
 	progress func(done, total int64)
 	done     int64
@@ -255,6 +327,13 @@ func (v *verifier) skipFile(index int) error {
 
 // frame checks what a sound frame holds.
 func (v *verifier) frame(f *Frame) error {
+	if v.framesOnly {
+		if f.Kind == KindData {
+			v.report.DataFrames++
+		}
+		v.report.Events += int64(f.Count)
+		return nil
+	}
 	switch f.Kind {
 	case KindData:
 		v.report.DataFrames++
