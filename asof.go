@@ -26,16 +26,22 @@ func (p *past) check(ds *Dataset) error {
 	return nil
 }
 
-// dataset finds a dataset that was there.
-func (p *past) dataset(name string) (*Dataset, error) {
+// catalogNow is datasets for calls of the user.
+func (p *past) catalogNow() (map[event.DatasetID]event.DatasetInfo, error) {
 	call := p.db.calls.Enter() // Close waits until the log was read
 	defer call.Exit()
 	if p.db.closed.Load() {
 		return nil, ErrClosed
 	}
 	all, err := p.datasets(context.Background())
+	return all, p.explain(err)
+}
+
+// dataset finds a dataset that was there.
+func (p *past) dataset(name string) (*Dataset, error) {
+	all, err := p.catalogNow()
 	if err != nil {
-		return nil, p.explain(err)
+		return nil, err
 	}
 	for _, info := range all {
 		if info.Name == name {

@@ -35,7 +35,7 @@
 //	recovery   from the files to a running store
 //	snapshot   the state at one LSN, kept under a name
 //	integrity  the hash tree over the log, signed heads of it, proofs
-//	cmd        dyngo-cli
+//	cmd        dyngo-cli, dyngo-replay
 //	internal   vfs (files, crashes, faults) · clock · tail (events in memory) · epoch (when memory may go) · offheap ·
 //	           cache (blocks of segments) · iter (merging) · pacer (background work) · coding · corruption
 //

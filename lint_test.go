@@ -47,7 +47,7 @@ var notBelow = map[string][]string{
 }
 
 // testsOnly are packages that only test files may import.
-var testsOnly = []string{"internal/testkit"}
+var testsOnly = []string{"internal/testkit", "cmd/internal/clitest"}
 
 // entryOf returns the entry of the table that a directory belongs to.
 func entryOf(dir string) (string, bool) {

@@ -172,6 +172,31 @@ func (v *View) Dataset(name string) (*Dataset, error) {
 	return ds, err
 }
 
+// Datasets lists the names of the datasets that there were at the view's LSN, sorted.
+func (v *View) Datasets() ([]string, error) {
+	if v.closed.Load() {
+		return nil, fmt.Errorf("%w: the view", ErrClosed)
+	}
+	var names []string
+	if v.past != nil {
+		all, err := v.past.catalogNow()
+		if err != nil {
+			return nil, err
+		}
+		for _, info := range all {
+			names = append(names, info.Name)
+		}
+	} else {
+		for _, info := range v.db.Datasets() {
+			if ds, err := v.db.Dataset(info.Name); err == nil && ds.created <= v.lsn {
+				names = append(names, info.Name)
+			}
+		}
+	}
+	sort.Strings(names)
+	return names, nil
+}
+
 // LSN of the view.
 func (v *View) LSN() LSN { return v.lsn }
 

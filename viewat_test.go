@@ -225,6 +225,9 @@ func TestViewAtShowsDroppedDatasets(t *testing.T) {
 		t.Helper()
 		for lsn, want := range map[dyngo.LSN]string{first: "first", gone: "", second: "second"} {
 			v := mustViewAt(t, db, dyngo.AtLSN(lsn))
+			if names, err := v.Datasets(); err != nil || (len(names) == 1 && names[0] == "d") != (want != "") || len(names) > 1 {
+				t.Errorf("at LSN %d there are the datasets %q, %v", lsn, names, err)
+			}
 			ds, err := v.Dataset("d")
 			if want == "" {
 				if !errors.Is(err, dyngo.ErrNoDataset) {
@@ -266,6 +269,14 @@ func TestViewAtShowsDroppedDatasets(t *testing.T) {
 		}
 	}
 	check()
+	now, err := db.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names, err := now.Datasets(); err != nil || !slices.Equal(names, []string{"d"}) {
+		t.Errorf("now there are the datasets %q, %v", names, err)
+	}
+	now.Close()
 	if err := errors.Join(db.Flush(t.Context()), db.Compact(t.Context())); err != nil {
 		t.Fatal(err)
 	}

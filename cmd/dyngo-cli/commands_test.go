@@ -8,44 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
+	"github.com/dyngodb/dyngo/cmd/internal/clitest"
 )
 
-// TestTree holds every command to the conventions: a short text, examples, no page wider than a
-// terminal.
-func TestTree(t *testing.T) {
-	var walk func(cmd *cobra.Command)
-	walk = func(cmd *cobra.Command) {
-		if cmd.Name() == "completion" || cmd.Name() == "help" {
-			return // cobra's
-		}
-		if cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") {
-			t.Errorf("%s: short text %q", cmd.CommandPath(), cmd.Short)
-		}
-		if cmd.Example == "" && !cmd.Hidden {
-			t.Errorf("%s: no examples", cmd.CommandPath())
-		}
-		if cmd.Args == nil || cmd.RunE == nil {
-			t.Errorf("%s: takes any argument, or does nothing", cmd.CommandPath())
-		}
-		var page bytes.Buffer
-		cmd.SetOut(&page)
-		if err := cmd.Help(); err != nil {
-			t.Error(err)
-		}
-		for line := range strings.Lines(page.String()) {
-			if w := cli.TextWidth(strings.TrimSuffix(line, "\n")); w > 80 {
-				t.Errorf("%s: help has a line of %d columns: %s", cmd.CommandPath(), w, line)
-			}
-		}
-		for _, child := range cmd.Commands() {
-			walk(child)
-		}
-	}
-	walk(newRootCommand())
-}
+func TestTree(t *testing.T) { clitest.Tree(t, newRootCommand()) }
 
 func TestInterrupt(t *testing.T) {
 	dir := t.TempDir()

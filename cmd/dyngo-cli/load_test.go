@@ -20,6 +20,7 @@ import (
 
 	"github.com/dyngodb/dyngo/cmd/dyngo-cli/internal/sample"
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
+	"github.com/dyngodb/dyngo/cmd/internal/clitest"
 )
 
 // runLine runs a command line in this process.
@@ -267,7 +268,7 @@ func startHalfLoad(t *testing.T) *halfLoad {
 	if err := writeRows(h.w, halfRows); err != nil {
 		t.Fatal(err)
 	}
-	deadline, tick := time.After(patience), time.NewTicker(5*time.Millisecond)
+	deadline, tick := time.After(clitest.Patience), time.NewTicker(5*time.Millisecond)
 	defer tick.Stop()
 	for h.exported(t) != 30 {
 		select {
@@ -275,7 +276,7 @@ func startHalfLoad(t *testing.T) *halfLoad {
 		case <-deadline:
 			h.cmd.Process.Kill()
 			h.cmd.Wait()
-			t.Fatalf("%d rows are stored after %v, want 30\n%s", h.exported(t), patience, h.stderr)
+			t.Fatalf("%d rows are stored after %v, want 30\n%s", h.exported(t), clitest.Patience, h.stderr)
 		}
 	}
 	return h

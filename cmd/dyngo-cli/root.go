@@ -22,12 +22,13 @@ store open. Data goes to stdout, everything else to stderr.
   dyngo-cli scan scores --prefix al -o json`,
 	}
 	cli.SetUpRoot(root)
+	cli.AddProgress(root)
 
 	root.AddGroup(
 		&cobra.Group{ID: groupData, Title: "Data:"},
 		&cobra.Group{ID: groupStore, Title: "Store:"},
 	)
-	cli.InGroup(root, groupData, newPutCommand(), newGetCommand(), newDelCommand(), newScanCommand(), cli.NewHistoryCommand(),
+	cli.InGroup(root, groupData, newPutCommand(), newGetCommand(), newDelCommand(), newScanCommand(), cli.NewHistoryCommand("dyngo-cli"),
 		newWatchCommand(), newLoadCommand(), newExportCommand(), newDatasetsCommand())
 	cli.InGroup(root, groupStore, newQuickstartCommand(), newStatsCommand(), newLevelsCommand(), newLogCommand(),
 		newVerifyCommand(), newRepairCommand(), newCompactCommand(), newGCCommand(), newSnapshotCommand(),

@@ -30,7 +30,6 @@ func SetUpRoot(root *cobra.Command) {
 		return Usage(cmd.CommandPath()+" --help", "%v", err)
 	})
 	MustCompleteFlag(root, "output", formats...)
-	MustCompleteFlag(root, "progress", "auto", "json", "none")
 }
 
 // Main runs a program on the process's own arguments and streams, and returns its exit code.
@@ -74,8 +73,8 @@ func checkGlobals(cmd *cobra.Command, _ []string) error {
 	if g.Output != "" && !slices.Contains(formats, g.Output) {
 		return Usage("one of: "+strings.Join(formats, ", "), "--output: unknown format %q", g.Output)
 	}
-	if !slices.Contains([]string{"auto", "json", "none"}, g.Progress) {
-		return Usage("one of: auto, json, none", "--progress: unknown mode %q", g.Progress)
+	if !slices.Contains(progressModes, g.Progress) {
+		return Usage("one of: "+strings.Join(progressModes, ", "), "--progress: unknown mode %q", g.Progress)
 	}
 	if g.Dir == "" {
 		return Usage("--dir DIRECTORY", "--dir is empty")

@@ -24,14 +24,24 @@ func addGlobals(flags *pflag.FlagSet) {
 	flags.StringP("dir", "d", defaultDir(), "`directory` of the store (or DYNGO_DIR)")
 	flags.StringP("output", "o", "", "`format`: "+strings.Join(formats, ", ")+
 		" (default table on a terminal, jsonl elsewhere)")
-	flags.String("progress", "auto", "progress `mode` on stderr: auto, json, none")
 	flags.Bool("no-color", false, "no colour on a terminal (or NO_COLOR)")
 }
+
+// AddProgress declares the persistent flag of programs that show progress.
+func AddProgress(root *cobra.Command) {
+	root.PersistentFlags().String("progress", "auto", "progress `mode` on stderr: auto, json, none")
+	MustCompleteFlag(root, "progress", progressModes...)
+}
+
+var progressModes = []string{"auto", "json", "none"}
 
 // GlobalsOf reads the persistent flags of the command line that cmd runs in.
 func GlobalsOf(cmd *cobra.Command) globals {
 	flags := cmd.Root().PersistentFlags()
 	str := func(name string) string {
+		if flags.Lookup(name) == nil { // a program without progress
+			return "none"
+		}
 		v, err := flags.GetString(name)
 		if err != nil {
 			panic("dyngo: bug: " + err.Error())

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -10,7 +11,8 @@ import (
 	"github.com/dyngodb/dyngo/event"
 )
 
-func NewHistoryCommand() *cobra.Command {
+// NewHistoryCommand is the command history of a program.
+func NewHistoryCommand(program string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "history DATASET KEY",
 		Short: "List what happened to a key, newest first",
@@ -29,6 +31,7 @@ code 3.`,
   dyngo-cli history scores alice --reverse -l`,
 		Args: ExactArgs("DATASET", "KEY"),
 	}
+	cmd.Example = strings.ReplaceAll(cmd.Example, "dyngo-cli", program)
 	f := cmd.Flags()
 	limit := f.Int("limit", 0, "at most so many rows, 0 = all")
 	reverse := f.Bool("reverse", false, "oldest first")

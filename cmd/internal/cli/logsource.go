@@ -130,7 +130,7 @@ func (s *LogSource) miss(from, next event.LSN) {
 }
 
 // Each visits the frames of the log to its end, from the start of the file that holds the first LSN that the view's filter asks
-// for. It returns where the log ends. ErrEnough of visit ends it without an error.
+// for. It returns where the log ends, zero if it did not read so far. ErrEnough of visit ends it without an error.
 func (s *LogSource) Each(ctx context.Context, v *LogView, visit func(f *wal.Frame) error) (tail wal.Tail, err error) {
 	first, err := s.begin(&v.Filter)
 	if err != nil {
@@ -154,8 +154,11 @@ func (s *LogSource) scan(ctx context.Context, v *LogView, first uint64, visit fu
 			tail = sc.Tail()
 			sc.Close() // only read from
 		}
-		if err == io.EOF || err == errEnd {
+		if err == io.EOF {
 			return tail, nil
+		}
+		if err == errEnd {
+			return wal.Tail{}, nil
 		}
 		if again := s.dropped(err, max(tail.NextLSN, v.Filter.From, 1), &first, tail.File); !again {
 			return tail, err

@@ -281,6 +281,14 @@ func systemValue(e *event.Event) any {
 // Value returns the value of an event as it was put and its size, -1 if the event has none. A value
 // that lies apart is nil unless the filter asks for it, or if it lies in a log file that is gone.
 func (v *LogView) Value(e *LogEvent) ([]byte, int64, error) {
+	b, n, err := v.value(e)
+	if err != nil {
+		err = LocateIn(err, v.files.Name(e.At.File), e.At.Offset)
+	}
+	return b, n, err
+}
+
+func (v *LogView) value(e *LogEvent) ([]byte, int64, error) {
 	switch {
 	case e.Flags&event.FlagValueRef != 0:
 		ref, err := event.ParseValueRef(e.Value)

@@ -30,11 +30,11 @@ func AbsentKey(err error, dataset string, key []byte) error {
 		return err
 	}
 	return Fail(ExitNotFound, "dyngo-cli scan "+ShellQuote(dataset)+" --keys-only --limit 20",
-		"no key %s in dataset %q", quoteKey(key), dataset)
+		"no key %s in dataset %q", QuoteKey(key), dataset)
 }
 
-// quoteKey writes a key for a message.
-func quoteKey(key []byte) string { return `"` + EscapeBytes(key) + `"` }
+// QuoteKey writes a key for a message.
+func QuoteKey(key []byte) string { return `"` + EscapeBytes(key) + `"` }
 
 // Flushed shows the rows that were good before err.
 func Flushed(r *Renderer, err error) error {

@@ -25,8 +25,8 @@ func AddAt(cmd *cobra.Command) *string {
 	return cmd.Flags().String("at", "", "read as of an LSN, a time, tx:N, before-tx:N, snapshot:NAME")
 }
 
-// parseTarget reads a target; what names it in errors. now is what relative times count from.
-func parseTarget(what, s string, now time.Time) (dyngo.Target, error) {
+// ParseTarget reads a target; what names it in errors. now is what relative times count from.
+func ParseTarget(what, s string, now time.Time) (dyngo.Target, error) {
 	if name, ok := strings.CutPrefix(s, "snapshot:"); ok {
 		return dyngo.AtSnapshot(name), nil
 	}
@@ -60,12 +60,12 @@ func parseMoment(what, s string, now time.Time, forms string) (time.Time, error)
 	}
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		if _, err := time.Parse("2006-01-02T15:04:05", strings.Replace(s, " ", "T", 1)); err == nil {
-			forms = strings.Replace(s, " ", "T", 1) + "Z for UTC, or with another time zone, as +02:00"
-		}
 		kind := "target"
 		if forms == timeForms {
 			kind = "time"
+		}
+		if _, err := time.Parse("2006-01-02T15:04:05", strings.Replace(s, " ", "T", 1)); err == nil {
+			forms = strings.Replace(s, " ", "T", 1) + "Z for UTC, or with another time zone, as +02:00"
 		}
 		return now, Usage(forms, "%s: %q is no %s", what, s, kind)
 	}
@@ -91,7 +91,7 @@ func OpenView(cmd *cobra.Command, db *dyngo.DB, at string) (*dyngo.View, error) 
 	if at == "" {
 		return db.View()
 	}
-	target, err := parseTarget("--at", at, time.Now())
+	target, err := ParseTarget("--at", at, time.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -20,12 +20,12 @@ func TestParseTarget(t *testing.T) {
 		"2026-11-20T14:31:59.5Z":    dyngo.AtTime(time.Date(2026, 11, 20, 14, 31, 59, 5e8, time.UTC)),
 		"2026-11-20T16:31:59+02:00": dyngo.AtTime(time.Date(2026, 11, 20, 14, 31, 59, 0, time.UTC)),
 	} {
-		if got, err := parseTarget("--at", s, now); err != nil || got != want {
+		if got, err := ParseTarget("--at", s, now); err != nil || got != want {
 			t.Errorf("%s is %v, %v, want %v", s, got, err, want)
 		}
 	}
 	for _, s := range []string{"", " ", "now", "+5", "0x10", "1.5", "tx:", "tx:-1", "before-tx:x", "tx:9223372036854775808", "-", "-10", "10m", "2026-11-20"} {
-		if got, err := parseTarget("--at", s, now); err == nil || exitCodeOf(err) != ExitUsage {
+		if got, err := ParseTarget("--at", s, now); err == nil || exitCodeOf(err) != ExitUsage {
 			t.Errorf("%q is %v, %v", s, got, err)
 		}
 	}

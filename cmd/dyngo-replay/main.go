@@ -1,0 +1,13 @@
+// Command dyngo-replay audits DynGO stores: it shows what happened, who did it and what it changed.
+//
+// It reads the log beside a process that has the store open, on a copy, or from one log file alone. Only undo --apply writes.
+// See package cmd/internal/cli for the exit codes and the formats.
+package main
+
+import (
+	"os"
+
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
+)
+
+func main() { os.Exit(cli.Main(newRootCommand)) }

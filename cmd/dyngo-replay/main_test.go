@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
+	"github.com/dyngodb/dyngo/cmd/internal/clitest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"dyngo-replay": main,
+		"shop":         func() { exit(shop(os.Args[1])) },
+		"ticker":       func() { exit(ticker(os.Args[1], os.Args[2])) },
+		"rolled":       func() { exit(rolled(os.Args[1])) },
+	})
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// shop makes a store that two people have worked on:
+//
+//	anna  LSN 3 apple = 1, 4 fig = 2, 5 pear = {"n": 3}; 6 to 8 one batch: apple = 10, fig gone, lime = 4
+//	bert  LSN 10 apple = 99, 11 stock: created, 12 bolt = many, 13 range delete of l to m
+func shop(dir string) error {
+	db, err := dyngo.Open(dir, &dyngo.Options{Session: dyngo.Session{Actor: "anna", Address: "10.0.0.1", Client: "till"}})
+	if err != nil {
+		return err
+	}
+	fruit, err := db.CreateDataset("fruit", nil)
+	if err != nil {
+		return err
+	}
+	put := func(ds *dyngo.Dataset, key, value string, wo dyngo.WriteOptions) {
+		_, perr := ds.PutWith([]byte(key), []byte(value), wo)
+		err = errors.Join(err, perr)
+	}
+	put(fruit, "apple", "1", dyngo.WriteOptions{Reason: "first", Ticket: "T-1", Correlation: "req-1"})
+	put(fruit, "fig", "2", dyngo.WriteOptions{})
+	put(fruit, "pear", `{"n": 3}`, dyngo.WriteOptions{})
+	b := db.NewBatch()
+	b.PutWith(fruit, []byte("apple"), []byte("10"), dyngo.WriteOptions{Reason: "prices"})
+	b.Delete(fruit, []byte("fig"))
+	b.Put(fruit, []byte("lime"), []byte("4"))
+	_, cerr := b.Commit()
+	if err = errors.Join(err, cerr, db.Close()); err != nil {
+		return err
+	}
+	if db, err = dyngo.Open(dir, &dyngo.Options{Session: dyngo.Session{Actor: "bert"}}); err != nil {
+		return err
+	}
+	if fruit, err = db.Dataset("fruit"); err != nil {
+		return err
+	}
+	put(fruit, "apple", "99", dyngo.WriteOptions{})
+	stock, err := db.CreateDataset("stock", nil)
+	if err != nil {
+		return err
+	}
+	put(stock, "bolt", "many", dyngo.WriteOptions{})
+	_, derr := fruit.DeleteRange([]byte("l"), []byte("m"))
+	return errors.Join(err, derr, db.Close())
+}
+
+// ticker has a store open and puts a key again and again, until the file READY is gone: ticker DIR READY.
+func ticker(dir, ready string) error {
+	db, err := dyngo.Open(dir, &dyngo.Options{Session: dyngo.Session{Actor: "ticker"}})
+	if err != nil {
+		return err
+	}
+	ds, err := db.CreateDataset("ticks", nil)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(ready, []byte("yes"), 0o600); err != nil {
+		return err
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		<-tick.C
+		if _, err := os.Stat(ready); errors.Is(err, os.ErrNotExist) {
+			return db.Close()
+		}
+		if _, err := ds.Put([]byte("tick"), fmt.Append(nil, n)); err != nil {
+			return err
+		}
+	}
+}
+
+// rolled makes a store of several log files.
+func rolled(dir string) error {
+	db, err := dyngo.Open(dir, &dyngo.Options{LogFileBytes: 1 << 20, Session: dyngo.Session{Actor: "roller"}})
+	if err != nil {
+		return err
+	}
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{LargeValue: 256 << 10})
+	for i := 0; i < 30 && err == nil; i++ {
+		_, err = ds.Put(fmt.Appendf(nil, "key-%02d", i), bytes.Repeat([]byte("x"), 100_000))
+	}
+	return errors.Join(err, db.Close())
+}
+
+func TestTree(t *testing.T) { clitest.Tree(t, newRootCommand()) }
+
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireUniqueNames:  true,
+		RequireExplicitExec: true,
+		Setup:               clitest.Setup,
+		Cmds:                clitest.Commands(),
+	})
+}
+
+var update = flag.Bool("replay.update", false, "write the golden files anew")
+
+// The log file has every operation and every part of the format; its last events have parts that nothing writes yet.
+const everyFile = "../../testdata/format1/every/wal/0000000001-00000000000000000001.log"
+
+// What is printed of a log file is the same for ever, but for what is added.
+func TestGolden(t *testing.T) {
+	for name, args := range map[string]string{
+		"dump.jsonl":       "dump --to-lsn 34 -o jsonl",
+		"dump.table":       "dump --to-lsn 34 -o table -l",
+		"dump.csv":         "dump --to-lsn 34 -o csv --dataset scores",
+		"dump.cloudevents": "dump --to-lsn 34 --as cloudevents",
+		"dump.debezium":    "dump --to-lsn 34 --as debezium",
+		"dump.hex":         "dump --to-lsn 34 --as hex --dataset scores --key key",
+		"reverse.jsonl":    "dump --to-lsn 34 -o jsonl --reverse --limit 5 --actor alice",
+		"stat.csv":         "stat -o csv --by op,actor",
+		"stat.table":       "stat -o table --by dataset,day,file,client,ticket",
+	} {
+		t.Run(name, func(t *testing.T) {
+			command, flags, _ := strings.Cut(args, " ")
+			out, code, errs := run(t, append([]string{command, everyFile}, strings.Fields(flags)...)...)
+			if code != cli.ExitOK || errs != "" {
+				t.Fatalf("exit code %d: %s", code, errs)
+			}
+			file := filepath.Join("testdata", "golden", name)
+			if *update {
+				if err := os.WriteFile(file, []byte(out), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out != string(want) {
+				t.Errorf("it prints\n%s\nwant\n%s", out, want)
+			}
+		})
+	}
+}
+
+func run(t *testing.T, args ...string) (stdout string, code int, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = cli.Run(context.Background(), newRootCommand(), args, strings.NewReader(""), &out, &errs)
+	return out.String(), code, errs.String()
+}
+
+// Whatever the bytes of a log file are, nothing panics, and damage is told with its place.
+func TestDamagedFile(t *testing.T) {
+	whole, err := os.ReadFile(everyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for i := range 300 {
+		at := i * len(whole) / 300
+		b := bytes.Clone(whole)
+		b[at] ^= 0x55
+		if i%3 == 0 {
+			b = whole[:at]
+		}
+		name := filepath.Join(dir, filepath.Base(everyFile))
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{{"dump", name, "--to-lsn", "34"}, {"dump", name, "--as", "hex", "--reverse", "--to-lsn", "34"}, {"stat", name}} {
+			_, code, errs := run(t, args...)
+			if code != cli.ExitOK && (code != cli.ExitCorrupt && code != cli.ExitFailure || errs == "") {
+				t.Errorf("byte %d, %v: exit code %d, %q", at, args, code, errs)
+			}
+		}
+	}
+}
+
+func TestInterrupt(t *testing.T) {
+	dir := t.TempDir()
+	if err := shop(dir); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, args := range []string{"dump --follow", "dump --follow --as cloudevents", "diff --from 0", "state --at 5"} {
+		var out, errs bytes.Buffer
+		if code := cli.Run(ctx, newRootCommand(), append(strings.Fields(args), "-d", dir), nil, &out, &errs); code != cli.ExitInterrupted ||
+			!strings.HasSuffix(errs.String(), "dyngo-replay: interrupted\n") {
+			t.Errorf("%s: exit code %d, stderr %q", args, code, errs.String())
+		}
+	}
+}
