@@ -253,6 +253,9 @@ func TestViewAtShowsThePast(t *testing.T) {
 			if err = r.flush(); err == nil {
 				look(r.db)
 			}
+			if err == nil && rng.IntN(8) == 0 {
+				err = restoreLook(r.m, r.db, fs, r.clock, rng, names)
+			}
 		default:
 			if err = r.flush(); err != nil {
 				break

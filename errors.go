@@ -68,6 +68,16 @@ var (
 	ErrNoSnapshot = errors.New("dyngo: no such snapshot")
 )
 
+// Errors of Restore.
+var (
+	// ErrNotEmpty is matched by Restore into a folder that holds something else than what an interrupted Restore has left.
+	ErrNotEmpty = errors.New("dyngo: the folder to restore into is not empty")
+	// ErrUnfinished is matched by Open of a folder that a Restore was interrupted in. Restore goes on, or begins again.
+	ErrUnfinished = errors.New("dyngo: a restore into this folder was interrupted; run it again")
+	// ErrMidBatch is matched by Restore to an LSN within a batch: a store has a batch whole or not at all.
+	ErrMidBatch = wal.ErrMidBatch
+)
+
 // CorruptionError tells where stored bytes are damaged: File is relative to the store's directory, Offset is the first
 // byte in doubt. It matches ErrCorrupt.
 type CorruptionError = corruption.Error

@@ -78,7 +78,13 @@ func (db *DB) overtaken() bool {
 // open is the linear story of Open: directory, lock, log, catalog, goroutines.
 func (db *DB) open() error {
 	fsys, dir := db.opts.FS, db.dir
-	// 1. The directory. A store exists once its wal folder does.
+	if db.opts.fork != nil {
+		db.lock = db.opts.fork.lock
+	}
+	// 1. The directory. A store exists once its wal folder does, and no restore goes on.
+	if pending, err := vfs.Exists(fsys, path.Join(dir, snapshot.PendingName)); err != nil || pending && db.opts.fork == nil {
+		return errors.Join(err, fmt.Errorf("%w: %s", ErrUnfinished, dir))
+	}
 	exists, err := vfs.Exists(fsys, db.walDir())
 	if err != nil {
 		return fmt.Errorf("open %s: %w", dir, err)
@@ -95,7 +101,8 @@ func (db *DB) open() error {
 		if err := fsys.MkdirAll(dir); err != nil {
 			return fmt.Errorf("create %s: %w", dir, err)
 		}
-		if db.lock, err = fsys.Lock(path.Join(dir, "LOCK")); err != nil {
+		if db.lock != nil { // handed over
+		} else if db.lock, err = fsys.Lock(path.Join(dir, "LOCK")); err != nil {
 			return fmt.Errorf("lock %s: %w", dir, err)
 		}
 		if err := fsys.MkdirAll(db.walDir()); err != nil {
@@ -258,6 +265,11 @@ func (db *DB) loadRanges() {
 
 func (db *DB) openLog(state *recovery.State) error {
 	logID, timelineID := state.LogID, state.TimelineID
+	if db.opts.fork != nil && state.Tail.File != 0 {
+		if _, err := rand.Read(timelineID[:]); err != nil {
+			return fmt.Errorf("read random bytes for the timeline's id: %w", err)
+		}
+	}
 	if state.Tail.File == 0 {
 		for _, id := range []*[16]byte{&logID, &timelineID} {
 			if _, err := rand.Read(id[:]); err != nil {
@@ -328,6 +340,9 @@ func (db *DB) ensureStarted() error {
 		case errors.Is(err, fs.ErrPermission):
 			return fmt.Errorf("dyngo: %s can't be written: %w", db.dir, err)
 		}
+		return err
+	}
+	if err := db.logFork(); err != nil {
 		return err
 	}
 	if err := db.logSession(); err != nil {

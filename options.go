@@ -66,6 +66,9 @@ type Options struct {
 
 	// Sizes of batches that go to data frames, see batch.go. Only this package's tests set them.
 	spillBatch, spillPiece int64
+
+	// Set by Restore alone: the log goes on in a new timeline, behind this point of its parent.
+	fork *fork
 }
 
 // Retention bounds the log. Its oldest files are dropped, whole, when one of the limits says so; never the newest file, and

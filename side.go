@@ -50,11 +50,14 @@ type sideFile struct {
 const maxOpenSides = 64
 
 func newSideFiles(db *DB) *sideFiles {
-	return &sideFiles{db: db, dir: path.Join(db.dir, "side"), wake: make(chan struct{}, 1), memory: sideMemory(&db.opts),
+	return &sideFiles{db: db, dir: path.Join(db.dir, sideDir), wake: make(chan struct{}, 1), memory: sideMemory(&db.opts),
 		sizes: map[uint64]int64{}, open: map[uint64]*sideFile{}, without: map[uint64]bool{}, inMem: map[*sideFile]bool{}}
 }
 
 func (s *sideFiles) name(seq uint64) string { return path.Join(s.dir, fmt.Sprintf("%010d.side", seq)) }
+
+// sideDir is the name of the directory of side files within that of the store.
+const sideDir = "side"
 
 // isMissing says that a file is not there.
 func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
@@ -307,7 +310,7 @@ func (s *sideFiles) dropOverlay(f *sideFile) {
 func (s *sideFiles) load(file, next wal.FileInfo) (*sideFile, error) {
 	seed := s.db.sorted.seed()
 	r, err := segment.Open(s.db.opts.FS, s.name(file.Seq), segment.ReaderOptions{Cache: s.db.sorted.cache,
-		Num: 1<<63 | s.serial, HashSeed: seed, DisplayName: path.Join("side", path.Base(s.name(file.Seq)))})
+		Num: 1<<63 | s.serial, HashSeed: seed, DisplayName: path.Join(sideDir, path.Base(s.name(file.Seq)))})
 	if err != nil {
 		return nil, err
 	}

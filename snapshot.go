@@ -264,11 +264,13 @@ func (db *DB) removeLeftSnapshots() {
 }
 
 // named finds the LSN of a target that is a snapshot.
-func (db *DB) named(t Target) (Target, error) {
+func (db *DB) named(t Target) (Target, error) { return named(db.opts.FS, db.dir, t) }
+
+func named(fsys vfs.FS, dir string, t Target) (Target, error) {
 	if t.kind != targetSnapshot {
 		return t, nil
 	}
-	info, err := readSnapshot(db.opts.FS, db.dir, t.name)
+	info, err := readSnapshot(fsys, dir, t.name)
 	if err != nil {
 		return t, err
 	}

@@ -14,7 +14,8 @@ import (
 	"github.com/dyngodb/dyngo/wal"
 )
 
-// Target names a state of the past: all that the store held once. AtLSN, AtTime, AtSnapshot, BeforeTx and AfterTx make one.
+// Target names a state of the past: all that the store held once. AtLSN, AtTime, AtSnapshot, BeforeTx, AfterTx and AtEnd make
+// one.
 type Target struct {
 	kind targetKind
 	lsn  LSN
@@ -30,6 +31,7 @@ const (
 	targetBefore
 	targetAfter
 	targetSnapshot
+	targetEnd
 )
 
 // AtLSN is the state right after the event of that LSN, be it in the middle of a batch. 0 is the empty store.
@@ -56,8 +58,13 @@ func AfterTx(first LSN) Target { return Target{kind: targetAfter, lsn: first} }
 // AtSnapshot is the state that a snapshot was made of; see DB.Snapshot.
 func AtSnapshot(name string) Target { return Target{kind: targetSnapshot, name: name} }
 
+// AtEnd is the newest durable state.
+func AtEnd() Target { return Target{kind: targetEnd} }
+
 func (t Target) String() string {
 	switch t.kind {
+	case targetEnd:
+		return "the end of the log"
 	case targetSnapshot:
 		return fmt.Sprintf("snapshot %q", t.name)
 	case targetTime:
@@ -130,6 +137,8 @@ func (w *window) resolve(ctx context.Context, t Target) (lsn LSN, at int64, err 
 	case targetTime:
 		lsn, err = w.atTime(ctx, t)
 		return lsn, t.time, err
+	case targetEnd:
+		lsn = w.durable
 	case targetLSN:
 		lsn = t.lsn
 		if lsn < w.floor() || lsn > w.durable {

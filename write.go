@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/coding"
 	"github.com/dyngodb/dyngo/internal/tail"
 	"github.com/dyngodb/dyngo/memtable"
 	"github.com/dyngodb/dyngo/segment"
@@ -620,6 +622,28 @@ func (p prior) current(o *op, now int64) LSN {
 
 // errSuperseded ends the expiry of a version that is no longer the key's newest.
 var errSuperseded = fmt.Errorf("dyngo: the version was superseded")
+
+// fork is where a timeline leaves its parent.
+type fork struct {
+	parent [16]byte
+	lsn    LSN       // the last that both have
+	lock   io.Closer // of the store's directory, which is taken over
+}
+
+// logFork writes the first event of a timeline that Restore begins.
+func (db *DB) logFork() error {
+	f := db.opts.fork
+	if f == nil || f.parent == [16]byte{} { // of an empty store
+		return nil
+	}
+	session := db.session
+	db.session = 0 // the engine's own: no session is open yet
+	defer func() { db.session = session }()
+	c := db.newCommit()
+	defer db.release(c)
+	c.ops = append(c.ops, op{kind: event.OpFork, key: f.parent[:], value: coding.AppendUvarint(nil, uint64(f.lsn))})
+	return db.begin(c, wal.Ack{Window: Causal.window()}, db.now())
+}
 
 // logSession writes the event that says who writes from now on. It is the first event of the process.
 func (db *DB) logSession() error {

@@ -24,6 +24,9 @@ const (
 	maxFooterBytes = 4096 // in any version
 )
 
+// FooterBytes is the length of the footer, which the SHA-256 of a file leaves out.
+const FooterBytes = footerBytes
+
 // Features that this version knows.
 const knownIncompat uint64 = 0
 

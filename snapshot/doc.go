@@ -37,6 +37,9 @@
 //	    80     8  bytes       of these files
 //	    88    40  zero
 //
+// A folder that Restore is making into a store holds the same bytes as RESTORE, of the state that it is to have, from before
+// the first of the store's files is there until after the last one is: with it, the folder is no store.
+//
 // # Example
 //
 // The snapshot of LSN 9 of log 01 01 … in timeline 02 02 …, with 3 files of 12288 bytes:

@@ -18,6 +18,9 @@ const (
 	Dir = "snapshots"
 	// FileName is the name of the file that makes a folder a snapshot.
 	FileName = "SNAPSHOT"
+	// PendingName is the name of a file with the same bytes in a folder that is being made into a store: of the state that it is
+	// to have.
+	PendingName = "RESTORE"
 	// MaxName bounds the bytes of a name.
 	MaxName = 128
 
@@ -82,17 +85,26 @@ func Parse(b []byte) (Info, error) {
 
 // Read reads the file in a folder; ok is false if there is none. name is the folder's, for messages.
 func Read(fsys vfs.FS, folder, name string) (info Info, ok bool, err error) {
-	b, err := fsys.ReadFile(path.Join(folder, FileName), infoSize)
+	return read(fsys, folder, name, FileName)
+}
+
+// ReadPending is Read for PendingName.
+func ReadPending(fsys vfs.FS, folder string) (info Info, ok bool, err error) {
+	return read(fsys, folder, "", PendingName)
+}
+
+func read(fsys vfs.FS, folder, name, file string) (info Info, ok bool, err error) {
+	b, err := fsys.ReadFile(path.Join(folder, file), infoSize)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Info{}, false, nil
 	case errors.Is(err, vfs.ErrTooLarge):
-		return Info{}, false, corruption.At(path.Join(name, FileName), infoSize, "snapshot: more than %d bytes", infoSize)
+		return Info{}, false, corruption.At(path.Join(name, file), infoSize, "snapshot: more than %d bytes", infoSize)
 	case err != nil:
 		return Info{}, false, err
 	}
 	if info, err = Parse(b); err != nil {
-		return Info{}, false, corruption.Locate(err, path.Join(name, FileName), 0)
+		return Info{}, false, corruption.Locate(err, path.Join(name, file), 0)
 	}
 	return info, true, nil
 }

@@ -12,8 +12,8 @@
 // # Files
 //
 // A log is a directory with files named by sequence and first LSN, like 0000000001-00000000000000000001.log, and CLEAN
-// while it is closed. Sequences are never reused; each file's header names the one before. Other names are passed over:
-// a file on its way gets its name only when header and dictionary are durable.
+// while it is closed. Sequences are never reused within a timeline; each file's header names the one before. Other names
+// are passed over: a file on its way gets its name only when header and dictionary are durable.
 //
 // Integers are little-endian, CRC is CRC-32C (Castagnoli), numbers on disk are never renumbered. A file is a header and
 // frames:

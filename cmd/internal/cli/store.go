@@ -138,6 +138,12 @@ func explainEngine(err error, what, dir string) (code int, _, try string, ok boo
 		return ExitConflict, what, "another name, or dyngo-cli snapshot drop first", true
 	case errors.Is(err, dyngo.ErrSnapshot):
 		return ExitDenied, what, "commands that only read", true
+	case errors.Is(err, dyngo.ErrNotEmpty):
+		return ExitConflict, what, "another folder: restore makes a new store and changes none", true
+	case errors.Is(err, dyngo.ErrUnfinished):
+		return ExitUnavailable, what, "dyngo-cli restore SRC " + ShellQuote(dir) + " with the same target, which goes on", true
+	case errors.Is(err, dyngo.ErrMidBatch):
+		return ExitUsage, what, "--before-tx or --after-tx with the batch's first LSN", true
 	case errors.Is(err, dyngo.ErrOutsideWindow):
 		return ExitNotFound, what, "a target within the window; dyngo-cli gc --dry-run says what bounds it", true
 	case errors.Is(err, dyngo.ErrNoBatch):

@@ -1,0 +1,517 @@
+package dyngo_test
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+const restoredDir = "/restored"
+
+// restored checks what Restore has made: every byte of it, that it is as the model at the LSN, by views of all its past too, and that
+// it is written to and opened again.
+func restored(m *model, fs vfs.FS, dir string, lsn dyngo.LSN, now int64, names []string) error {
+	if report, err := dyngo.Verify(context.Background(), dir, &dyngo.Options{FS: fs}, nil); err != nil || report.Count() > 0 {
+		return errors.Join(append(report.All(), err)...)
+	}
+	c := clock.NewManual(time.Unix(0, now))
+	db, err := dyngo.Open(dir, options(fs, c))
+	if err != nil {
+		return err
+	}
+	defer func() { db.Close() }()
+	for _, n := range []dyngo.LSN{lsn, max(lsn/2, db.Metrics().FloorLSN)} {
+		v, err := db.ViewAt(context.Background(), dyngo.AtLSN(n))
+		if err != nil {
+			return err
+		}
+		got, err := dumpView(v, names, nil)
+		at := v.Time().UnixNano()
+		v.Close()
+		if err := errors.Join(err, differ(m.past(n, at), got)); err != nil {
+			return fmt.Errorf("view at LSN %d of %d, floor %d: %w", n, lsn, db.Metrics().FloorLSN, err)
+		}
+	}
+	got, err := dump(db)
+	if err := errors.Join(err, differ(m.past(lsn, now), got)); err != nil {
+		return fmt.Errorf("restored to LSN %d: %w", lsn, err)
+	}
+	ds, err := db.CreateDataset("after", nil)
+	if err == nil {
+		_, err = ds.Put([]byte("k"), []byte("v"))
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if db, err = dyngo.Open(dir, options(fs, c)); err != nil {
+		return err
+	}
+	again, err := dump(db)
+	got["after"] = map[string]string{"k": "v"}
+	return errors.Join(err, differ(got, again))
+}
+
+// forkOf reads the headers and the first event of the newest timeline of a log.
+func forkOf(fs vfs.FS, dir string) (timeline, parent string, lsn dyngo.LSN, first event.Op, err error) {
+	files, err := wal.ListFiles(fs, dir+"/wal")
+	if err != nil {
+		return "", "", 0, 0, err
+	}
+	for _, f := range files {
+		head, err := wal.ReadHeader(fs, dir+"/wal", f)
+		if err != nil {
+			return "", "", 0, 0, err
+		}
+		id := hex.EncodeToString(head.TimelineID[:])
+		if id == timeline {
+			continue
+		}
+		timeline = id
+		s, err := wal.NewScanner(fs, dir+"/wal", wal.ScanOptions{ReadOnly: true, FromFile: f.Seq, Only: true})
+		if err != nil {
+			return "", "", 0, 0, err
+		}
+		for {
+			f, err := s.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return "", "", 0, 0, err
+			}
+			if f.Kind == wal.KindCommit {
+				for e := range f.Events() {
+					parent, lsn, first = hex.EncodeToString(e.Key), e.LSN-1, e.Op
+					break
+				}
+				break
+			}
+		}
+		s.Close()
+	}
+	return timeline, parent, lsn, first, nil
+}
+
+// Restore makes a store as another was: at an LSN, a time, a snapshot, before or after a batch. Its history is there up to then,
+// and goes on in a timeline of its own.
+func TestRestore(t *testing.T) {
+	fs, c := vfs.NewMem(), manualClock()
+	start := time.Unix(0, c.Now())
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs, Clock: c})
+	defer db.Close()
+	ds, err := db.CreateDataset("d", nil) // LSN 1 is the session, 2 the dataset
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 { // LSN 3 to 5 at 1 s, 6 to 8 at 2 s, 9 to 11 at 3 s
+		c.Advance(time.Second)
+		b := db.NewBatch()
+		for j := range 3 {
+			b.Put(ds, fmt.Append(nil, "k", j), fmt.Append(nil, 3+3*i+j))
+		}
+		if _, err := b.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	snap := mustSnapshot(t, db, "snap") // LSN 11; its event is 12
+	c.Advance(time.Second)
+	if _, err := ds.Put([]byte("large"), []byte(big(100<<10, 5))); err != nil { // 13
+		t.Fatal(err)
+	}
+	state := func(first int) map[string]map[string]string {
+		keys := map[string]string{}
+		for j := range 3 {
+			if first > 0 {
+				keys[fmt.Sprint("k", j)] = fmt.Sprint(first + j)
+			}
+		}
+		return map[string]map[string]string{"d": keys}
+	}
+	whole := state(9)
+	whole["d"]["large"] = big(100<<10, 5)
+	for i, tc := range []struct {
+		src    string
+		target dyngo.Target
+		lsn    dyngo.LSN
+		want   map[string]map[string]string
+	}{
+		{storeDir, dyngo.AtLSN(0), 0, map[string]map[string]string{}},
+		{storeDir, dyngo.AtLSN(1), 1, map[string]map[string]string{}},
+		{storeDir, dyngo.AtLSN(2), 2, state(0)},
+		{storeDir, dyngo.AtLSN(5), 5, state(3)},
+		{storeDir, dyngo.BeforeTx(6), 5, state(3)},
+		{storeDir, dyngo.AfterTx(6), 8, state(6)},
+		{storeDir, dyngo.AtTime(start.Add(2 * time.Second)), 8, state(6)},
+		{storeDir, dyngo.AtTime(start.Add(3*time.Second - 1)), 8, state(6)},
+		{storeDir, dyngo.AtSnapshot("snap"), 11, state(9)},
+		{snap.Dir, dyngo.AtLSN(11), 11, state(9)},
+		{snap.Dir, dyngo.AtLSN(8), 8, state(6)},
+		{storeDir, dyngo.AtLSN(13), 13, whole},
+	} {
+		dir := fmt.Sprint("/out/", i)
+		plan, err := dyngo.PlanRestore(t.Context(), tc.src, tc.target, &dyngo.RestoreOptions{FS: fs, Clock: c})
+		if err != nil || plan.LSN != tc.lsn {
+			t.Errorf("plan for %v: %+v, %v", tc.target, plan, err)
+		}
+		done, err := dyngo.RestoreWith(t.Context(), tc.src, dir, tc.target, &dyngo.RestoreOptions{FS: fs, Clock: c, Session: dyngo.Session{Actor: "ops"}})
+		if err != nil {
+			t.Errorf("%v: %v", tc.target, err)
+			continue
+		}
+		if done.LSN != tc.lsn || done.Bytes != plan.Bytes {
+			t.Errorf("%v: %+v, the plan was %+v", tc.target, done, plan)
+		}
+		if done.Next != min(tc.lsn+1, done.Last+1)*dyngo.LSN(min(1, done.Last-tc.lsn)) {
+			t.Errorf("%v: next is %d, last %d", tc.target, done.Next, done.Last)
+		}
+		timeline, parent, lsn, op, err := forkOf(fs, dir)
+		if err != nil || parent != done.Timeline || timeline == parent || lsn != tc.lsn || op != event.OpFork {
+			t.Errorf("%v: timeline %s forks from %s at %d, %v, %v", tc.target, timeline, parent, lsn, op, err)
+		}
+		out := mustOpen(t, dir, &dyngo.Options{FS: fs, Clock: c})
+		got, err := dump(out)
+		if err := errors.Join(err, differ(tc.want, got)); err != nil {
+			t.Errorf("%v: %v", tc.target, err)
+		}
+		if tc.lsn >= 5 {
+			ds, err := out.Dataset("d")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var lsns []dyngo.LSN
+			for v, err := range ds.History(t.Context(), []byte("k2")) {
+				if err != nil {
+					t.Error(err)
+				}
+				lsns = append(lsns, v.LSN)
+			}
+			want := []dyngo.LSN{11, 8, 5, 2}[(11-min(tc.lsn, 11))/3:]
+			if !slices.Equal(lsns, want) {
+				t.Errorf("%v: history %v, want %v", tc.target, lsns, want)
+			}
+			if lsn, err := ds.Put([]byte("new"), []byte("x")); err != nil || lsn <= tc.lsn+2 {
+				t.Errorf("%v: LSN %d after it, %v", tc.target, lsn, err)
+			}
+		}
+		if err := out.Close(); err != nil {
+			t.Error(err)
+		}
+		if report, err := dyngo.Verify(t.Context(), dir, &dyngo.Options{FS: fs}, nil); err != nil || report.Count() > 0 {
+			t.Errorf("%v: verify: %v, %v", tc.target, report.All(), err)
+		}
+	}
+}
+
+func TestRestoreRefusals(t *testing.T) {
+	fs, c := vfs.NewMem(), manualClock()
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs, Clock: c})
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := db.NewBatch()
+	for range 3 { // LSN 3 to 5
+		b.Put(ds, []byte("k"), []byte("v"))
+	}
+	if _, err := b.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	o := &dyngo.RestoreOptions{FS: fs, Clock: c}
+	for _, tc := range []struct {
+		src    string
+		target dyngo.Target
+		want   error
+		text   string
+	}{
+		{"/nowhere", dyngo.AtLSN(1), dyngo.ErrNoStore, "/nowhere"},
+		{storeDir, dyngo.AtLSN(4), dyngo.ErrMidBatch, "LSN 4 lies in that of LSN 3 to 5; restore to 2 or 5"},
+		{storeDir, dyngo.AtLSN(99), dyngo.ErrOutsideWindow, "the window is LSN 0 to 5"},
+		{storeDir, dyngo.AtTime(time.Unix(0, epochNs).Add(-time.Hour)), dyngo.ErrOutsideWindow, "the window is"},
+		{storeDir, dyngo.BeforeTx(4), dyngo.ErrNoBatch, "LSN 3 to 5"},
+		{storeDir, dyngo.AtSnapshot("none"), dyngo.ErrNoSnapshot, "none"},
+	} {
+		for range 2 { // the folder is left as it was
+			_, err := dyngo.RestoreWith(t.Context(), tc.src, restoredDir, tc.target, o)
+			if !errors.Is(err, tc.want) || !strings.Contains(fmt.Sprint(err), tc.text) {
+				t.Errorf("%v of %s: %v", tc.target, tc.src, err)
+			}
+		}
+	}
+	// Onto something, onto the source, onto a store in use, twice at once.
+	if err := errors.Join(fs.MkdirAll("/full/data"), vfs.WriteFileSync(fs, "/full/data/file", []byte("x"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, dst := range []string{"/full", storeDir} {
+		if _, err := dyngo.RestoreWith(t.Context(), storeDir, dst, dyngo.AtLSN(5), o); !errors.Is(err, dyngo.ErrNotEmpty) {
+			t.Errorf("into %s: %v", dst, err)
+		}
+	}
+	if names, err := fs.List("/full"); err != nil || len(names) != 1 {
+		t.Errorf("in a folder that was not empty: %q, %v", names, err)
+	}
+	if err := fs.MkdirAll("/locked"); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := fs.Lock("/locked/LOCK")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dyngo.RestoreWith(t.Context(), storeDir, "/locked", dyngo.AtLSN(5), o); !errors.Is(err, dyngo.ErrLocked) {
+		t.Errorf("two at once: %v", err)
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := dyngo.RestoreWith(canceled, storeDir, "/canceled", dyngo.AtLSN(5), o); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
+	}
+	if err := errors.Join(lock.Close(), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	// A damaged log file of the source: what lies before it can be restored.
+	files, _ := logFiles(t, fs)
+	f, err := fs.OpenRW(storeDir + "/wal/" + files[0].Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte{0xff}, files[0].Size-100); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if _, err := dyngo.RestoreWith(t.Context(), storeDir, restoredDir, dyngo.AtLSN(5), o); !errors.Is(err, dyngo.ErrCorrupt) && !errors.Is(err, dyngo.ErrOutsideWindow) {
+		t.Errorf("damaged source: %v", err)
+	}
+}
+
+// restoreScript writes a store with segments, history segments, value files and a log whose first files are gone, and returns the
+// LSNs that can be restored to: ends of batches.
+func restoreScript(r *rig) ([]dyngo.LSN, error) {
+	if err := r.create("d", inline); err != nil {
+		return nil, err
+	}
+	var ends []dyngo.LSN
+	steps := []func(i int) error{
+		func(i int) error { return r.put("d", fmt.Sprint("a", i%7), fmt.Sprint("v", i)) },
+		func(i int) error { return r.fillUp(i, 8) },
+		func(i int) error { return r.del("d", fmt.Sprint("a", i%5)) },
+		func(i int) error {
+			return r.batch(change{kind: "put", ds: "d", key: "b", value: fmt.Sprint(i)}, change{kind: "del", ds: "d", key: "a1"})
+		},
+		func(i int) error { return r.putReader("d", "large", big(300<<10, byte(i))) },
+	}
+	for i := range 20 {
+		if err := steps[i%len(steps)](i); err != nil {
+			return nil, err
+		}
+		ends = append(ends, r.db.LSN())
+		next := func() error { return nil }
+		switch i {
+		case 11:
+			next = r.gc
+		case 15:
+			next = r.flushSegments
+		}
+		if err := next(); err != nil {
+			return nil, err
+		}
+	}
+	return ends, nil
+}
+
+// restoreSource makes the store that the tests of faults restore from.
+func restoreSource(t *testing.T, fs vfs.FS) (*rig, []dyngo.LSN) {
+	t.Helper()
+	r := &rig{fs: fs, m: &model{}, clock: manualClock(), ds: map[string]*dyngo.Dataset{}}
+	r.tune = func(o *dyngo.Options) { o.Retention.Bytes = 2 << 20 }
+	if err := r.open(); err != nil {
+		t.Fatal(err)
+	}
+	ends, err := restoreScript(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	floor, flushed := r.db.Metrics().FloorLSN, r.db.Metrics().FlushedLSN
+	if m := r.db.Metrics(); floor == 0 || flushed <= floor+2 || flushed >= r.db.LSN() || m.ValueFiles == 0 || m.HistorySegments == 0 {
+		t.Fatalf("floor %d, flushed %d: the script tests nothing", floor, flushed)
+	}
+	return r, slices.DeleteFunc(ends, func(l dyngo.LSN) bool { return l < floor })
+}
+
+// Every LSN that ends a batch can be restored to, also below what segments hold and at the floor.
+func TestRestoreToEveryLSN(t *testing.T) {
+	fs := vfs.NewMem()
+	r, ends := restoreSource(t, fs)
+	floor := r.db.Metrics().FloorLSN
+	for i, lsn := range append(ends, floor) {
+		dir := fmt.Sprint("/out/", i)
+		if _, err := dyngo.RestoreWith(t.Context(), storeDir, dir, dyngo.AtLSN(lsn), &dyngo.RestoreOptions{FS: fs, Clock: r.clock}); err != nil {
+			t.Errorf("LSN %d: %v", lsn, err)
+			continue
+		}
+		if err := restored(r.m, fs, dir, lsn, r.clock.Now(), []string{"d"}); err != nil {
+			t.Errorf("LSN %d (floor %d, flushed %d): %v", lsn, floor, r.db.Metrics().FlushedLSN, err)
+		}
+	}
+	if err := r.db.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Power fails before each call of a restore that changes something. What is left is no store, or the one that was asked for; the
+// same restore then succeeds, and so does one to another LSN.
+func TestRestoreSurvivesPowerLossAtEveryCall(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	crash := vfs.NewCrash(seed)
+	r, ends := restoreSource(t, crash)
+	if err := r.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m, now := r.m, r.clock.Now()
+	for _, lsn := range []dyngo.LSN{ends[1], ends[len(ends)-1]} { // with a base state, and with segments as they are
+		fault := vfs.NewFault(crash)
+		var calls int
+		var bad error
+		dir := fmt.Sprint("/out-", lsn)
+		fault.OnCall(func(c vfs.Call) error {
+			if bad != nil || c.Op&vfs.OpChanges == 0 || c.Op == vfs.OpWrite && c.Off > 0 {
+				return nil
+			}
+			if calls++; testing.Short() && calls%12 != 0 {
+				return nil
+			}
+			for i, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {}} {
+				o.Seed = uint64(calls*10 + i)
+				left := crash.PowerLoss(o)
+				if err := restoreAgain(m, left, dir, lsn, ends[calls%len(ends)], now); err != nil {
+					bad = fmt.Errorf("power loss %+v before call %d, %s: %w\n%s", o, calls, c, err, fault.Trace())
+					return nil
+				}
+			}
+			return nil
+		})
+		_, err := dyngo.RestoreWith(t.Context(), storeDir, dir, dyngo.AtLSN(lsn), &dyngo.RestoreOptions{FS: fault, Clock: clock.NewManual(time.Unix(0, now))})
+		if err := errors.Join(err, bad); err != nil {
+			t.Fatal(err)
+		}
+		left := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone})
+		if err := restored(m, left, dir, lsn, now, []string{"d"}); err != nil {
+			t.Fatalf("after all: %v", err)
+		}
+		t.Logf("%d calls", calls)
+	}
+}
+
+// restoreLook restores to a random LSN of a store in use and compares with the model.
+func restoreLook(m *model, db *dyngo.DB, fs vfs.FS, c *clock.Manual, rng *rand.Rand, names []string) error {
+	floor := db.Metrics().FloorLSN
+	lsn := floor + dyngo.LSN(rng.Uint64N(uint64(db.DurableLSN()-floor)+1))
+	o := &dyngo.RestoreOptions{FS: fs, Clock: c}
+	dir := fmt.Sprint("/restored-", lsn, "-", rng.Uint64())
+	_, err := dyngo.RestoreWith(context.Background(), db.Dir(), dir, dyngo.AtLSN(lsn), o)
+	if errors.Is(err, dyngo.ErrMidBatch) || errors.Is(err, dyngo.ErrOutsideWindow) && db.Metrics().FloorLSN > lsn {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("restore to LSN %d, floor %d: %w", lsn, floor, err)
+	}
+	ro, err := dyngo.Open(dir, &dyngo.Options{FS: fs, Clock: c, ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer ro.Close()
+	for _, n := range []dyngo.LSN{lsn, ro.Metrics().FloorLSN + dyngo.LSN(rng.Uint64N(uint64(lsn-ro.Metrics().FloorLSN)+1))} {
+		v, err := ro.ViewAt(context.Background(), dyngo.AtLSN(n))
+		if err != nil {
+			return fmt.Errorf("restored to LSN %d, floor %d: %w", lsn, floor, err)
+		}
+		got, err := dumpView(v, names, nil)
+		at := v.Time().UnixNano()
+		v.Close()
+		if err := errors.Join(err, differ(m.past(n, at), got)); err != nil {
+			return fmt.Errorf("restored to LSN %d, floor %d, flushed %d, view at %d: %w", lsn, floor, db.Metrics().FlushedLSN, n, err)
+		}
+	}
+	got, err := dump(ro)
+	return errors.Join(err, differ(m.past(lsn, c.Now()), got))
+}
+
+// restoreAgain checks what an interrupted restore to lsn has left, and restores to that or another LSN.
+func restoreAgain(m *model, fs vfs.FS, dir string, lsn, other dyngo.LSN, now int64) error {
+	ro, err := dyngo.Open(dir, &dyngo.Options{FS: fs, ReadOnly: true, Clock: clock.NewManual(time.Unix(0, now))})
+	if err == nil { // it was done
+		ro.Close()
+		return restored(m, fs, dir, lsn, now, []string{"d"})
+	}
+	if !errors.Is(err, dyngo.ErrUnfinished) && !errors.Is(err, dyngo.ErrNoStore) {
+		return fmt.Errorf("what is left opens with %w", err)
+	}
+	if other%2 == 0 {
+		other = lsn
+	}
+	o := &dyngo.RestoreOptions{FS: fs, Clock: clock.NewManual(time.Unix(0, now))}
+	if _, err := dyngo.RestoreWith(context.Background(), storeDir, dir, dyngo.AtLSN(other), o); err != nil {
+		return fmt.Errorf("again, to LSN %d: %w", other, err)
+	}
+	return restored(m, fs, dir, other, now, []string{"d"})
+}
+
+// Each call of a restore fails once, in each way, a full disk among them; then it is run again.
+func TestRestoreWithEveryCallFailingOnce(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	crash := vfs.NewCrash(seed)
+	r, ends := restoreSource(t, crash)
+	if err := r.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m, now := r.m, r.clock.Now()
+	step := int64(3)
+	if testing.Short() {
+		step = 31
+	}
+	for _, lsn := range []dyngo.LSN{ends[1], ends[len(ends)-1]} {
+		for k := 1 + int64(seed%uint64(step)); ; k += step {
+			left := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone})
+			fault := vfs.NewFault(left)
+			fault.Inject(vfs.Plan{K: k, Kind: []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailNoSpace}[k%4]})
+			o := &dyngo.RestoreOptions{FS: fault, Clock: hurried{clock.NewManual(time.Unix(0, now))}}
+			err := within(func() error {
+				_, err := dyngo.RestoreWith(context.Background(), storeDir, restoredDir, dyngo.AtLSN(lsn), o)
+				return err
+			})
+			failed := fault.Failed()
+			if len(failed) == 0 {
+				if err != nil {
+					t.Fatalf("nothing failed, but: %v", err)
+				}
+				t.Logf("%d calls", k)
+				break
+			}
+			fault.Heal()
+			if open := fault.OpenFiles(); len(open) > 0 {
+				t.Fatalf("%s: files stay open: %q", failed, open)
+			}
+			if err == nil {
+				err = restored(m, left, restoredDir, lsn, now, []string{"d"})
+			} else {
+				err = restoreAgain(m, left, restoredDir, lsn, ends[k%int64(len(ends))], now)
+			}
+			if err != nil {
+				t.Fatalf("%s: %v\n%s", failed, err, fault.Trace())
+			}
+		}
+	}
+}
