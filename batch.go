@@ -62,21 +62,34 @@ func (b *Batch) PutWith(ds *Dataset, key, value []byte, wo WriteOptions) {
 
 // PutNewest adds a newest-wins put; Applied tells its outcome after Commit.
 func (b *Batch) PutNewest(ds *Dataset, key, value []byte, t time.Time) {
+	b.PutNewestWith(ds, key, value, t, WriteOptions{})
+}
+
+// PutNewestWith adds a newest-wins put with options; Ack is ignored, see CommitWith.
+func (b *Batch) PutNewestWith(ds *Dataset, key, value []byte, t time.Time, wo WriteOptions) {
 	rt, err := newRecordTime(t)
 	if b.err == nil {
 		b.err = err
 	}
-	b.add(op{ds: ds, kind: event.OpPut, key: key, value: value, newest: true, time: rt}, WriteOptions{})
+	b.add(op{ds: ds, kind: event.OpPut, key: key, value: value, newest: true, time: rt}, wo)
 }
 
 // Delete adds a delete.
-func (b *Batch) Delete(ds *Dataset, key []byte) {
-	b.add(op{ds: ds, kind: event.OpDelete, key: key}, WriteOptions{})
+func (b *Batch) Delete(ds *Dataset, key []byte) { b.DeleteWith(ds, key, WriteOptions{}) }
+
+// DeleteWith adds a delete with options; TTL has no meaning here, and Ack is ignored, see CommitWith.
+func (b *Batch) DeleteWith(ds *Dataset, key []byte, wo WriteOptions) {
+	b.add(op{ds: ds, kind: event.OpDelete, key: key}, wo)
 }
 
 // DeleteRange adds a range delete: it covers what the store and the batch hold so far.
 func (b *Batch) DeleteRange(ds *Dataset, from, to []byte) {
-	b.add(op{ds: ds, kind: event.OpDeleteRange, key: from, value: to}, WriteOptions{})
+	b.DeleteRangeWith(ds, from, to, WriteOptions{})
+}
+
+// DeleteRangeWith adds a range delete with options; TTL has no meaning here, and Ack is ignored, see CommitWith.
+func (b *Batch) DeleteRangeWith(ds *Dataset, from, to []byte, wo WriteOptions) {
+	b.add(op{ds: ds, kind: event.OpDeleteRange, key: from, value: to}, wo)
 }
 
 // Applied tells after Commit whether event i was applied: false only for a stale PutNewest.

@@ -133,9 +133,9 @@ func (s *historyScript) step() {
 		if to != "" {
 			end = []byte(to)
 		}
-		lsn, err := ds.DeleteRange([]byte(from), end)
+		lsn, err := ds.DeleteRangeWith([]byte(from), end, dyngo.WriteOptions{Reason: "all"})
 		s.check(err)
-		s.note(name, from, to, dyngo.Version{LSN: lsn, Op: event.OpDeleteRange, From: []byte(from), To: end})
+		s.note(name, from, to, dyngo.Version{LSN: lsn, Op: event.OpDeleteRange, From: []byte(from), To: end, Reason: "all"})
 	case n < 97:
 		s.batch(name, ds, 1+s.rnd.IntN(6), 3000)
 	case n < 99:
@@ -154,8 +154,8 @@ func (s *historyScript) batch(name string, ds *dyngo.Dataset, n, size int) {
 	for i := range n {
 		key, v := s.key(), s.value(size)
 		if i%3 == 2 {
-			b.Delete(ds, []byte(key))
-			s.note(name, key, "", dyngo.Version{Op: event.OpDelete})
+			b.DeleteWith(ds, []byte(key), dyngo.WriteOptions{Ticket: "T-2"})
+			s.note(name, key, "", dyngo.Version{Op: event.OpDelete, Ticket: "T-2"})
 			continue
 		}
 		b.Put(ds, []byte(key), v)

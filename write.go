@@ -41,7 +41,13 @@ func (ds *Dataset) DeleteWith(key []byte, wo WriteOptions) (LSN, error) {
 // DeleteRange removes all keys in [from, to) with one event; nil is an open end. It costs the same however many keys the
 // range holds.
 func (ds *Dataset) DeleteRange(from, to []byte) (LSN, error) {
-	lsn, _, err := ds.writeOne(op{kind: event.OpDeleteRange, key: from, value: to}, WriteOptions{})
+	return ds.DeleteRangeWith(from, to, WriteOptions{})
+}
+
+// DeleteRangeWith is DeleteRange with options; TTL has no meaning here.
+func (ds *Dataset) DeleteRangeWith(from, to []byte, wo WriteOptions) (LSN, error) {
+	wo.TTL = 0
+	lsn, _, err := ds.writeOne(op{kind: event.OpDeleteRange, key: from, value: to}, wo)
 	return lsn, err
 }
 

@@ -184,10 +184,8 @@ func (d *delRequest) deletePrefix(cmd *cobra.Command, db *dyngo.DB, ds *dyngo.Da
 	if err := cli.Confirm(cmd, d.yes, question); err != nil {
 		return err
 	}
-	b := db.NewBatch()
 	rng := d.keys()
-	b.DeleteRange(ds, rng.From, rng.To)
-	lsn, err := b.CommitWith(d.options)
+	lsn, err := ds.DeleteRangeWith(rng.From, rng.To, d.options)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/cmd/dyngo-cli/internal/rows"
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
@@ -55,9 +56,10 @@ a crash, the same command with --resume goes on behind the last stored row.`,
 	f.StringVar(&q.format, "format", "auto", "auto, json, jsonl, geojson, csv")
 	f.IntVar(&q.batch, "batch", 2000, "rows stored at a time, all or none of them after a crash")
 	f.IntVar(&q.showBad, "show-bad", 100, "how many bad rows are reported, 0 = all; the others are counted")
+	why := cli.AddWhy(cmd)
 	cli.MustCompleteFlag(cmd, "format", "auto", "json", "jsonl", "geojson", "csv")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		q.dataset, q.file = args[0], args[1]
+		q.dataset, q.file, q.why = args[0], args[1], why()
 		return q.run(cmd)
 	}
 	return cmd
@@ -70,6 +72,7 @@ type loadRequest struct {
 	format         string
 	resume, strict bool
 	batch, showBad int
+	why            dyngo.WriteOptions
 }
 
 const maxLoadBatch = 100_000

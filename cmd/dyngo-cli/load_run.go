@@ -283,9 +283,9 @@ func (l *loader) add(row rows.Row) *rows.BadRow {
 		if err != nil {
 			return refuse(err)
 		}
-		l.batch.PutNewest(l.ds, key, row.JSON, t)
+		l.batch.PutNewestWith(l.ds, key, row.JSON, t, l.q.why)
 	} else {
-		l.batch.Put(l.ds, key, row.JSON)
+		l.batch.PutWith(l.ds, key, row.JSON, l.q.why)
 	}
 	l.inBatch[string(key)] = true
 	l.fates = append(l.fates, fate{count, len(row.JSON)})
