@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 		"shop":         func() { exit(shop(os.Args[1])) },
 		"ticker":       func() { exit(ticker(os.Args[1], os.Args[2])) },
 		"rolled":       func() { exit(rolled(os.Args[1])) },
+		"drop":         func() { exit(drop(os.Args[1], os.Args[2])) },
 	})
 }
 
@@ -115,6 +116,15 @@ func rolled(dir string) error {
 	for i := 0; i < 30 && err == nil; i++ {
 		_, err = ds.Put(fmt.Appendf(nil, "key-%02d", i), bytes.Repeat([]byte("x"), 100_000))
 	}
+	return errors.Join(err, db.Close())
+}
+
+func drop(dir, dataset string) error {
+	db, err := dyngo.Open(dir, nil)
+	if err != nil {
+		return err
+	}
+	_, err = db.DropDataset(dataset)
 	return errors.Join(err, db.Close())
 }
 
