@@ -55,6 +55,11 @@ func newTreeKeeper(db *DB) (*treeKeeper, error) {
 	if err != nil || !has && !db.opts.Integrity || db.opts.InMemory {
 		return nil, err
 	}
+	if !has { // from here on every owner goes on with it
+		if err := db.opts.FS.MkdirAll(k.dir); err != nil {
+			return nil, err
+		}
+	}
 	if db.opts.SigningKey != "" {
 		if k.key, err = integrity.ParseKey(db.opts.SigningKey); err != nil {
 			return nil, fmt.Errorf("dyngo: Options.SigningKey: %w", err)
@@ -357,9 +362,6 @@ func (k *treeKeeper) logSealed() error {
 		names = append(names, name+"\n")
 	}
 	slices.Sort(names)
-	if err := db.opts.FS.MkdirAll(k.dir); err != nil {
-		return err
-	}
 	return vfs.WriteFileSync(db.opts.FS, path.Join(k.dir, "sealed"), []byte(strings.Join(names, "")))
 }
 

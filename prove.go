@@ -42,6 +42,32 @@ func (db *DB) Prove(ctx context.Context, lsn LSN) (*integrity.Inclusion, error) 
 	return db.prove(ctx, t, h, lsn)
 }
 
+// ProveConsistency returns the proof that the log that an older tree head stands for is a prefix of the present log: nothing in it
+// was changed. old is the head as a note; it must have a frame. Marshalled as JSON it is a bundle like that of Prove, and it
+// fails for the same stores.
+func (db *DB) ProveConsistency(ctx context.Context, old string) (*integrity.Consistency, error) {
+	from, err := (*integrity.Key)(nil).ParseNote(old)
+	if err != nil {
+		return nil, err
+	}
+	if db.closed.Load() {
+		return nil, ErrClosed
+	}
+	if !db.opts.ReadOnly {
+		h, err := db.headNow(ctx, 0)
+		if err != nil {
+			return nil, err
+		}
+		return db.tree.tree.ProveConsistency(&from, &h.Head, old, h.note)
+	}
+	t, h, err := db.readTree(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer t.Close() // only read from
+	return t.ProveConsistency(&from, &h.Head, old, h.note)
+}
+
 func (db *DB) prove(ctx context.Context, t *integrity.Tree, h *treeHead, lsn LSN) (*integrity.Inclusion, error) {
 	g := db.calls.Enter() // Close waits until the log was read
 	defer g.Exit()

@@ -40,6 +40,7 @@ type TreeReport struct {
 	Anchors  []AnchorResult // heads that the log was compared with
 	Sealed   int            // segments and value files whose logged hashes are theirs
 	Unsealed int            // those whose hash is in no log file that is left
+	Defects  int            // of the report's, how many were found at this level
 }
 
 // Outside says how many heads from outside of the store agreed with the log.
@@ -83,7 +84,8 @@ func (v *verification) tree(o *VerifyOptions) error {
 		if err := v.treeOnce(o, m); err != nil {
 			return err
 		}
-		if len(v.report.Defects) == told || try == maxVerifyTries {
+		v.report.Tree.Defects = len(v.report.Defects) - told
+		if v.report.Tree.Defects == 0 || try == maxVerifyTries {
 			return nil
 		}
 		now, err := v.version()

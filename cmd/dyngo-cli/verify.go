@@ -14,9 +14,9 @@ import (
 )
 
 func newVerifyCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Check every byte of the store",
+		Short: "Check every byte of the store, and that its past was not changed",
 		Long: `Check every byte of the store. Of the log: file headers and how they follow each
 other, CRC and chain of each frame, the encoding of each event, the pieces of
 large values, and the end; what a crash left behind the end is told and is no
@@ -25,35 +25,91 @@ there and the ones it means, their blocks, order, indexes, filters and hash, and
 that they hold nothing newer than the log.
 
 Damage is listed with file and offset, and the exit code is 6. The command takes
-no lock and works beside a process that writes.`,
+no lock and works beside a process that writes.
+
+A level looks at what the levels before it look at:
+
+  files   that files are there, follow each other and have their sizes
+  crc     all checksums
+  chain   how the frames of the log follow each other; crc finds this too
+  decode  every event and what it refers to
+  tree    the hash tree over the log, computed anew; logged hashes of segments
+
+The default is tree for a store that keeps a tree, else decode. Checksums find
+accidents. That nobody has changed the past on purpose can be told from a tree
+head that was kept elsewhere: --anchor names files with heads, and with a
+private --signing-key the head of now is added to them if all is well. Without
+an anchor a log that was cut at its end, or forged as a whole, looks sound.
+
+--init-key makes a key, and the store keeps a tree from then on. --prove prints
+a bundle that the program in docs/verifier checks: that one event is in the log,
+or with "heads", that the log of the last head in --anchor begins this one.`,
 		Example: `  dyngo-cli verify
-  dyngo-cli verify -d /backup/store -o json`,
+  dyngo-cli verify -d /backup/store -o json
+  dyngo-cli verify --init-key /keys/dyngo.key
+  dyngo-cli verify --signing-key /keys/dyngo.key --anchor /elsewhere/heads
+  dyngo-cli verify --signing-key /keys/dyngo.key.pub --anchor /elsewhere/heads
+  dyngo-cli verify --prove 42 --signing-key /keys/dyngo.key > proof.json`,
 		Args: cli.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runVerify(cmd) },
 	}
+	var o verifyFlags
+	flags := cmd.Flags()
+	flags.StringVar(&o.level, "level", "", "how deep: files, crc, chain, decode or tree")
+	flags.StringArrayVar(&o.anchors, "anchor", nil, "file with tree heads to compare with (repeatable)")
+	flags.StringVar(&o.key, "signing-key", "", "file with the key of tree heads, private or public")
+	flags.StringVar(&o.initKey, "init-key", "", "make a key: FILE and FILE.pub; keep a tree")
+	flags.StringVar(&o.prove, "prove", "", `print a proof: of an LSN, or of "heads"`)
+	cmd.MarkFlagsMutuallyExclusive("init-key", "level")
+	cmd.MarkFlagsMutuallyExclusive("init-key", "anchor")
+	cmd.MarkFlagsMutuallyExclusive("init-key", "signing-key")
+	cmd.MarkFlagsMutuallyExclusive("init-key", "prove")
+	cmd.MarkFlagsMutuallyExclusive("level", "prove")
+	cli.MustCompleteFlag(cmd, "level", "files", "crc", "chain", "decode", "tree")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		switch {
+		case o.initKey != "":
+			return runInitKey(cmd, o.initKey)
+		case o.prove != "":
+			return runProve(cmd, &o)
+		}
+		return runVerify(cmd, &o)
+	}
+	return cmd
 }
 
-func runVerify(cmd *cobra.Command) error {
+func runVerify(cmd *cobra.Command, o *verifyFlags) error {
 	dir := cli.GlobalsOf(cmd).Dir
+	vo, err := o.options()
+	if err != nil {
+		return err
+	}
 	if err := cli.CheckStore(dir); err != nil {
 		return err
 	}
 	p := newProgress(cmd, "verify", 0, "bytes")
-	report, err := dyngo.Verify(cmd.Context(), filepath.ToSlash(dir), nil, func(done, total int64) {
+	vo.Progress = func(done, total int64) {
 		p.SetTotal(total)
 		p.Set(done)
-	})
+	}
+	report, err := dyngo.VerifyWith(cmd.Context(), filepath.ToSlash(dir), nil, vo)
 	p.Done()
 	if err != nil {
 		return err
 	}
+	for _, side := range report.SideDefects {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%v: it will be built anew from the log\n", side)
+	}
+	tellTree(cmd, &report, vo.Key)
 	for _, name := range report.Orphans {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: no part of the store: a crash left it, or the owner is writing it\n", name)
 	}
 	if report.Count() > 0 {
 		return showDefects(cmd, &report)
 	}
-	return showSound(cmd, &report)
+	if err := showSound(cmd, &report); err != nil {
+		return err
+	}
+	return o.addHead(cmd, &report, vo.Key)
 }
 
 // showSound prints what was checked.
@@ -75,17 +131,21 @@ func showSound(cmd *cobra.Command, all *dyngo.VerifyReport) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: what a crash left behind offset %d (%s) is left out. %s\n",
 			m.File, m.End, cli.FormatBytes(m.CutBytes), m.Doubt)
 	}
-	r := cli.NewRenderer(cmd, cli.OneSheet, cli.Column{Name: "dir"}, cli.Column{Name: "ok", Title: "OK"}, cli.Column{Name: "damaged"},
-		cli.Column{Name: "files"}, cli.Column{Name: "bytes"}, cli.Column{Name: "frames"}, cli.Column{Name: "events"},
-		cli.Column{Name: "first_lsn"}, cli.Column{Name: "last_lsn"}, cli.Column{Name: "ending"},
-		cli.Column{Name: "torn_bytes"}, cli.Column{Name: "torn_offset"}, cli.Column{Name: "data_frames"},
-		cli.Column{Name: "unreferenced_data_frames"}, cli.Column{Name: "segments"}, cli.Column{Name: "segment_bytes"},
-		cli.Column{Name: "segment_entries"}, cli.Column{Name: "orphans"})
-	err := r.Row(cli.GlobalsOf(cmd).Dir, true, 0, cli.CountCell(report.Files), cli.ByteCell(report.Bytes), cli.CountCell(report.Frames),
-		cli.CountCell(report.Events), report.FirstLSN, tail.NextLSN-min(tail.NextLSN, 1), ending,
+	columns := []cli.Column{{Name: "dir"}, {Name: "ok", Title: "OK"}, {Name: "damaged"}, {Name: "files"}, {Name: "bytes"},
+		{Name: "frames"}, {Name: "events"}, {Name: "first_lsn"}, {Name: "last_lsn"}, {Name: "ending"}, {Name: "torn_bytes"},
+		{Name: "torn_offset"}, {Name: "data_frames"}, {Name: "unreferenced_data_frames"}, {Name: "segments"},
+		{Name: "segment_bytes"}, {Name: "segment_entries"}, {Name: "orphans"}}
+	cells := []any{cli.GlobalsOf(cmd).Dir, true, 0, cli.CountCell(report.Files), cli.ByteCell(report.Bytes),
+		cli.CountCell(report.Frames), cli.CountCell(report.Events), report.FirstLSN, tail.NextLSN - min(tail.NextLSN, 1), ending,
 		torn, tornAt, cli.CountCell(report.DataFrames), cli.CountCell(report.Unreferenced), cli.CountCell(all.Segments),
-		cli.ByteCell(all.Bytes), cli.CountCell(all.Entries), cli.CountCell(len(all.Orphans)))
-	if err != nil {
+		cli.ByteCell(all.Bytes), cli.CountCell(all.Entries), cli.CountCell(len(all.Orphans))}
+	if t := all.Tree; t != nil {
+		columns = append(columns, cli.Column{Name: "tree_frames"}, cli.Column{Name: "tree_root"}, cli.Column{Name: "heads_agree"},
+			cli.Column{Name: "hashes_logged"})
+		cells = append(cells, cli.CountCell(t.Head.Size), t.Head.Root.String(), cli.CountCell(t.Outside()), cli.CountCell(t.Sealed))
+	}
+	r := cli.NewRenderer(cmd, cli.OneSheet, columns...)
+	if err := r.Row(cells...); err != nil {
 		return err
 	}
 	return r.Close()
@@ -120,6 +180,10 @@ func showDefects(cmd *cobra.Command, report *dyngo.VerifyReport) error {
 	}
 	try := "dyngo-cli repair -d " + cli.ShellQuote(cli.GlobalsOf(cmd).Dir) +
 		" builds manifest and segments anew from the log, which is sound"
+	if t := report.Tree; t != nil && t.Defects == len(report.Defects) {
+		try = "if only files in the folder integrity are named, remove that folder: it is built anew from the log; else the past " +
+			"was changed: restore the store from a backup"
+	}
 	if len(report.Log.Defects) > 0 {
 		try = "restore the files named from a backup; reading commands serve what lies before the damage"
 	}

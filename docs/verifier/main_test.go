@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/integrity"
+)
+
+// bundles makes a store and returns its public key, a proof of each of its events and, between its heads, of consistency.
+func bundles(t *testing.T) (public string, proofs []any) {
+	t.Helper()
+	private, public, err := integrity.NewKey(bytes.NewReader(bytes.Repeat([]byte{9}, 64)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := dyngo.Open(filepath.Join(t.TempDir(), "db"), &dyngo.Options{Integrity: true, SigningKey: private})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Compression: dyngo.S2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var heads []string
+	for i := range 12 {
+		b := db.NewBatch()
+		for j := range i + 1 {
+			b.Put(ds, fmt.Appendf(nil, "k%d", j), []byte(strings.Repeat("value ", 1+j*10)))
+		}
+		b.Delete(ds, []byte("k0"))
+		if _, err := b.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		head, err := db.TreeHead(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		heads = append(heads, head)
+		for _, old := range heads {
+			c, err := db.ProveConsistency(context.Background(), old)
+			if err != nil {
+				t.Fatal(err)
+			}
+			proofs = append(proofs, c)
+		}
+	}
+	for lsn := dyngo.LSN(1); lsn <= db.DurableLSN(); lsn++ {
+		p, err := db.Prove(context.Background(), lsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proofs = append(proofs, p)
+	}
+	return public, proofs
+}
+
+// TestVerifierAcceptsProofs has the program check the bundles of a store, and refuse each with a digit of a hash, a number or a
+// signature changed, with another key, and with parts of other bundles.
+func TestVerifierAcceptsProofs(t *testing.T) {
+	public, proofs := bundles(t)
+	k, err := readKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := *k
+	other.public = bytes.Clone(k.public)
+	other.public[3]++
+	for i, p := range proofs {
+		data, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := check(data, k); err != nil {
+			t.Fatalf("%s: %v", data, err)
+		}
+		if _, err := check(data, &other); err == nil {
+			t.Fatal("another key's signature is taken")
+		}
+		if i%17 != 3 {
+			continue
+		}
+		for at := range data {
+			c := data[at]
+			if c < '0' || c > '8' || bytes.HasPrefix(data[at+1:], []byte("=")) || bytes.HasPrefix(data[at-1:], []byte("-1")) {
+				continue
+			}
+			b := bytes.Clone(data)
+			b[at]++
+			if _, err := check(b, k); err == nil {
+				t.Errorf("accepted with byte %d changed: %s", at, b)
+			}
+		}
+	}
+}
+
+// TestVerifierProgram runs the program on files.
+func TestVerifierProgram(t *testing.T) {
+	public, proofs := bundles(t)
+	dir := t.TempDir()
+	keyFile, file := filepath.Join(dir, "key.pub"), filepath.Join(dir, "proof.json")
+	data, err := json.MarshalIndent(proofs[len(proofs)-1], "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{keyFile: []byte(public + "\n"), file: data} {
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	if err := run([]string{"-key", keyFile, file}, &out); err != nil || !strings.Contains(out.String(), "is in the log dyngo.log/") {
+		t.Errorf("%s, %v", &out, err)
+	}
+	if err := os.WriteFile(file, bytes.Replace(data, []byte(`"session": 1`), []byte(`"session": 2`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := run([]string{"-key", keyFile, file}, &out); err == nil {
+		t.Error("a changed proof is accepted")
+	}
+}
+
+// TestVerifierStandsAlone holds the program to 300 lines and the standard library.
+func TestVerifierStandsAlone(t *testing.T) {
+	src, err := os.ReadFile("main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(src, []byte("\n")); n > 300 {
+		t.Errorf("main.go has %d lines", n)
+	}
+	f, err := parser.ParseFile(token.NewFileSet(), "main.go", src, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, imp := range f.Imports {
+		if strings.Contains(imp.Path.Value, ".") {
+			t.Errorf("imports %s", imp.Path.Value)
+		}
+	}
+}
+
+// FuzzBundle holds the program to: no panic, whatever it is given.
+func FuzzBundle(f *testing.F) {
+	f.Add([]byte(`{"format":"dyngo-inclusion-1","event":{"lsn":1},"frame":{"lsn":1,"count":1},"tree":{"size":9223372036854775807}}`))
+	f.Add([]byte(`{"format":"dyngo-consistency-1","old":"a\n1\n\nlsn 1\ntime x\n\n"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if what, err := check(data, nil); err == nil && what == "" {
+			t.Error("accepted without a word")
+		}
+	})
+}
