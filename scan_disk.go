@@ -333,12 +333,7 @@ func (rs *runScan) settle() {
 		}
 		if ranges := rs.d.ranges; ranges.Any() {
 			if _, to, ok := ranges.Covering(e.Key, rs.run.Segments[rs.n].MaxLSN, rs.d.max); ok {
-				if to == nil || rs.d.r.To != nil && bytes.Compare(to, rs.d.r.To) >= 0 {
-					rs.entry = nil
-					return
-				}
-				rs.reseek(to)
-				if !rs.in {
+				if !rs.passTo(to) {
 					return
 				}
 				continue
@@ -349,12 +344,31 @@ func (rs *runScan) settle() {
 	}
 }
 
-// reseek is seekFrom without settling.
-func (rs *runScan) reseek(from []byte) {
-	if n := rs.run.firstFrom(rs.d.ds, from); n != rs.n && !rs.enter(n) {
-		return
+// passTo goes to the first key ≥ to in the segment, nil = the end, or else to the next segment: that may hold what is newer than what
+// hides the rest of this one. It reports whether there is one.
+func (rs *runScan) passTo(to []byte) bool {
+	if to != nil && rs.run.Segments[rs.n].Largest.Compare(manifest.Key{Dataset: rs.d.ds, Key: to}) >= 0 {
+		rs.it.SeekGE(rs.d.ds, to)
+		return true
 	}
-	rs.it.SeekGE(rs.d.ds, from)
+	if !rs.enter(rs.n + 1) {
+		return false
+	}
+	rs.it.First()
+	return true
+}
+
+// passBefore goes to the last key < from in the segment, or else to the segment before, as passTo does.
+func (rs *runScan) passBefore(from []byte) bool {
+	if rs.run.Segments[rs.n].Smallest.Compare(manifest.Key{Dataset: rs.d.ds, Key: from}) < 0 {
+		rs.it.SeekLT(rs.d.ds, from)
+		return true
+	}
+	if !rs.enter(rs.n - 1) {
+		return false
+	}
+	rs.it.Last()
+	return true
 }
 
 // settleBack goes backward to the newest version ≤ max of a key. Going back, the versions of a key come oldest first.
@@ -378,10 +392,9 @@ func (rs *runScan) settleBack() {
 		}
 		if ranges := rs.d.ranges; ranges.Any() {
 			if from, _, ok := ranges.Covering(e.Key, rs.run.Segments[rs.n].MaxLSN, rs.d.max); ok {
-				if n := rs.run.lastBefore(rs.d.ds, from); n != rs.n && !rs.enter(n) {
+				if !rs.passBefore(from) {
 					return
 				}
-				rs.it.SeekLT(rs.d.ds, from)
 				continue
 			}
 		}

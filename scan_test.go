@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 
@@ -177,6 +179,69 @@ func TestScanWhileMemoryLeaves(t *testing.T) {
 			if n != keys {
 				t.Fatalf("round %d: %d pairs", round, n)
 			}
+		}
+	}
+}
+
+// A range delete hides the rest of a segment from its run, but not what a later segment of the same run holds that is newer.
+func TestScanFindsWhatIsNewerThanARangeDeleteInTheSameRun(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewMem())
+	fs.SetQuota(32 << 20) // small files
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs, MemoryBudget: 8 << 20, LogFileBytes: 1 << 20})
+	defer func() { db.Close() }()
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := func(i int) []byte { return fmt.Appendf(nil, "key-%04d", i) }
+	put := func(from, to int) {
+		for i := from; i < to; i++ {
+			if _, err := ds.Put(key(i), []byte(big(2<<10, byte(rand.IntN(256))))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	put(0, 1000)
+	mustFlush(t, db)
+	v, err := db.View() // old versions stay
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ds.DeleteRange(key(100), key(900)); err != nil {
+		t.Fatal(err)
+	}
+	put(500, 600)
+	if err := db.Compact(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if m := db.Metrics(); m.Runs != 1 || m.Segments < 4 {
+		t.Fatalf("%d segments in %d runs, want at least 4 in one", m.Segments, m.Runs)
+	}
+	v.Close()
+	db.Close()
+	db = mustOpen(t, storeDir, &dyngo.Options{FS: fs, ReadOnly: true}) // nothing is in memory
+	if ds, err = db.Dataset("d"); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []dyngo.Range{{}, {Reverse: true}, {From: key(200), To: key(800)}, {From: key(200), To: key(800), Reverse: true}} {
+		var want, got []string
+		for i := range 1000 {
+			k := key(i)
+			if (i < 100 || i >= 500 && i < 600 || i >= 900) && bytes.Compare(k, r.From) >= 0 && (r.To == nil || bytes.Compare(k, r.To) < 0) {
+				want = append(want, string(k))
+			}
+		}
+		if r.Reverse {
+			slices.Reverse(want)
+		}
+		for kv, err := range ds.Scan(r) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, string(kv.Key))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("scan %q to %q, reverse %t: %d keys, want %d", r.From, r.To, r.Reverse, len(got), len(want))
 		}
 	}
 }
