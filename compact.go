@@ -315,7 +315,7 @@ func (c *compactor) input(s *sources, full bool) compaction.Input {
 	durable := db.raiseFloor() // before the views are listed: a view opened later is at durable or above
 	heat := c.measure(s)
 	in := compaction.Input{
-		Options: c.optionsNow(heat), Full: full, Replaced: c.replaced(), DiskBytes: db.throttle.free.Load(),
+		Options: c.optionsNow(heat), Full: full, Replaced: c.replaced(), DiskBytes: c.room(),
 		Running: slices.Clone(c.jobs), Durable: durable, Pins: db.pins(), Dropped: db.droppedAt,
 		Avoid: c.avoid, Heat: heat, RangeDeletes: s.rangeDeletes(),
 	}
@@ -323,6 +323,16 @@ func (c *compactor) input(s *sources, full bool) compaction.Input {
 		in.RangeDeletes = append(in.RangeDeletes, segment.RangeDelete(r))
 	}
 	return in
+}
+
+// room is how much of the disk merges may take for a while, 0 = it is not known. Retention that is behind comes first: it gives back
+// more for what it needs.
+func (c *compactor) room() int64 {
+	free := c.db.throttle.free.Load()
+	if free > 0 && c.db.retention.waited() {
+		free = max(free-c.db.retention.needs(), 1)
+	}
+	return free
 }
 
 // optionsNow are tighter while nothing is written and hardly anything read from segments: the disk comes back then, and nobody
