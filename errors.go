@@ -74,6 +74,8 @@ var (
 	ErrNotEmpty = errors.New("dyngo: the folder to restore into is not empty")
 	// ErrUnfinished is matched by Open of a folder that a Restore was interrupted in. Restore goes on, or begins again.
 	ErrUnfinished = errors.New("dyngo: a restore into this folder was interrupted; run it again")
+	// ErrTimeline is matched by CheckToken when an LSN is of another timeline; the error is a *TimelineError.
+	ErrTimeline = errors.New("dyngo: the LSN is of another timeline")
 	// ErrMidBatch is matched by Restore to an LSN within a batch: a store has a batch whole or not at all.
 	ErrMidBatch = wal.ErrMidBatch
 )

@@ -81,9 +81,12 @@ func (db *DB) open() error {
 	if db.opts.fork != nil {
 		db.lock = db.opts.fork.lock
 	}
-	// 1. The directory. A store exists once its wal folder does, and no restore goes on.
+	// 1. The directory. A store exists once its wal folder does, and neither a restore nor a recovery goes on.
 	if pending, err := vfs.Exists(fsys, path.Join(dir, snapshot.PendingName)); err != nil || pending && db.opts.fork == nil {
 		return errors.Join(err, fmt.Errorf("%w: %s", ErrUnfinished, dir))
+	}
+	if pending, err := vfs.Exists(fsys, path.Join(dir, recoverFile)); err != nil || pending && db.opts.ReadOnly {
+		return errors.Join(err, fmt.Errorf("%w: %s; opened for writing it goes on by itself", ErrUnfinished, dir))
 	}
 	exists, err := vfs.Exists(fsys, db.walDir())
 	if err != nil {
@@ -104,6 +107,11 @@ func (db *DB) open() error {
 		if db.lock != nil { // handed over
 		} else if db.lock, err = fsys.Lock(path.Join(dir, "LOCK")); err != nil {
 			return fmt.Errorf("lock %s: %w", dir, err)
+		}
+		if db.opts.fork == nil {
+			if err := recoverTo(dir, &db.opts); err != nil {
+				return err
+			}
 		}
 		if err := fsys.MkdirAll(db.walDir()); err != nil {
 			return fmt.Errorf("create %s: %w", db.walDir(), err)
@@ -139,8 +147,12 @@ func (db *DB) open() error {
 		db.opts.Logger.Error("dyngo: damage; only what lies before it is served", "damage", d.Error())
 	}
 	// 5. Log time goes on where it ended, even when the wall clock was set back meanwhile.
-	if now := db.opts.Clock.Now(); now <= state.Tail.LastTime {
-		db.timeShift = state.Tail.LastTime + 1 - now
+	last := state.Tail.LastTime
+	if db.opts.fork != nil {
+		last = max(last, db.opts.fork.after)
+	}
+	if now := db.opts.Clock.Now(); now <= last {
+		db.timeShift = last + 1 - now
 		db.opts.Logger.Warn("dyngo: the clock is behind the log's last event; log time goes on from there", "by", time.Duration(db.timeShift))
 	}
 	if err := db.loadCatalog(state); err != nil {

@@ -36,6 +36,11 @@ type Options struct {
 	// ReadOnly takes no lock, creates and changes nothing, works beside a running writer and on a damaged store: it
 	// serves the sound prefix of the log as it is now. Recovery says where that ends.
 	ReadOnly bool
+	// RecoverTo sets the store back to a state of its past before it is opened for writing: the log goes on from there in a
+	// timeline of its own, and what the store was is kept as a snapshot, timeline-<digits>-<LSN>, which shares its files where
+	// the file system has hard links. A store that was set back to that state before opens as it is, whatever was written
+	// since; so the option may stay. The zero Target is none.
+	RecoverTo Target
 	// Session says who writes. It is logged once, before the first write.
 	Session Session
 	// Listener is told of events in the engine; nil fields are skipped.
@@ -129,6 +134,9 @@ func (o *Options) validate() error {
 	}
 	if o.Retention.Age < 0 || o.Retention.Bytes < 0 {
 		return limitError("Options.Retention is %v and %d bytes, neither can be negative", o.Retention.Age, o.Retention.Bytes)
+	}
+	if o.RecoverTo != (Target{}) && (o.InMemory || o.ReadOnly) {
+		return fmt.Errorf("dyngo: Options.RecoverTo needs a store on disk that is opened for writing")
 	}
 	if o.InMemory && o.ReadOnly {
 		return fmt.Errorf("dyngo: Options.InMemory and Options.ReadOnly exclude each other")

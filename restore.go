@@ -110,6 +110,8 @@ type restoring struct {
 	version *manifest.Version
 	files   []wal.FileInfo // of the log, up to the one to cut; empty if src is
 	base    bool           // the state at the floor is written anew
+	link    bool           // dst is within src: files that don't change get second names
+	after   int64          // log time that the new timeline begins after
 	logID   [16]byte
 	parent  [16]byte // timeline that src is in
 	done    int64
@@ -413,6 +415,9 @@ func (r *restoring) removeTail() error {
 
 // room returns an error if the disk has too little for what is to be copied.
 func (r *restoring) room() error {
+	if r.link {
+		return nil
+	}
 	need := r.plan.Bytes
 	for _, f := range r.plan.Files {
 		if info, err := r.opts.FS.Stat(path.Join(r.dst, f.Name)); err == nil && f.Use == "copy" {
@@ -440,6 +445,16 @@ func (r *restoring) copy(f RestoreFile) error {
 	if info, err := fsys.Stat(dst); err == nil && info.Size == f.Bytes {
 		r.done += f.Bytes
 		return nil
+	}
+	if r.link {
+		err := fsys.Link(src, dst)
+		if err == nil {
+			r.done += f.Bytes
+			return r.ctx.Err()
+		}
+		if !vfs.IsNoLinks(err) {
+			return err
+		}
 	}
 	h, temp := sha256.New(), dst+".new"
 	if err := fsys.Remove(temp); err != nil && !isMissing(err) {
@@ -554,7 +569,7 @@ func (r *restoring) openBase(b *baseState, seg *manifest.Segment) error {
 // fork does the steps 4 and 5 under the lock, which ends with it.
 func (r *restoring) fork(lock io.Closer) error {
 	o, fsys := r.opts, r.opts.FS
-	o.fork = &fork{parent: r.parent, lsn: r.plan.LSN, lock: lock}
+	o.fork = &fork{parent: r.parent, lsn: r.plan.LSN, after: r.after, lock: lock}
 	db, err := Open(r.dst, &o)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/coding"
 	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/snapshot"
 	"github.com/dyngodb/dyngo/wal"
 )
@@ -270,9 +271,23 @@ func named(fsys vfs.FS, dir string, t Target) (Target, error) {
 	if t.kind != targetSnapshot {
 		return t, nil
 	}
-	info, err := readSnapshot(fsys, dir, t.name)
+	if err := checkSnapshotName(t.name); err != nil {
+		return t, err
+	}
+	info, ok, err := snapshot.Read(fsys, path.Join(dir, snapshot.Dir, t.name), path.Join(snapshot.Dir, t.name))
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %q", ErrNoSnapshot, t.name)
+	}
 	if err != nil {
 		return t, err
+	}
+	// The store may have been set back since.
+	_, line, err := readLineage(fsys, path.Join(dir, "wal"), &manifest.Version{})
+	if err == nil {
+		err = line.check(Token{info.LogID, info.Timeline, info.LSN})
+	}
+	if err != nil {
+		return t, fmt.Errorf("snapshot %q: %w", t.name, err)
 	}
 	return Target{kind: targetLSN, lsn: info.LSN, name: t.name}, nil
 }

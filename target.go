@@ -15,7 +15,7 @@ import (
 )
 
 // Target names a state of the past: all that the store held once. AtLSN, AtTime, AtSnapshot, BeforeTx, AfterTx and AtEnd make
-// one.
+// one; the zero Target names none.
 type Target struct {
 	kind targetKind
 	lsn  LSN
@@ -26,7 +26,8 @@ type Target struct {
 type targetKind uint8
 
 const (
-	targetLSN targetKind = iota
+	targetNone targetKind = iota // of the zero Target
+	targetLSN
 	targetTime
 	targetBefore
 	targetAfter
@@ -63,6 +64,8 @@ func AtEnd() Target { return Target{kind: targetEnd} }
 
 func (t Target) String() string {
 	switch t.kind {
+	case targetNone:
+		return "no state"
 	case targetEnd:
 		return "the end of the log"
 	case targetSnapshot:
@@ -137,6 +140,8 @@ func (w *window) resolve(ctx context.Context, t Target) (lsn LSN, at int64, err 
 	case targetTime:
 		lsn, err = w.atTime(ctx, t)
 		return lsn, t.time, err
+	case targetNone:
+		return 0, 0, limitError("the zero Target names no state")
 	case targetEnd:
 		lsn = w.durable
 	case targetLSN:

@@ -633,6 +633,7 @@ var errSuperseded = fmt.Errorf("dyngo: the version was superseded")
 type fork struct {
 	parent [16]byte
 	lsn    LSN       // the last that both have
+	after  int64     // log time that the first event is later than
 	lock   io.Closer // of the store's directory, which is taken over
 }
 

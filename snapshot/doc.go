@@ -38,7 +38,8 @@
 //	    88    40  zero
 //
 // A folder that Restore is making into a store holds the same bytes as RESTORE, of the state that it is to have, from before
-// the first of the store's files is there until after the last one is: with it, the folder is no store.
+// the first of the store's files is there until after the last one is: with it, the folder is no store. And a store that is
+// being set back holds them as RECOVER, of the state that it had, from before its files move aside until the new ones are there.
 //
 // # Example
 //

@@ -1,0 +1,363 @@
+package dyngo_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/vfs"
+)
+
+// A store is set back to a state of its past when it is opened, once: the option may stay. What it was stays as a snapshot.
+func TestRecoverTo(t *testing.T) {
+	start := time.Unix(0, epochNs)
+	for _, tc := range []struct {
+		target dyngo.Target
+		want   string
+	}{
+		{dyngo.AtLSN(4), "1"},
+		{dyngo.AtTime(start.Add(2 * time.Second)), "1"},
+		{dyngo.AtTime(start.Add(3 * time.Second)), "2"},
+		{dyngo.BeforeTx(5), "1"},
+		{dyngo.AfterTx(5), "2"},
+		{dyngo.AtSnapshot("snap"), "2"},
+		{dyngo.AtEnd(), "3"},
+	} {
+		t.Run(tc.target.String(), func(t *testing.T) {
+			fs, c := vfs.NewMem(), manualClock()
+			o := &dyngo.Options{FS: fs, Clock: c}
+			db := mustOpen(t, storeDir, o)
+			ds, err := db.CreateDataset("d", nil) // 2
+			if err != nil {
+				t.Fatal(err)
+			}
+			put := func(value string) {
+				t.Helper()
+				if _, err := ds.Put([]byte("k"), []byte(value)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.Advance(time.Second)
+			put("0") // 3
+			c.Advance(time.Second)
+			put("1") // 4
+			c.Advance(time.Second)
+			put("2") // 5
+			c.Advance(time.Second)
+			mustSnapshot(t, db, "snap") // 6
+			put("3")                    // 7
+			old, err := db.Token(7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			o.RecoverTo = tc.target
+			for i := range 3 {
+				db = mustOpen(t, storeDir, o)
+				if ds, err = db.Dataset("d"); err != nil {
+					t.Fatal(err)
+				}
+				want := tc.want
+				if i > 0 {
+					want = fmt.Sprint("new ", i-1)
+				}
+				if got, err := ds.Get([]byte("k")); err != nil || string(got) != want {
+					t.Errorf("opened %d times: %q, %v, want %q", i+1, got, err, want)
+				}
+				put(fmt.Sprint("new ", i))
+				names, err := snapshotNames(db)
+				if n := 2 - len(names); err != nil || n != 0 && tc.target != dyngo.AtEnd() {
+					t.Errorf("opened %d times: snapshots %q, %v", i+1, names, err)
+				}
+				err = db.CheckToken(old)
+				var stale *dyngo.TimelineError
+				switch {
+				case tc.target == dyngo.AtEnd():
+					if err != nil {
+						t.Errorf("nothing was set back, but the token: %v", err)
+					}
+				case !errors.As(err, &stale) || !stale.Known || stale.Fork < 4 || stale.Fork > 5:
+					t.Errorf("the old token: %v", err)
+				default:
+					old := old
+					if old.LSN = stale.Fork; db.CheckToken(old) != nil {
+						t.Errorf("a token from before the fork: %v", db.CheckToken(old))
+					}
+					got, err := dumpSnapshot(fs, c, storeDir+"/snapshots/"+names[slices.IndexFunc(names, func(n string) bool { return n != "snap" })])
+					if err := errors.Join(err, differ(map[string]map[string]string{"d": {"k": "3"}}, got)); err != nil {
+						t.Errorf("what was kept: %v", err)
+					}
+				}
+				if err := db.Close(); err != nil {
+					t.Fatal(err)
+				}
+				c.Advance(time.Second)
+			}
+			if err := verify(fs); err != nil {
+				t.Error(err)
+			}
+			left, err := fs.List(storeDir)
+			if err != nil || slices.ContainsFunc(left, func(s string) bool { return strings.HasPrefix(strings.ToLower(s), "recover") }) {
+				t.Errorf("left: %q, %v", left, err)
+			}
+		})
+	}
+}
+
+// A snapshot of what was undone names no state of this timeline, and a token says where it ends.
+func TestTimelines(t *testing.T) {
+	fs, c := vfs.NewMem(), manualClock()
+	o := &dyngo.Options{FS: fs, Clock: c}
+	db := mustOpen(t, storeDir, o)
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tokens []dyngo.Token
+	for round := range 3 { // set back twice, to LSN 4 and to 3
+		for i := range 4 {
+			if _, err := ds.Put([]byte("k"), fmt.Append(nil, i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustSnapshot(t, db, fmt.Sprint("s", round))
+		token, err := db.Token(db.LSN())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := dyngo.ParseToken(token.String()); err != nil || again != token {
+			t.Errorf("%v reads as %v, %v", token, again, err)
+		}
+		tokens = append(tokens, token)
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if round == 2 {
+			break
+		}
+		o.RecoverTo = dyngo.AtLSN(dyngo.LSN(4 - round))
+		db = mustOpen(t, storeDir, o)
+		if ds, err = db.Dataset("d"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.RecoverTo = dyngo.Target{}
+	db = mustOpen(t, storeDir, o)
+	defer db.Close()
+	for i, fork := range []dyngo.LSN{3, 3, 0} { // the first was left at 4, but the second, which goes on from it, at 3
+		err := db.CheckToken(tokens[i])
+		var stale *dyngo.TimelineError
+		switch {
+		case fork == 0:
+			if err != nil {
+				t.Errorf("token %d: %v", i, err)
+			}
+		case !errors.As(err, &stale) || !errors.Is(err, dyngo.ErrTimeline) || stale.Fork != fork:
+			t.Errorf("token %d: %v, want a fork at %d", i, err, fork)
+		}
+		v, err := db.ViewAt(t.Context(), dyngo.AtSnapshot(fmt.Sprint("s", i)))
+		if err == nil {
+			v.Close()
+		}
+		if errors.Is(err, dyngo.ErrTimeline) != (fork > 0) {
+			t.Errorf("view of snapshot %d: %v", i, err)
+		}
+	}
+	other := tokens[2]
+	other.Log[3]++
+	var stale *dyngo.TimelineError
+	if err := db.CheckToken(other); !errors.As(err, &stale) || stale.Known {
+		t.Errorf("a token of another log: %v", err)
+	}
+	for _, bad := range []string{"", "a.b.1", tokens[0].String() + "0x", strings.ToUpper(tokens[0].String()), "." + tokens[0].String()} {
+		if _, err := dyngo.ParseToken(bad); !errors.Is(err, dyngo.ErrLimit) {
+			t.Errorf("token %q: %v", bad, err)
+		}
+	}
+}
+
+func TestRecoverToRefusals(t *testing.T) {
+	fs := vfs.NewMem()
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs})
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := db.NewBatch()
+	b.Put(ds, []byte("a"), []byte("1"))
+	b.Put(ds, []byte("b"), []byte("2"))
+	if _, err := b.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		o    dyngo.Options
+		want error
+	}{
+		{dyngo.Options{RecoverTo: dyngo.AtLSN(3)}, dyngo.ErrMidBatch},
+		{dyngo.Options{RecoverTo: dyngo.AtLSN(50)}, dyngo.ErrOutsideWindow},
+		{dyngo.Options{RecoverTo: dyngo.AtSnapshot("none")}, dyngo.ErrNoSnapshot},
+	} {
+		tc.o.FS = fs
+		if _, err := dyngo.Open(storeDir, &tc.o); !errors.Is(err, tc.want) {
+			t.Errorf("%v: %v", tc.o.RecoverTo, err)
+		}
+	}
+	if _, err := dyngo.Open(storeDir, &dyngo.Options{FS: fs, ReadOnly: true, RecoverTo: dyngo.AtLSN(1)}); err == nil {
+		t.Error("a read-only store was set back")
+	}
+	db = mustOpen(t, storeDir, &dyngo.Options{FS: fs}) // as it was
+	if got, err := dump(db); err != nil || len(got["d"]) != 2 {
+		t.Errorf("%v, %v", got, err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = mustOpen(t, "/new", &dyngo.Options{FS: fs, RecoverTo: dyngo.AtLSN(7)}) // nothing to set back
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// recoveredTo checks what an interrupted recovery to lsn has left: opened as it is, the store is what it was or what it is to be;
+// opened to be set back, the latter.
+func recoveredTo(m *model, fs *vfs.Crash, lsn, last dyngo.LSN, now int64) error {
+	for _, again := range []bool{true, false} {
+		left := fs.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepAll})
+		if ro, err := dyngo.Open(storeDir, &dyngo.Options{FS: left, ReadOnly: true, Clock: clock.NewManual(time.Unix(0, now))}); err == nil {
+			ro.Close()
+		} else if !errors.Is(err, dyngo.ErrUnfinished) {
+			return fmt.Errorf("read-only: %w", err)
+		}
+		o := options(left, clock.NewManual(time.Unix(0, now)))
+		if again {
+			o.RecoverTo = dyngo.AtLSN(lsn)
+		}
+		db, err := dyngo.Open(storeDir, o)
+		if err != nil {
+			return fmt.Errorf("again: %v: %w", again, err)
+		}
+		at := lsn
+		if !again && db.LSN() == last {
+			at = last
+		}
+		got, err := dump(db)
+		if err := errors.Join(err, differ(m.past(at, now), got)); err != nil {
+			return errors.Join(fmt.Errorf("again: %v, LSN %d: %w", again, db.LSN(), err), db.Close())
+		}
+		if names, err := snapshotNames(db); err != nil || at == lsn && len(names) != 1 {
+			return errors.Join(fmt.Errorf("snapshots %q: %w", names, err), db.Close())
+		}
+		if _, err := db.CreateDataset("after", nil); err != nil {
+			return errors.Join(err, db.Close())
+		}
+		if err := db.Close(); err != nil {
+			return err
+		}
+		if err := verifyRest(left); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Power fails before each call of a recovery that changes something.
+func TestRecoverToSurvivesPowerLossAtEveryCall(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	crash := vfs.NewCrash(seed)
+	r, ends := restoreSource(t, crash)
+	last := r.db.LSN()
+	if err := r.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m, now := r.m, r.clock.Now()+1
+	lsn := ends[len(ends)/2]
+	fault := vfs.NewFault(crash)
+	var calls int
+	var bad error
+	fault.OnCall(func(c vfs.Call) error {
+		if bad != nil || c.Op&vfs.OpChanges == 0 || c.Op == vfs.OpWrite && c.Off > 0 {
+			return nil
+		}
+		if calls++; testing.Short() && calls%12 != 0 {
+			return nil
+		}
+		for i, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {}} {
+			o.Seed = uint64(calls*10 + i)
+			if err := recoveredTo(m, crash.PowerLoss(o), lsn, last, now); err != nil {
+				bad = fmt.Errorf("power loss %+v before call %d, %s: %w\n%s", o, calls, c, err, fault.Trace())
+				break
+			}
+		}
+		return nil
+	})
+	o := options(fault, clock.NewManual(time.Unix(0, now)))
+	o.RecoverTo = dyngo.AtLSN(lsn)
+	db, err := dyngo.Open(storeDir, o)
+	if err := errors.Join(err, bad); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Close(), bad); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d calls", calls)
+}
+
+// Each call of a recovery fails once.
+func TestRecoverToWithEveryCallFailingOnce(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	crash := vfs.NewCrash(seed)
+	r, ends := restoreSource(t, crash)
+	last := r.db.LSN()
+	if err := r.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m, now := r.m, r.clock.Now()+1
+	lsn := ends[len(ends)/2]
+	step := int64(3)
+	if testing.Short() {
+		step = 31
+	}
+	for k := 1 + int64(seed%uint64(step)); ; k += step {
+		left := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone})
+		fault := vfs.NewFault(left)
+		fault.Inject(vfs.Plan{K: k, Kind: []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailNoSpace}[k%4]})
+		o := options(fault, clock.NewManual(time.Unix(0, now)))
+		o.Clock = hurried{clock.NewManual(time.Unix(0, now))}
+		o.RecoverTo = dyngo.AtLSN(lsn)
+		err := within(func() error {
+			db, err := dyngo.Open(storeDir, o)
+			if err != nil {
+				return err
+			}
+			return db.Close()
+		})
+		failed := fault.Failed()
+		if len(failed) == 0 {
+			if err != nil {
+				t.Fatalf("nothing failed, but: %v", err)
+			}
+			t.Logf("%d calls", k)
+			return
+		}
+		fault.Heal()
+		if open := fault.OpenFiles(); len(open) > 0 {
+			t.Fatalf("%s: files stay open: %q", failed, open)
+		}
+		if rerr := recoveredTo(m, left, lsn, last, now); rerr != nil {
+			t.Fatalf("%s (open: %v): %v\n%s", failed, err, rerr, fault.Trace())
+		}
+	}
+}
