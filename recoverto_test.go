@@ -290,10 +290,13 @@ func TestRecoverToSurvivesPowerLossAtEveryCall(t *testing.T) {
 		if bad != nil || c.Op&vfs.OpChanges == 0 || c.Op == vfs.OpWrite && c.Off > 0 {
 			return nil
 		}
-		if calls++; testing.Short() && calls%12 != 0 {
+		if calls++; testing.Short() && calls%48 != 0 {
 			return nil
 		}
 		for i, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {}} {
+			if testing.Short() && i != calls/48%2 {
+				continue
+			}
 			o.Seed = uint64(calls*10 + i)
 			if err := recoveredTo(m, crash.PowerLoss(o), lsn, last, now); err != nil {
 				bad = fmt.Errorf("power loss %+v before call %d, %s: %w\n%s", o, calls, c, err, fault.Trace())
@@ -328,7 +331,7 @@ func TestRecoverToWithEveryCallFailingOnce(t *testing.T) {
 	lsn := ends[len(ends)/2]
 	step := int64(3)
 	if testing.Short() {
-		step = 31
+		step = 97
 	}
 	for k := 1 + int64(seed%uint64(step)); ; k += step {
 		left := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone})

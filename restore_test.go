@@ -355,6 +355,9 @@ func TestRestoreToEveryLSN(t *testing.T) {
 	r, ends := restoreSource(t, fs)
 	floor := r.db.Metrics().FloorLSN
 	for i, lsn := range append(ends, floor) {
+		if testing.Short() && i%6 != 0 {
+			continue
+		}
 		dir := fmt.Sprint("/out/", i)
 		if _, err := dyngo.RestoreWith(t.Context(), storeDir, dir, dyngo.AtLSN(lsn), &dyngo.RestoreOptions{FS: fs, Clock: r.clock}); err != nil {
 			t.Errorf("LSN %d: %v", lsn, err)
@@ -389,10 +392,13 @@ func TestRestoreSurvivesPowerLossAtEveryCall(t *testing.T) {
 			if bad != nil || c.Op&vfs.OpChanges == 0 || c.Op == vfs.OpWrite && c.Off > 0 {
 				return nil
 			}
-			if calls++; testing.Short() && calls%12 != 0 {
+			if calls++; testing.Short() && calls%48 != 0 {
 				return nil
 			}
 			for i, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {}} {
+				if testing.Short() && i != calls/48%2 {
+					continue
+				}
 				o.Seed = uint64(calls*10 + i)
 				left := crash.PowerLoss(o)
 				if err := restoreAgain(m, left, dir, lsn, ends[calls%len(ends)], now); err != nil {
@@ -480,7 +486,7 @@ func TestRestoreWithEveryCallFailingOnce(t *testing.T) {
 	m, now := r.m, r.clock.Now()
 	step := int64(3)
 	if testing.Short() {
-		step = 31
+		step = 97
 	}
 	for _, lsn := range []dyngo.LSN{ends[1], ends[len(ends)-1]} {
 		for k := 1 + int64(seed%uint64(step)); ; k += step {
