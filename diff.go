@@ -67,6 +67,9 @@ func (db *DB) diff(ctx context.Context, from, to Target, o DiffOptions, yield fu
 	if c := cmp.Or(cmp.Compare(before.lsn, after.lsn), cmp.Compare(before.at, after.at)); c > 0 {
 		d.older, d.newer, d.back = after, before, true
 	}
+	if older, newer := d.older.past, d.newer.past; len(older.files) > 0 && older.files[0].Seq == newer.files[0].Seq {
+		older.of = newer
+	}
 	if err := d.begin(o.Dataset); err != nil {
 		return d.newer.past.explain(err)
 	}

@@ -89,6 +89,9 @@ type past struct {
 	lsn    LSN
 	at     int64
 	hold   *hold
+	// of is a view of a later moment that has the same files, nil = there is none: its layers serve, since a layer is asked for
+	// what it has up to an LSN. It is set before the view is read.
+	of *past
 
 	mu       sync.Mutex  // guards the fields below; held while they are made
 	overlays []*sideFile // by file: instead of a side file, nil = not made
@@ -115,6 +118,9 @@ func (p *past) close() {
 // layer returns what finds the events of keys in file i: its side file, or an overlay. put gives it back. An overlay is made
 // in memory, of what the file has up to the view's LSN.
 func (p *past) layer(ctx context.Context, i int) (*sideFile, error) {
+	if p.of != nil {
+		return p.of.layer(ctx, i)
+	}
 	side := p.db.side
 	next := p.next
 	if i+1 < len(p.files) {
@@ -143,6 +149,9 @@ func (p *past) layer(ctx context.Context, i int) (*sideFile, error) {
 
 // discard has a side file that is damaged made anew, and an overlay take its place. It reports whether that can help.
 func (p *past) discard(i int, f *sideFile) bool {
+	if p.of != nil {
+		return p.of.discard(i, f)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || p.damaged[i] || p.overlays[i] == f {
