@@ -83,7 +83,8 @@ type Retention struct {
 	// Age is how old events may become, 0 = any age: a file goes when its newest event is older.
 	Age time.Duration
 	// Bytes is how much of the log stays, 0 = all: a file goes when the files after it take that much. So the log takes up to
-	// one file more, and the newest.
+	// one file more, and the newest. When it grows by an eighth and two files more than that while files are being dropped or
+	// archived, or the disk has no room for what that writes, commits are held back: by 10 ms at most (Listener.Slowed).
 	Bytes int64
 }
 
