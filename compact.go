@@ -151,8 +151,16 @@ func (c *compactor) behind() float64 {
 	return compaction.Behind(s.version, compaction.Input{Options: c.opts, Replaced: c.replaced(), DiskBytes: c.db.throttle.free.Load()})
 }
 
-// replaced is the share of versions in newer runs that replaced an older one, 0 = nothing was merged yet.
-func (c *compactor) replaced() float64 { return math.Float64frombits(c.share.Load()) }
+// replaced is the share of versions in newer runs that replaced an older one. Until the first merge after Open tells, it counts as
+// small: a store that was at rest when it was closed is at rest.
+func (c *compactor) replaced() float64 {
+	if s := math.Float64frombits(c.share.Load()); s > 0 {
+		return s
+	}
+	return unknownReplaced
+}
+
+const unknownReplaced = 0.1
 
 // flushed is told that a run was added. While merging is behind it hurries, and far behind writers are slowed down.
 func (c *compactor) flushed() {

@@ -44,8 +44,8 @@ type Metrics struct {
 	// counts those that failed, DamagedSegments those that they left alone since.
 	Compactions, CompactReadBytes, CompactWrittenBytes, CompactionErrors int64
 	DamagedSegments                                                      int64
-	// WriteDelay is by how much each commit is held back at present, WriteDelayReason why: what is behind the log, memory or
-	// merging, does not follow. 0 and "" are the rule. Log.StalledNs sums up what writers have waited, for the disk included.
+	// WriteDelay is by how much each commit is held back at present, WriteDelayReason why: what is behind the log, memory,
+	// merging or retention, does not follow. 0 and "" are the rule. Log.StalledNs sums up what writers have waited, for the disk included.
 	WriteDelay       time.Duration
 	WriteDelayReason string
 	// SideFiles say for sealed log files where the events of each key lie, in SideBytes. Fewer than sealed log files for long
