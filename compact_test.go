@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/internal/vfs"
@@ -160,5 +161,47 @@ func TestCompactForgetsDatasetsDroppedBefore(t *testing.T) {
 	l, err := db.Levels()
 	if err != nil || len(l.Runs) != 1 || l.Runs[0].Segments[0].Entries != 1 {
 		t.Fatalf("%+v, %v", l, err)
+	}
+}
+
+// A store that has come to rest is at rest when it is opened again: what merges have learned of overwrites is forgotten by then, and is
+// not guessed to be much.
+func TestReopenedStoreRests(t *testing.T) {
+	if testing.Short() {
+		t.Skip("loads 100 MB")
+	}
+	fs := vfs.NewMem()
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs, MemoryBudget: 8 << 20})
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Eventual})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 7))
+	value := make([]byte, 1000)
+	for range 100_000 { // new keys in random order
+		for i := range value {
+			value[i] = byte(rng.Uint32())
+		}
+		if _, err := ds.Put(fmt.Appendf(nil, "%016x", rng.Uint64()), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustFlush(t, db)
+	for before := int64(-1); before != db.Metrics().Compactions; {
+		before = db.Metrics().Compactions
+		time.Sleep(200 * time.Millisecond)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	merged := make(chan string, 100)
+	db = mustOpen(t, storeDir, &dyngo.Options{FS: fs, MemoryBudget: 8 << 20, Listener: &dyngo.Listener{
+		Compacted: func(why string, _, _ int64, _ time.Duration) { merged <- why },
+	}})
+	defer db.Close()
+	select {
+	case why := <-merged:
+		t.Errorf("merged: %s", why)
+	case <-time.After(2 * time.Second): // the first look comes after one
 	}
 }
