@@ -168,10 +168,14 @@ func TestCompactForgetsDatasetsDroppedBefore(t *testing.T) {
 // not guessed to be much.
 func TestReopenedStoreRests(t *testing.T) {
 	if testing.Short() {
-		t.Skip("loads 100 MB")
+		t.Skip("loads 100 MB: run without -short")
 	}
 	fs := vfs.NewMem()
-	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs, MemoryBudget: 8 << 20})
+	merged := make(chan string, 1000)
+	o := &dyngo.Options{FS: fs, MemoryBudget: 8 << 20, Listener: &dyngo.Listener{
+		Compacted: func(why string, _, _ int64, _ time.Duration) { merged <- why },
+	}}
+	db := mustOpen(t, storeDir, o)
 	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Eventual})
 	if err != nil {
 		t.Fatal(err)
@@ -187,17 +191,17 @@ func TestReopenedStoreRests(t *testing.T) {
 		}
 	}
 	mustFlush(t, db)
-	for before := int64(-1); before != db.Metrics().Compactions; {
-		before = db.Metrics().Compactions
-		time.Sleep(200 * time.Millisecond)
+	for atWork := true; atWork; {
+		select {
+		case <-merged:
+		case <-time.After(500 * time.Millisecond):
+			atWork = false
+		}
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	merged := make(chan string, 100)
-	db = mustOpen(t, storeDir, &dyngo.Options{FS: fs, MemoryBudget: 8 << 20, Listener: &dyngo.Listener{
-		Compacted: func(why string, _, _ int64, _ time.Duration) { merged <- why },
-	}})
+	db = mustOpen(t, storeDir, o)
 	defer db.Close()
 	select {
 	case why := <-merged:
