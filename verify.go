@@ -169,8 +169,12 @@ func (v *verification) run() error {
 	}
 	v.done = v.report.Log.Bytes
 	v.checkLSNs(before)
-	if err := v.segments(); err != nil || v.level == LevelFiles {
+	if err := v.segments(); err != nil {
 		return err
+	}
+	v.suspectManifest()
+	if v.level == LevelFiles {
+		return nil
 	}
 	return v.sides()
 }
@@ -227,6 +231,10 @@ func (v *verification) version() (*manifest.Version, error) {
 
 // checkLSNs holds what segments promise against the log, which was read after the manifest.
 func (v *verification) checkLSNs(m *manifest.Version) {
+	if t := &v.report.Manifest; t.CutBytes > 0 && v.report.Log.Tail.Clean {
+		v.report.Defects = append(v.report.Defects, corruption.At(t.File, t.End,
+			"%d bytes that are no record, though the store was closed. %s", t.CutBytes, t.Doubt))
+	}
 	if len(v.report.Log.Defects) > 0 || v.level == LevelFiles {
 		return // where a damaged log ends is not known
 	}
@@ -235,9 +243,15 @@ func (v *verification) checkLSNs(m *manifest.Version) {
 		v.report.Defects = append(v.report.Defects, corruption.At(v.report.Manifest.File, 0,
 			"segments hold events up to LSN %d, the log ends with %d", m.FlushedLSN, last))
 	}
-	if t := &v.report.Manifest; t.CutBytes > 0 && v.report.Log.Tail.Clean {
+}
+
+// suspectManifest names the manifest beside what is wrong with other files if it may have lost edits: a cut between two of them
+// shows nowhere else.
+func (v *verification) suspectManifest() {
+	t := &v.report.Manifest
+	if v.report.Count() > 0 && v.report.Log.Tail.Clean && t.File != "" && t.CutBytes == 0 && !t.Marked {
 		v.report.Defects = append(v.report.Defects, corruption.At(t.File, t.End,
-			"%d bytes that are no record, though the store was closed. %s", t.CutBytes, t.Doubt))
+			"the manifest ends here without a mark, though the store was closed: it may have been cut, and name other files than it did"))
 	}
 }
 
