@@ -1,6 +1,7 @@
 package dyngo_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -328,5 +329,90 @@ func TestTreeFailsAlone(t *testing.T) {
 		if r := wantSound(t, mem); r.Tree.Stored != r.Tree.Head.Size {
 			t.Fatalf("call %d fails (%v): the tree did not go on: %+v", k, fault.Failed(), r.Tree)
 		}
+	}
+}
+
+// TestStateIsThatOfTheLog replays the logs of stores with deletes, range deletes, expiry, newest-wins, dropped datasets, dropped log
+// files and power cuts: they have the state that their logs give. A segment that says something else, with all its checksums right,
+// is found.
+func TestStateIsThatOfTheLog(t *testing.T) {
+	level := func(fsys vfs.FS) dyngo.VerifyReport {
+		t.Helper()
+		r, err := dyngo.VerifyWith(context.Background(), storeDir, &dyngo.Options{FS: fsys}, dyngo.VerifyOptions{Level: dyngo.LevelState})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	crash := vfs.NewCrash(1)
+	for round := range 6 {
+		db := openTree(t, crash, func(o *dyngo.Options) {
+			if spill(o); round > 2 {
+				o.Retention.Bytes = 1 << 20
+			}
+		})
+		for range 3 {
+			fillTree(t, db, 25)
+		}
+		old, err := db.CreateDataset(fmt.Sprintf("old%d", round), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			_, _, err1 := old.PutNewest([]byte("k"), fmt.Append(nil, i), time.Unix(int64(i*7%5), 0))
+			_, err2 := old.PutWith(fmt.Append(nil, i), nil, dyngo.WriteOptions{TTL: time.Duration(i-10) * time.Hour})
+			if err := errors.Join(err1, err2); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if round%2 == 1 {
+			if _, err := db.DropDataset(fmt.Sprintf("old%d", round-1)); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Flush(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			mustGC(t, db)
+		}
+		if r := level(crash); r.Count() > 0 || r.State.Keys < 50 {
+			t.Fatalf("round %d, open: %+v, %v", round, r.State, r.All())
+		}
+		left := crash.PowerLoss(vfs.CrashOptions{Seed: uint64(round)})
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if r := level(crash); r.Count() > 0 {
+			t.Fatalf("round %d: %+v, %v", round, r.State, r.All())
+		}
+		if crash = left; round == 4 {
+			if r := level(crash); r.Count() > 0 || r.OldestLog < 2 || r.State.Below == 0 {
+				t.Fatalf("after a power cut: log from file %d, %+v, %v", r.OldestLog, r.State, r.All())
+			}
+		}
+	}
+	// A log in which one value was changed, with all checksums right, beside the segment with the value that it had.
+	fsys := vfs.NewMem()
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fsys, MemoryBudget: 8 << 20})
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err1 := ds.Put([]byte("a"), []byte("same"))
+	_, err2 := ds.Put([]byte("b"), []byte("right"))
+	if err := errors.Join(err1, err2, db.Flush(context.Background()), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := logFiles(t, fsys)
+	name := storeDir + "/wal/" + files[0].Name
+	b, err := fsys.ReadFile(name, 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = forged(t, bytes.Replace(b, []byte("right"), []byte("wrong"), 1))
+	if err := errors.Join(vfs.WriteFileSync(fsys, name, b), fsys.Remove(storeDir+"/wal/CLEAN")); err != nil {
+		t.Fatal(err)
+	}
+	if r := level(fsys); r.Count() != 1 || !strings.Contains(r.All()[0].Error(), `dataset "d", key "b": the store has another value`) {
+		t.Errorf("found %v", r.All())
 	}
 }

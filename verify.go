@@ -41,6 +41,7 @@ type VerifyReport struct {
 	// Level is how deep it was looked; Tree is there from LevelTree on.
 	Level Level
 	Tree  *TreeReport
+	State *StateReport // from LevelReplay on, if the log is sound
 	// Orphans are files that a crash left, without meaning; the next owner removes them. Relative to the store's
 	// directory.
 	Orphans []string
@@ -65,9 +66,11 @@ const (
 	LevelChain         // how frames follow each other: chain, LSN, place, end. The log's pass for LevelCRC finds this too
 	LevelDecode        // every event and all that events refer to, dictionaries
 	LevelTree          // the tree over the log, computed anew; tree heads; logged hashes of segments
+	LevelReplay        // that the store opens, and each event is of a dataset and a session that exist by then
+	LevelState         // that each key has the version and value which a replay of the log gives it
 )
 
-var levelNames = []string{"default", "files", "crc", "chain", "decode", "tree"}
+var levelNames = []string{"default", "files", "crc", "chain", "decode", "tree", "replay", "state"}
 
 // String is the level's name.
 func (l Level) String() string {
@@ -122,6 +125,9 @@ func VerifyWith(ctx context.Context, dir string, o *Options, vo VerifyOptions) (
 	err := v.run()
 	if err == nil && v.level >= LevelTree {
 		err = v.tree(&vo)
+	}
+	if err == nil && v.level >= LevelReplay {
+		err = v.replay()
 	}
 	return v.report, err
 }

@@ -34,6 +34,8 @@ A level looks at what the levels before it look at:
   chain   how the frames of the log follow each other; crc finds this too
   decode  every event and what it refers to
   tree    the hash tree over the log, computed anew; logged hashes of segments
+  replay  that the store opens; datasets and sessions of all events
+  state   that a replay of the log gives the values that the store has
 
 The default is tree for a store that keeps a tree, else decode. Checksums find
 accidents. That nobody has changed the past on purpose can be told from a tree
@@ -54,7 +56,7 @@ or with "heads", that the log of the last head in --anchor begins this one.`,
 	}
 	var o verifyFlags
 	flags := cmd.Flags()
-	flags.StringVar(&o.level, "level", "", "how deep: files, crc, chain, decode or tree")
+	flags.StringVar(&o.level, "level", "", "how deep: files, crc, chain, decode, tree, replay or state")
 	flags.StringArrayVar(&o.anchors, "anchor", nil, "file with tree heads to compare with (repeatable)")
 	flags.StringVar(&o.key, "signing-key", "", "file with the key of tree heads, private or public")
 	flags.StringVar(&o.initKey, "init-key", "", "make a key: FILE and FILE.pub; keep a tree")
@@ -64,7 +66,7 @@ or with "heads", that the log of the last head in --anchor begins this one.`,
 	cmd.MarkFlagsMutuallyExclusive("init-key", "signing-key")
 	cmd.MarkFlagsMutuallyExclusive("init-key", "prove")
 	cmd.MarkFlagsMutuallyExclusive("level", "prove")
-	cli.MustCompleteFlag(cmd, "level", "files", "crc", "chain", "decode", "tree")
+	cli.MustCompleteFlag(cmd, "level", "files", "crc", "chain", "decode", "tree", "replay", "state")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		switch {
 		case o.initKey != "":

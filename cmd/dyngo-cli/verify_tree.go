@@ -55,14 +55,14 @@ func readText(name string, limit int64) (string, error) {
 func (o *verifyFlags) options() (vo dyngo.VerifyOptions, err error) {
 	if o.level != "" {
 		if vo.Level, err = dyngo.ParseLevel(o.level); err != nil {
-			return vo, cli.Usage("files, crc, chain, decode or tree", "--level: %v", err)
+			return vo, cli.Usage("files, crc, chain, decode, tree, replay or state", "--level: %v", err)
 		}
 	}
 	deep := o.key != "" || len(o.anchors) > 0
 	if deep && o.level != "" && vo.Level < dyngo.LevelTree {
 		return vo, cli.Usage("--level tree", "tree heads are compared at level tree, not at %s", o.level)
 	}
-	if deep {
+	if deep && o.level == "" {
 		vo.Level = dyngo.LevelTree
 	}
 	if vo.Key, _, err = o.readKey(); err != nil {
@@ -144,6 +144,13 @@ func tellTree(cmd *cobra.Command, report *dyngo.VerifyReport, key *integrity.Key
 	if t.Torn > 0 {
 		fmt.Fprintf(w, "%s: what a crash left at the end of the tree (%s) is left out; it is computed again\n", integrity.Dir,
 			cli.FormatBytes(t.Torn))
+	}
+	if s := report.State; s != nil && report.Level == dyngo.LevelState {
+		fmt.Fprintf(w, "the log up to LSN %d was replayed: %s have the version and value that it gives them", s.LSN, plural(s.Keys, "key"))
+		if s.Below > 0 {
+			fmt.Fprintf(w, ", %s are from before the floor of retention and were not compared", plural(s.Below, "key"))
+		}
+		fmt.Fprintln(w)
 	}
 	if t.Kept+t.Gone > 0 {
 		fmt.Fprintf(w, "%s: retention has dropped log files; for %s the hashes in the tree files were taken\n", integrity.Dir,
