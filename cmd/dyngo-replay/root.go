@@ -24,6 +24,6 @@ everything else to stderr.
 	}
 	cli.SetUpRoot(root)
 	root.AddCommand(newDumpCommand(), newStatCommand(), cli.NewHistoryCommand("dyngo-replay"), newBlameCommand(), newDiffCommand(),
-		newStateCommand(), newUndoCommand(), cli.NewManCommand())
+		newStateCommand(), newUndoCommand(), newBisectCommand(), cli.NewManCommand())
 	return root
 }

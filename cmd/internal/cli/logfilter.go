@@ -20,6 +20,7 @@ type LogFilter struct {
 	Ops          []string
 	Actor        string
 	Tx           event.LSN // the batch that begins with it
+	Where        Where     // only puts of values that meet it
 	Values       bool      // read values that lie apart from their events
 }
 
@@ -34,6 +35,7 @@ func AddLogFilter(cmd *cobra.Command) func() (LogFilter, error) {
 	tx := f.Uint64("tx", 0, "only the batch that begins with this `LSN`")
 	since := f.String("since", "", "only events from this `time` on, 2026-11-20T14:31:59Z or -10m")
 	until := f.String("until", "", "only events up to this `time`")
+	where := AddWhere(cmd)
 	values := f.Bool("large", false, "show large values too, not only their size")
 	escaped := AddEscaped(cmd)
 	return func() (LogFilter, error) {
@@ -53,6 +55,9 @@ func AddLogFilter(cmd *cobra.Command) func() (LogFilter, error) {
 			}
 		}
 		filter.Ops = *ops
+		if filter.Where, err = where(); err != nil {
+			return filter, err
+		}
 		now := time.Now()
 		if filter.Since, err = parseTime("--since", *since, now); err != nil {
 			return filter, err

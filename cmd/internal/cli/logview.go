@@ -115,9 +115,16 @@ func (v *LogView) Events(f *wal.Frame, visit func(e *LogEvent) error) error {
 			}
 		}
 		le.Who = v.sessions[e.Session]
-		if v.Filter.wants(&le) {
-			own = visit(&le)
+		if !v.Filter.wants(&le) {
+			return nil
 		}
+		if len(v.Filter.Where) > 0 {
+			holds, err := v.holds(&le)
+			if err != nil || !holds {
+				return err
+			}
+		}
+		own = visit(&le)
 		return own
 	})
 	switch {
@@ -130,6 +137,15 @@ func (v *LogView) Events(f *wal.Frame, visit func(e *LogEvent) error) error {
 		return nil
 	}
 	return LocateIn(err, f.Name, f.Offset)
+}
+
+// holds says whether an event is a put of a value that meets the filter's conditions.
+func (v *LogView) holds(e *LogEvent) (bool, error) {
+	if e.Op != event.OpPut {
+		return false, nil
+	}
+	b, _, err := v.value(e, true)
+	return b != nil && v.Filter.Where.Holds(b), err
 }
 
 // isGone says that bytes lie in a log file that is not there.
@@ -281,18 +297,18 @@ func systemValue(e *event.Event) any {
 // Value returns the value of an event as it was put and its size, -1 if the event has none. A value
 // that lies apart is nil unless the filter asks for it, or if it lies in a log file that is gone.
 func (v *LogView) Value(e *LogEvent) ([]byte, int64, error) {
-	b, n, err := v.value(e)
+	b, n, err := v.value(e, v.Filter.Values)
 	if err != nil {
 		err = LocateIn(err, v.files.Name(e.At.File), e.At.Offset)
 	}
 	return b, n, err
 }
 
-func (v *LogView) value(e *LogEvent) ([]byte, int64, error) {
+func (v *LogView) value(e *LogEvent, apart bool) ([]byte, int64, error) {
 	switch {
 	case e.Flags&event.FlagValueRef != 0:
 		ref, err := event.ParseValueRef(e.Value)
-		if err != nil || !v.Filter.Values || ref.RawSize > maxShownValue {
+		if err != nil || !apart || ref.RawSize > maxShownValue {
 			return nil, ref.RawSize, err
 		}
 		b := make([]byte, 0, ref.RawSize)
