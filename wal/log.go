@@ -28,8 +28,10 @@ var (
 )
 
 const (
-	// maxGroupBytes closes a group: the next commit goes to a new one, so that no commit frame delays others by much.
+	// maxGroupBytes closes a group: the next commit goes to a new one, so that no commit frame delays others by much. Where little may
+	// wait for the disk, a sixteenth of that closes it, but not less than minGroupBytes: who reads the log holds a frame in memory.
 	maxGroupBytes = 4 << 20
+	minGroupBytes = 256 << 10
 	// flushBytes is when commits that nobody waits for are written without waiting for their window.
 	flushBytes = 1 << 20
 	// maxCohortWait bounds how long a leader waits for the writers that it has just released to come back.
@@ -350,6 +352,10 @@ func (l *Log) Err() error {
 	return nil
 }
 
+func (l *Log) groupBytes() int64 {
+	return min(max(l.opts.MaxPending/16, minGroupBytes), maxGroupBytes)
+}
+
 // Admit waits until a commit may enter: while the disk is full (frees says that the commit gives space back, then it does
 // not wait), while the oldest event that was acknowledged early exceeds its window, and for a moment that grows with
 // what waits for the disk. bytes is what the commit takes in memory. now is the clock's present; waited says
@@ -471,7 +477,7 @@ func (l *Log) Begin(c *Commit, now int64) error {
 		return l.Err()
 	}
 	g := l.mu.open
-	if g.count > 0 && (g.wire+c.Wire > maxGroupBytes || c.Spill != nil || g.spill != nil) {
+	if g.count > 0 && (g.wire+c.Wire > l.groupBytes() || c.Spill != nil || g.spill != nil) {
 		g = l.sealGroup()
 	}
 	// 1. Log time before the LSN, so that time never goes back along the LSNs.
