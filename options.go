@@ -28,7 +28,7 @@ const (
 // Options configure Open. The zero value is the default; nothing changes after Open.
 type Options struct {
 	// MemoryBudget is how many bytes recent events, their index, and blocks of segments take in memory, default 256 MiB, at
-	// least 8 MiB. When recent events fill their share of it (three quarters), the oldest are written as segments and leave
+	// least 8 MiB. When recent events fill their share of it (five eighths), the oldest are written as segments and leave
 	// memory. More memory: fewer device reads, and keys that are overwritten soon are written to segments less often.
 	MemoryBudget int64
 	// InMemory keeps the whole store in memory, log included; it is gone after Close. The directory's name is ignored.
