@@ -36,8 +36,8 @@ type baseState struct {
 }
 
 // readCatalog learns from the oldest log file which datasets there were at the floor. It returns the log's id.
-func (b *baseState) readCatalog(walDir string, first uint64) (logID [16]byte, err error) {
-	s, err := wal.NewScanner(b.fs, walDir, wal.ScanOptions{ReadOnly: true, FromFile: first, Only: true})
+func (b *baseState) readCatalog(fsys vfs.FS, walDir string, first uint64) (logID [16]byte, err error) {
+	s, err := wal.NewScanner(fsys, walDir, wal.ScanOptions{ReadOnly: true, FromFile: first, Only: true})
 	if err != nil {
 		return logID, err
 	}

@@ -34,6 +34,7 @@
 //	compaction which segments to merge, and the merging
 //	recovery   from the files to a running store
 //	snapshot   the state at one LSN, kept under a name
+//	backup     copies of a store in a place of immutable objects
 //	integrity  the hash tree over the log, signed heads of it, proofs
 //	cmd        dyngo-cli, dyngo-replay
 //	internal   vfs (files, crashes, faults) · clock · tail (events in memory) · epoch (when memory may go) · offheap ·

@@ -29,7 +29,7 @@ var levels = map[string]int{
 
 	".": 40, // package dyngo, the only place where organs meet
 
-	"recovery": 31, "compaction": 30, "integrity": 30, "snapshot": 30, "index": 30, "query": 30, "bus": 30,
+	"recovery": 31, "backup": 31, "compaction": 30, "integrity": 30, "snapshot": 30, "index": 30, "query": 30, "bus": 30,
 
 	"wal": 20, "memtable": 20, "segment": 20, "manifest": 20,
 

@@ -64,7 +64,7 @@ func (r *relisting) run() error {
 	r.base.ctx, r.base.fs, r.base.dir, r.base.now = r.m.ctx, fsys, dir, r.m.opts.Clock.Wall
 	r.base.floor, r.base.seed = r.floor, r.seed
 	var err error
-	r.logID, err = r.base.readCatalog(r.m.path("wal"), r.first.Seq)
+	r.logID, err = r.base.readCatalog(fsys, r.m.path("wal"), r.first.Seq)
 	if err := errors.Join(err, r.open(dir)); err != nil {
 		return err
 	}

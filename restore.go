@@ -47,6 +47,8 @@ type RestoreOptions struct {
 	// FS and Clock replace the operating system in tests.
 	FS    vfs.FS
 	Clock clock.Clock
+	// From is the file system of src if that is another one: the view of a backup, see package backup.
+	From vfs.FS
 }
 
 // RestorePlan says what a restore does.
@@ -100,7 +102,8 @@ func RestoreWith(ctx context.Context, src, dst string, t Target, o *RestoreOptio
 //  5. RESTORE goes, durably: now dst is a store. Close.
 type restoring struct {
 	ctx      context.Context
-	opts     Options
+	opts     Options // FS is that of dst
+	from     vfs.FS  // that of src
 	src, dst string
 	target   Target
 	progress func(done, total int64)
@@ -122,7 +125,11 @@ func newRestoring(ctx context.Context, src, dst string, t Target, o *RestoreOpti
 		o = &RestoreOptions{}
 	}
 	opts := (&Options{FS: o.FS, Clock: o.Clock, Session: o.Session}).withDefaults()
-	return &restoring{ctx: ctx, opts: opts, src: path.Clean(src), dst: path.Clean(dst), target: t, progress: o.Progress}
+	from := o.From
+	if from == nil {
+		from = opts.FS
+	}
+	return &restoring{ctx: ctx, opts: opts, from: from, src: path.Clean(src), dst: path.Clean(dst), target: t, progress: o.Progress}
 }
 
 // maxRestoreTries bounds how often src is looked at again because its owner has removed files meanwhile.
@@ -144,7 +151,7 @@ func (r *restoring) again(f func() error) error {
 
 // look finds the state in src, and what is needed for it.
 func (r *restoring) look() (err error) {
-	fsys := r.opts.FS
+	fsys := r.from
 	if there, err := vfs.Exists(fsys, path.Join(r.src, "wal")); err != nil || !there {
 		return errors.Join(err, fmt.Errorf("%w: %s", ErrNoStore, r.src))
 	}
@@ -161,7 +168,9 @@ func (r *restoring) look() (err error) {
 	}
 	v := r.set.Current()
 	r.version, r.plan = v, RestorePlan{}
-	w := window{db: &DB{opts: r.opts, dir: r.src}}
+	opts := r.opts
+	opts.FS = r.from
+	w := window{db: &DB{opts: opts, dir: r.src}}
 	if w.files, err = wal.ListFiles(fsys, w.db.walDir()); err != nil {
 		return err
 	}
@@ -203,7 +212,7 @@ func (r *restoring) end(w *window) error {
 		return nil
 	}
 	newest := w.files[len(w.files)-1]
-	s, err := wal.NewScanner(r.opts.FS, w.db.walDir(), wal.ScanOptions{ReadOnly: true, FromFile: newest.Seq})
+	s, err := wal.NewScanner(r.from, w.db.walDir(), wal.ScanOptions{ReadOnly: true, FromFile: newest.Seq})
 	if err != nil {
 		return err
 	}
@@ -269,7 +278,7 @@ func (r *restoring) list() error {
 func (r *restoring) run() (err error) {
 	fsys := r.opts.FS
 	// Step 1.
-	if there, err := vfs.Exists(fsys, path.Join(r.src, "wal")); err != nil || !there {
+	if there, err := vfs.Exists(r.from, path.Join(r.src, "wal")); err != nil || !there {
 		return errors.Join(err, fmt.Errorf("%w: %s", ErrNoStore, r.src))
 	}
 	if err := r.occupied(); err != nil { // before a lock file is made there
@@ -461,7 +470,7 @@ func (r *restoring) copy(f RestoreFile) error {
 		return err
 	}
 	want, covered := r.sum(f.Name, f.Bytes)
-	_, err := vfs.CopyFile(fsys, src, fsys, temp, -1, func(b []byte) error {
+	_, err := vfs.CopyFile(r.from, src, fsys, temp, -1, func(b []byte) error {
 		part := b[:min(int64(len(b)), max(covered, 0))]
 		h.Write(part)
 		covered -= int64(len(part))
@@ -472,13 +481,16 @@ func (r *restoring) copy(f RestoreFile) error {
 	}
 	if want != nil && !bytes.Equal(h.Sum(nil), want[:]) {
 		_ = fsys.Remove(temp)
-		return corruption.At(f.Name, 0, "SHA-256 is %x, the manifest says %x", h.Sum(nil), want[:])
+		return corruption.At(f.Name, 0, "SHA-256 is %x, want %x", h.Sum(nil), want[:])
 	}
 	return fsys.Rename(temp, dst)
 }
 
-// sum is the SHA-256 that the manifest has of a file, nil if it has none, and of how many bytes.
+// sum is the SHA-256 that the manifest, or the backup, has of a file, nil if it has none, and of how many bytes.
 func (r *restoring) sum(name string, size int64) (*[32]byte, int64) {
+	if from, ok := r.from.(interface{ Sum(name string) *[32]byte }); ok { // a backup knows all
+		return from.Sum(path.Join(r.src, name)), size
+	}
 	num, _, ok := manifest.ParseName(path.Base(name))
 	if !ok {
 		return nil, 0
@@ -507,7 +519,7 @@ func (r *restoring) cut(size int64) error {
 		return err
 	}
 	before := r.done
-	if _, err := wal.CopyCut(fsys, path.Join(r.src, "wal"), f, r.plan.LSN, fsys, dst+".new", r.step); err != nil {
+	if _, err := wal.CopyCut(r.from, path.Join(r.src, "wal"), f, r.plan.LSN, fsys, dst+".new", r.step); err != nil {
 		return err
 	}
 	r.done = before + size
@@ -528,7 +540,7 @@ func (r *restoring) manifest() error {
 	b := baseState{ctx: r.ctx, fs: fsys, dir: path.Join(r.dst, manifest.Dir), now: r.opts.Clock.Wall, floor: v.FloorLSN,
 		seed: r.set.HashSeed(), next: v.NextFile}
 	defer b.close()
-	if _, err := b.readCatalog(path.Join(r.src, "wal"), r.files[0].Seq); err != nil {
+	if _, err := b.readCatalog(r.from, path.Join(r.src, "wal"), r.files[0].Seq); err != nil {
 		return err
 	}
 	for _, seg := range slices.AppendSeq([]*manifest.Segment{}, v.All()) {
@@ -557,7 +569,7 @@ func (r *restoring) manifest() error {
 
 func (r *restoring) openBase(b *baseState, seg *manifest.Segment) error {
 	seed := r.set.HashSeed()
-	reader, err := segment.Open(r.opts.FS, path.Join(r.src, segmentDisplayName(seg.Num)), segment.ReaderOptions{Num: uint64(seg.Num),
+	reader, err := segment.Open(r.from, path.Join(r.src, segmentDisplayName(seg.Num)), segment.ReaderOptions{Num: uint64(seg.Num),
 		HashSeed: binary.LittleEndian.Uint64(seed[:]), DisplayName: segmentDisplayName(seg.Num)})
 	if err != nil {
 		return err

@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/backup"
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
+	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
 func newRestoreCommand() *cobra.Command {
@@ -20,16 +22,18 @@ func newRestoreCommand() *cobra.Command {
 time, a snapshot, before or after a batch. Its history up to then comes along,
 and goes on in a timeline of its own.
 
-SRC is a store, which may be in use, or the folder of a snapshot; it is not
-changed. DST is empty, or not there yet. Until all is done DST is no store; when
-the command was interrupted, or the disk was full, the same command goes on.
+SRC is a store, which may be in use, the folder of a snapshot, or a folder of
+backups, of which --backup picks one, else the newest; it is not changed. DST is
+empty, or not there yet. Until all is done DST is no store; when the command was
+interrupted, or the disk was full, the same command goes on.
 
 --plan only says what would be used, the last event that comes along and the
 first that does not. --verify checks every byte of the new store. Times are as
 2026-11-20T14:31:59Z, or as -10m for ten minutes ago.`,
 		Example: `  dyngo-cli restore dyngo-data restored --to-time -10m --plan
   dyngo-cli restore dyngo-data restored --before-tx 8812
-  dyngo-cli restore dyngo-data/snapshots/before-import restored --verify`,
+  dyngo-cli restore dyngo-data/snapshots/before-import restored --verify
+  dyngo-cli restore /backup/store restored --to-time 2026-11-20T14:31:59Z`,
 		Args: cli.ExactArgs("SRC", "DST"),
 	}
 	f := cmd.Flags()
@@ -38,6 +42,7 @@ first that does not. --verify checks every byte of the new store. Times are as
 	toSnapshot := f.String("to-snapshot", "", "as the snapshot of this `name`")
 	beforeTx := f.Uint64("before-tx", 0, "before the batch that begins with this LSN")
 	afterTx := f.Uint64("after-tx", 0, "after the batch that begins with this LSN")
+	id := f.String("backup", "", "of a folder of backups, the one with this `id`")
 	plan := f.Bool("plan", false, "only say what would be done")
 	verify := f.Bool("verify", false, "check every byte of the new store")
 	cmd.MarkFlagsMutuallyExclusive("to-lsn", "to-time", "to-snapshot", "before-tx", "after-tx")
@@ -59,17 +64,26 @@ first that does not. --verify checks every byte of the new store. Times are as
 				return err
 			}
 		}
-		return runRestore(cmd, args[0], args[1], target, *plan, *verify)
+		return runRestore(cmd, args[0], args[1], *id, target, *plan, *verify)
 	}
 	return cmd
 }
 
-func runRestore(cmd *cobra.Command, src, dst string, t dyngo.Target, plan, verify bool) error {
-	if err := cli.CheckStore(src); err != nil {
-		return err
-	}
+func runRestore(cmd *cobra.Command, src, dst, id string, t dyngo.Target, plan, verify bool) error {
 	o := &dyngo.RestoreOptions{Session: cli.Session(cmd)}
 	from, to := filepath.ToSlash(src), filepath.ToSlash(dst)
+	if hasBackups(src) {
+		objects := backup.NewDir(vfs.OS, from)
+		b, err := backup.Find(cmd.Context(), objects, id)
+		if err != nil {
+			return err
+		}
+		from, o.From = ".", backup.FS(cmd.Context(), objects, &b)
+	} else if err := cli.CheckStore(src); err != nil {
+		return err
+	} else if id != "" {
+		return cli.Usage("dyngo-cli restore without --backup", "%s is a store, not a folder of backups", src)
+	}
 	if plan {
 		done, err := dyngo.PlanRestore(cmd.Context(), from, t, o)
 		if err != nil {

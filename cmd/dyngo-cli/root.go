@@ -31,7 +31,7 @@ store open. Data goes to stdout, everything else to stderr.
 	cli.InGroup(root, groupData, newPutCommand(), newGetCommand(), newDelCommand(), newScanCommand(), cli.NewHistoryCommand("dyngo-cli"),
 		newWatchCommand(), newLoadCommand(), newExportCommand(), newDatasetsCommand())
 	cli.InGroup(root, groupStore, newQuickstartCommand(), newStatsCommand(), newLevelsCommand(), newLogCommand(),
-		newVerifyCommand(), newRepairCommand(), newCompactCommand(), newGCCommand(), newSnapshotCommand(), newRestoreCommand(),
+		newVerifyCommand(), newRepairCommand(), newCompactCommand(), newGCCommand(), newSnapshotCommand(), newRestoreCommand(), newBackupCommand(),
 		newDoctorCommand(), newBenchCommand())
 	root.AddCommand(cli.NewManCommand())
 	return root

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/backup"
 )
 
 // OpenRead opens the store of cmd for reading: it takes no lock, creates nothing and works beside
@@ -138,6 +139,8 @@ func explainEngine(err error, what, dir string) (code int, _, try string, ok boo
 		return ExitConflict, what, "another name, or dyngo-cli snapshot drop first", true
 	case errors.Is(err, dyngo.ErrSnapshot):
 		return ExitDenied, what, "commands that only read", true
+	case errors.Is(err, backup.ErrNoBackup):
+		return ExitNotFound, what, "dyngo-cli backup list with the folder of the backups", true
 	case errors.Is(err, dyngo.ErrNotEmpty):
 		return ExitConflict, what, "another folder: restore makes a new store and changes none", true
 	case errors.Is(err, dyngo.ErrUnfinished):

@@ -1,0 +1,472 @@
+package backup
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/manifest"
+	"github.com/dyngodb/dyngo/snapshot"
+)
+
+// Backup is a manifest.
+type Backup struct {
+	Format   int       `json:"format"`
+	ID       string    `json:"id"`
+	Log      string    `json:"log"`
+	Timeline string    `json:"timeline"`
+	Seed     string    `json:"seed"`
+	Floor    event.LSN `json:"floor"`
+	LSN      event.LSN `json:"lsn"`
+	Time     time.Time `json:"time"`
+	Files    []File    `json:"files"`
+}
+
+// File is a file of a backup.
+type File struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
+}
+
+// Bytes is the size of all files of the backup.
+func (b *Backup) Bytes() (n int64) {
+	for _, f := range b.Files {
+		n += f.Bytes
+	}
+	return n
+}
+
+const (
+	format    = 1
+	filesDir  = "files/"
+	backupDir = "backups/"
+	idForm    = "20060102T150405.000000000Z"
+	// maxManifest bounds the bytes of a manifest: 150 for each file.
+	maxManifest = 256 << 20
+)
+
+func (f *File) object() string { return filesDir + f.SHA256[:2] + "/" + f.SHA256 }
+
+// valid says whether a file can be what a manifest says.
+func (f *File) valid() bool {
+	b, err := hex.DecodeString(f.SHA256)
+	return err == nil && len(b) == sha256.Size && f.SHA256 == strings.ToLower(f.SHA256) && f.Bytes >= 0 && fs.ValidPath(f.Name) && f.Name != "."
+}
+
+// Made is what Create did.
+type Made struct {
+	Backup
+	NewFiles, NewBytes int64 // that were put; the others were there
+}
+
+// Create backs up the folder of a snapshot at a wall time. Log files, segments and value files that an earlier backup of the log and
+// timeline has under the same name and size are not read again: they never change but by growing. progress, if not nil, is told
+// the bytes done and in all.
+func Create(ctx context.Context, to Objects, fsys vfs.FS, folder string, now time.Time, progress func(done, total int64)) (Made, error) {
+	info, ok, err := snapshot.Read(fsys, folder, "")
+	if err == nil && !ok {
+		err = fmt.Errorf("%s is no snapshot", folder)
+	}
+	if err != nil {
+		return Made{}, err
+	}
+	set, err := manifest.Open(fsys, path.Join(folder, "manifest"), manifest.Options{ReadOnly: true})
+	if err != nil {
+		return Made{}, err
+	}
+	floor, seed := set.Current().FloorLSN, set.HashSeed()
+	if err := set.Close(); err != nil {
+		return Made{}, err
+	}
+	m := Made{Backup: Backup{Format: format, ID: now.UTC().Format(idForm), Log: hex.EncodeToString(info.LogID[:]),
+		Timeline: hex.EncodeToString(info.Timeline[:]), Seed: hex.EncodeToString(seed[:]), Floor: floor, LSN: info.LSN, Time: time.Unix(0, info.Time).UTC()}}
+	if m.Files, err = listFiles(fsys, folder, ""); err != nil {
+		return Made{}, err
+	}
+	known, err := knownFiles(ctx, to, &m.Backup)
+	if err != nil {
+		return Made{}, err
+	}
+	total, done := m.Bytes(), int64(0)
+	for i := range m.Files {
+		f := &m.Files[i]
+		if sum := known[*f]; sum != "" {
+			f.SHA256 = sum
+		} else {
+			put, err := putFile(ctx, to, fsys, path.Join(folder, f.Name), f)
+			if err != nil {
+				return Made{}, fmt.Errorf("back up %s: %w", f.Name, err)
+			}
+			if put {
+				m.NewFiles, m.NewBytes = m.NewFiles+1, m.NewBytes+f.Bytes
+			}
+		}
+		if done += f.Bytes; progress != nil {
+			progress(done, total)
+		}
+	}
+	b, err := json.Marshal(&m.Backup)
+	if err != nil {
+		return Made{}, err
+	}
+	sum := sha256.Sum256(b)
+	name := fmt.Sprintf("%s%s-%x.json", backupDir, m.ID, sum)
+	if err := to.Put(ctx, name, bytes.NewReader(b), int64(len(b))); err != nil {
+		return Made{}, fmt.Errorf("put %s: %w", name, err)
+	}
+	return m, nil
+}
+
+// listFiles lists the files in and below a folder.
+func listFiles(fsys vfs.FS, folder, under string) (list []File, err error) {
+	names, err := fsys.List(path.Join(folder, under))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		name = path.Join(under, name)
+		info, err := fsys.Stat(path.Join(folder, name))
+		if err != nil {
+			return nil, err
+		}
+		if !info.Dir {
+			list = append(list, File{Name: name, Bytes: info.Size})
+			continue
+		}
+		more, err := listFiles(fsys, folder, name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, more...)
+	}
+	slices.SortFunc(list, func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// knownFiles are the hashes of files that never change and that the newest sound backup of the same log and timeline has, as far as
+// their objects are there, by name and size.
+func knownFiles(ctx context.Context, from Objects, b *Backup) (map[File]string, error) {
+	all, _, err := List(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	there, err := objects(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	known := map[File]string{}
+	for _, old := range all {
+		if old.Log != b.Log || old.Timeline != b.Timeline {
+			continue
+		}
+		for _, f := range old.Files {
+			sorted := old.Seed == b.Seed && strings.HasPrefix(f.Name, manifest.Dir+"/")
+			log := strings.HasPrefix(f.Name, "wal/") && strings.HasSuffix(f.Name, ".log")
+			if size, ok := there[f.object()]; ok && size == f.Bytes && (sorted || log) {
+				known[File{Name: f.Name, Bytes: f.Bytes}] = f.SHA256
+			}
+		}
+	}
+	return known, nil
+}
+
+// objects are the files that are there, with their sizes.
+func objects(ctx context.Context, from Objects) (map[string]int64, error) {
+	list, err := from.List(ctx, filesDir)
+	if err != nil {
+		return nil, err
+	}
+	there := map[string]int64{}
+	for _, e := range list {
+		there[e.Name] = e.Bytes
+	}
+	return there, nil
+}
+
+// putFile hashes a file and puts it, unless it is there.
+func putFile(ctx context.Context, to Objects, fsys vfs.FS, name string, f *File) (put bool, err error) {
+	file, err := fsys.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close() // only read from
+	sum, err := hashOf(ctx, file, f.Bytes)
+	if err != nil {
+		return false, err
+	}
+	f.SHA256 = hex.EncodeToString(sum[:])
+	err = to.Put(ctx, f.object(), file, f.Bytes)
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// hashOf is the SHA-256 of the first bytes of something.
+func hashOf(ctx context.Context, r io.ReaderAt, size int64) (sum [sha256.Size]byte, err error) {
+	h, buf := sha256.New(), make([]byte, min(size, copyStep))
+	for at := int64(0); at < size; at += int64(len(buf)) {
+		if err := ctx.Err(); err != nil {
+			return sum, err
+		}
+		part := buf[:min(int64(len(buf)), size-at)]
+		if n, err := r.ReadAt(part, at); n < len(part) {
+			return sum, fmt.Errorf("read at %d: %w", at, err)
+		}
+		h.Write(part)
+	}
+	return [sha256.Size]byte(h.Sum(nil)), nil
+}
+
+// List lists the backups, oldest first, and the damage: manifests that can't be read, each with its name.
+func List(ctx context.Context, from Objects) (list []Backup, damage []error, err error) {
+	entries, err := from.List(ctx, backupDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, e := range entries {
+		b, err := read(ctx, from, e)
+		switch {
+		case errors.Is(err, corruption.ErrCorrupt) || errors.Is(err, event.ErrUnsupported):
+			damage = append(damage, err)
+		case err != nil:
+			return nil, nil, err
+		default:
+			list = append(list, b)
+		}
+	}
+	return list, damage, nil
+}
+
+// read reads a manifest.
+func read(ctx context.Context, from Objects, e Entry) (b Backup, err error) {
+	id, want, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(e.Name, backupDir), ".json"), "-")
+	if !ok || e.Bytes > maxManifest {
+		return b, corruption.At(e.Name, 0, "no name of a backup, or %d bytes", e.Bytes)
+	}
+	o, err := from.Get(ctx, e.Name)
+	if err != nil {
+		return b, err
+	}
+	defer o.Close() // only read from
+	content := make([]byte, e.Bytes)
+	if n, err := o.ReadAt(content, 0); n < len(content) {
+		return b, fmt.Errorf("read %s: %w", e.Name, err)
+	}
+	if sum := sha256.Sum256(content); hex.EncodeToString(sum[:]) != want {
+		return b, corruption.At(e.Name, 0, "SHA-256 is %x: the manifest is damaged or was cut off", sum)
+	}
+	if err := json.Unmarshal(content, &b); err != nil {
+		return b, corruption.At(e.Name, 0, "%v", err)
+	}
+	if b.Format != format {
+		return b, event.Unsupported("backup format %d of %s", b.Format, e.Name)
+	}
+	if !slices.IsSortedFunc(b.Files, func(a, b File) int { return cmp.Compare(a.Name, b.Name) }) {
+		return b, corruption.At(e.Name, 0, "backup %s: files are not in the order of their names", b.ID)
+	}
+	if b.ID != id || slices.ContainsFunc(b.Files, func(f File) bool { return !f.valid() }) {
+		return b, corruption.At(e.Name, 0, "backup %s has a file that can't be", b.ID)
+	}
+	return b, nil
+}
+
+// Find returns the backup of an id, the newest one for an empty id.
+func Find(ctx context.Context, from Objects, id string) (Backup, error) {
+	list, damage, err := List(ctx, from)
+	if err != nil {
+		return Backup{}, err
+	}
+	for i := len(list) - 1; i >= 0; i-- {
+		if id == "" || list[i].ID == id {
+			return list[i], nil
+		}
+	}
+	return Backup{}, errors.Join(append([]error{fmt.Errorf("%w: %q", ErrNoBackup, id)}, damage...)...)
+}
+
+// ErrNoBackup is matched when there is no backup of an id, or none at all.
+var ErrNoBackup = errors.New("no such backup")
+
+// Gap is what can't be restored: the states between two backups of a timeline.
+type Gap struct {
+	Before, After string    // ids of the backups
+	From, To      event.LSN // the first and last state that is missing
+}
+
+// Gaps finds the gaps between backups of one timeline that follow each other in a list.
+func Gaps(list []Backup) (gaps []Gap) {
+	last := map[string]*Backup{}
+	for i := range list {
+		b := &list[i]
+		line := b.Log + b.Timeline
+		if old := last[line]; old != nil && b.Floor > old.LSN+1 {
+			gaps = append(gaps, Gap{Before: old.ID, After: b.ID, From: old.LSN + 1, To: b.Floor - 1})
+		}
+		if last[line] == nil || last[line].LSN < b.LSN {
+			last[line] = b
+		}
+	}
+	return gaps
+}
+
+// Report is what Verify found.
+type Report struct {
+	Backups []Backup // that are whole
+	Files   int64
+	Bytes   int64   // of the files that were read, each once
+	Defects []error // each names the backup and the file
+	Gaps    []Gap
+}
+
+// Verify reads every file of every backup and holds it against its hash. progress, if not nil, is told the bytes done and in all.
+func Verify(ctx context.Context, from Objects, progress func(done, total int64)) (r Report, err error) {
+	list, damage, err := List(ctx, from)
+	if err != nil {
+		return r, err
+	}
+	r.Defects, r.Gaps = damage, Gaps(list)
+	total := int64(0)
+	checked := map[string]error{}
+	for i := range list {
+		for _, f := range list[i].Files {
+			if _, ok := checked[f.SHA256]; !ok {
+				checked[f.SHA256] = nil
+				total += f.Bytes
+			}
+		}
+	}
+	clear(checked)
+	for i := range list {
+		b := &list[i]
+		whole := true
+		for _, f := range b.Files {
+			defect, ok := checked[f.SHA256]
+			if !ok {
+				if defect, err = check(ctx, from, &f); err != nil {
+					return r, err
+				}
+				checked[f.SHA256] = defect
+				r.Files, r.Bytes = r.Files+1, r.Bytes+f.Bytes
+				if progress != nil {
+					progress(r.Bytes, total)
+				}
+			}
+			if defect != nil {
+				whole = false
+				r.Defects = append(r.Defects, fmt.Errorf("backup %s, %s: %w", b.ID, f.Name, defect))
+			}
+		}
+		if whole {
+			r.Backups = append(r.Backups, *b)
+		}
+	}
+	return r, nil
+}
+
+// check reads a file of a backup.
+func check(ctx context.Context, from Objects, f *File) (defect, err error) {
+	o, err := from.Get(ctx, f.object())
+	if errors.Is(err, fs.ErrNotExist) {
+		return corruption.At(f.object(), 0, "the object is missing"), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close() // only read from
+	size, err := o.Size()
+	if err != nil {
+		return nil, err
+	}
+	if size != f.Bytes {
+		return corruption.At(f.object(), min(size, f.Bytes), "%d bytes, want %d", size, f.Bytes), nil
+	}
+	sum, err := hashOf(ctx, o, size)
+	if err == nil && hex.EncodeToString(sum[:]) != f.SHA256 {
+		return corruption.At(f.object(), 0, "SHA-256 is %x", sum), nil
+	}
+	return nil, err
+}
+
+// Expiry is what Expire does.
+type Expiry struct {
+	Remove []Backup
+	Keep   []Backup
+	Files  []Entry // that only those that go have
+	Bytes  int64   // of these
+}
+
+// PlanExpire says which backups go: all but the newest keep of them, those younger than age, and always the newest.
+func PlanExpire(ctx context.Context, from Objects, keep int, age time.Duration, now time.Time) (e Expiry, err error) {
+	list, damage, err := List(ctx, from)
+	if err == nil && len(damage) > 0 { // what it needs is not known
+		err = fmt.Errorf("nothing expires while a manifest is damaged: %w", damage[0])
+	}
+	if err != nil {
+		return e, err
+	}
+	needed := map[string]bool{}
+	for i := range list {
+		made, err := time.Parse(idForm, list[i].ID)
+		if err != nil {
+			return e, corruption.At(backupDir+list[i].ID, 0, "%v", err)
+		}
+		if i < len(list)-max(keep, 1) && now.Sub(made) >= age {
+			e.Remove = append(e.Remove, list[i])
+			continue
+		}
+		e.Keep = append(e.Keep, list[i])
+		for _, f := range list[i].Files {
+			needed[f.object()] = true
+		}
+	}
+	entries, err := from.List(ctx, filesDir)
+	gone := map[string]bool{}
+	for i := range e.Remove {
+		for _, f := range e.Remove[i].Files {
+			gone[f.object()] = true
+		}
+	}
+	for _, o := range entries {
+		if gone[o.Name] && !needed[o.Name] {
+			e.Files, e.Bytes = append(e.Files, o), e.Bytes+o.Bytes
+		}
+	}
+	return e, err
+}
+
+// Expire does what PlanExpire says. Manifests go first.
+func Expire(ctx context.Context, from Objects, e *Expiry) error {
+	entries, err := from.List(ctx, backupDir)
+	if err != nil {
+		return err
+	}
+	for _, o := range entries {
+		if slices.ContainsFunc(e.Remove, func(b Backup) bool { return strings.HasPrefix(o.Name, backupDir+b.ID+"-") }) {
+			if err := from.Delete(ctx, o.Name); err != nil {
+				return err
+			}
+		}
+	}
+	for _, o := range e.Files {
+		if err := from.Delete(ctx, o.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
