@@ -92,6 +92,18 @@ func (f *follower) next(t *testing.T) event.LSN {
 	return 0
 }
 
+// gap is what is told as missed.
+func (f *follower) gap(t *testing.T) [2]event.LSN {
+	t.Helper()
+	select {
+	case gap := <-f.gaps:
+		return gap
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing is told as missed")
+	}
+	return [2]event.LSN{}
+}
+
 func (f *follower) want(t *testing.T, from, to event.LSN) {
 	t.Helper()
 	for lsn := from; lsn <= to; lsn++ {
@@ -146,7 +158,7 @@ func TestFollowTellsWhatRetentionDropped(t *testing.T) {
 		}
 		last = lsn
 	}
-	if gap := <-f.gaps; gap != [2]event.LSN{last + 1, floor} || lsn != floor+1 {
+	if gap := f.gap(t); gap != [2]event.LSN{last + 1, floor} || lsn != floor+1 {
 		t.Fatalf("after LSN %d comes %d, told as missed is %v, the floor is %d", last, lsn, gap, floor)
 	}
 	f.want(t, floor+2, db.DurableLSN())
@@ -156,7 +168,7 @@ func TestFollowTellsWhatRetentionDropped(t *testing.T) {
 	// Who begins below the floor is told too.
 	g := follow(t, dir, 3, nil)
 	g.want(t, floor+1, db.DurableLSN())
-	if gap := <-g.gaps; gap != [2]event.LSN{3, floor} {
+	if gap := g.gap(t); gap != [2]event.LSN{3, floor} {
 		t.Errorf("missed is %v, want 3 to %d", gap, floor)
 	}
 }
