@@ -17,6 +17,7 @@ import (
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/integrity"
 	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -328,3 +329,40 @@ func forged(t *testing.T, b []byte) []byte {
 	}
 	return b[:at]
 }
+
+// TestLoggedHashTellsSegments holds a segment, and the manifest that names it, against the hash of it that was logged.
+func TestLoggedHashTellsSegments(t *testing.T) {
+	fsys := vfs.NewMem()
+	db := openTree(t, fsys, nil)
+	fillTree(t, db, 5)
+	if err := errors.Join(db.Flush(context.Background()), db.LogSealed(), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if r := wantSound(t, fsys); r.Tree.Sealed != 1 || r.Tree.Unsealed != 0 {
+		t.Fatalf("%+v", r.Tree)
+	}
+	set, err := manifest.Open(fsys, storeDir+"/manifest", manifest.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, _ := logFiles(t, fsys)
+	name := storeDir + "/wal/" + files[0].Name
+	b, err := fsys.ReadFile(name, 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for s := range set.Current().All() {
+		b = bytes.Replace(b, s.SHA256[:], make([]byte, 32), 1)
+	}
+	err = errors.Join(set.Close(), vfs.WriteFileSync(fsys, name, forged(t, b)), fsys.Remove(storeDir+"/wal/CLEAN"),
+		fsys.Remove(path.Join(storeDir, integrity.Dir, "0000000000.tree")), fsys.Remove(headsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := verifyTree(t, fsys); r.Count() != 1 || !strings.Contains(r.All()[0].Error(), "segments/") ||
+		!strings.Contains(r.All()[0].Error(), "the log says") {
+		t.Errorf("found %v", r.All())
+	}
+}
+
+const headsFile = storeDir + "/" + integrity.Dir + "/heads"
