@@ -416,3 +416,22 @@ func TestStateIsThatOfTheLog(t *testing.T) {
 		t.Errorf("found %v", r.All())
 	}
 }
+
+// TestRetentionWaitsForTheTree lets writes to the tree fail: log files stay, and the plan says why, until they succeed.
+func TestRetentionWaitsForTheTree(t *testing.T) {
+	fault := vfs.NewFault(vfs.NewMem())
+	db := openTree(t, fault, func(o *dyngo.Options) { o.Retention.Bytes = 1 << 20 })
+	fault.Inject(vfs.Plan{Count: -1, Kind: vfs.FailError, Ops: vfs.OpWrite, Name: "*/" + integrity.Dir + "/*"})
+	for range 12 {
+		fillTree(t, db, 25)
+	}
+	plan := mustGC(t, db)
+	if f := plan.Files[0]; f.Remove || !strings.Contains(f.Reason, "the tree over the log can't go on") {
+		t.Fatalf("%+v", f)
+	}
+	fault.Heal()
+	mustGC(t, db)
+	if r := wantSound(t, fault); r.OldestLog < 2 {
+		t.Errorf("the oldest log file is %d", r.OldestLog)
+	}
+}
