@@ -293,7 +293,7 @@ func TestRecoverToSurvivesPowerLossAtEveryCall(t *testing.T) {
 		if calls++; testing.Short() && calls%48 != 0 {
 			return nil
 		}
-		for i, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {}} {
+		for i, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {}, {}, {}} {
 			if testing.Short() && i != calls/48%2 {
 				continue
 			}
