@@ -38,6 +38,24 @@ func (v *verification) replay() error {
 	if len(v.report.Log.Defects) > 0 {
 		return nil // a damaged log says nothing of the state
 	}
+	for try := 0; ; try++ { // again if an owner has dropped log files meanwhile
+		m, err := v.version()
+		told := len(v.report.Defects)
+		if err == nil {
+			err = v.replayOnce()
+		}
+		if err != nil || len(v.report.Defects) == told || try == maxVerifyTries {
+			return err
+		}
+		now, err := v.version()
+		if err != nil || now.OldestLog == m.OldestLog {
+			return err
+		}
+		v.report.Defects = v.report.Defects[:told]
+	}
+}
+
+func (v *verification) replayOnce() error {
 	db, err := Open(v.dir, &Options{FS: v.fs, ReadOnly: true})
 	if err != nil {
 		if errors.Is(err, ErrNoStore) {
