@@ -175,6 +175,7 @@ type floorBuild struct {
 	oldest uint64   // log file that is there
 	sides  []*sideFile
 	out    *output
+	torn   []*sideFile // of sides: damaged
 
 	ranges  []segment.RangeDelete                        // of the log files that go
 	covers  func(ds event.DatasetID) compaction.Covering // the same
@@ -187,7 +188,24 @@ type floorBuild struct {
 //
 // Why nothing is missed: a merge that had begun before knows nothing that came after that; so what it drops, a newer version,
 // range delete or drop of the dataset is there to be seen now.
+//
+// A side file that turns out to be damaged, as a crash may leave it, is built anew.
 func (r *retention) history(ctx context.Context, d *dropping) (added []*manifest.Segment, err error) {
+	for try := 0; ; try++ {
+		added, torn, err := r.historyOf(ctx, d)
+		if len(torn) == 0 || try == maxTorn {
+			return added, err
+		}
+		for _, f := range torn {
+			r.db.side.discard(f.seq)
+		}
+	}
+}
+
+// maxTorn is how often side files are built anew: a disk that damages them again and again is left alone.
+const maxTorn = 3
+
+func (r *retention) historyOf(ctx context.Context, d *dropping) (added []*manifest.Segment, torn []*sideFile, err error) {
 	db := r.db
 	b := &floorBuild{db: db, ctx: ctx, work: db.pacer.Begin(pacer.Verify), src: d.sources, floor: d.files[d.n].FirstLSN - 1, oldest: d.files[0].Seq,
 		dropped: map[event.DatasetID]bool{}}
@@ -206,7 +224,7 @@ func (r *retention) history(ctx context.Context, d *dropping) (added []*manifest
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("history of log file %d: %w", file.Seq, err)
+			return nil, nil, fmt.Errorf("history of log file %d: %w", file.Seq, err)
 		}
 		b.sides = append(b.sides, f)
 		b.addWide(f)
@@ -217,18 +235,19 @@ func (r *retention) history(ctx context.Context, d *dropping) (added []*manifest
 		if err == nil {
 			db.side.put(f)
 		} else if !errors.Is(err, errTooWide) {
-			return nil, fmt.Errorf("history of log file %d: %w", d.files[i].Seq, err)
+			return nil, nil, fmt.Errorf("history of log file %d: %w", d.files[i].Seq, err)
 		}
 	}
 	b.covers = covering(slices.Clone(b.ranges))
 	if b.out, err = db.sorted.historyOutput(b.floor, bytes); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := b.run(); err != nil {
 		b.out.abort()
-		return nil, err
+		return nil, b.torn, err
 	}
-	return b.out.finish()
+	added, err = b.out.finish()
+	return added, nil, err
 }
 
 // keepHistory writes the history segments of a pass, merges older ones when there are many, and learns what the new ones refer
@@ -326,7 +345,7 @@ func (b *floorBuild) run() error {
 	}
 	var last segment.Key
 	done, step := false, steps(b.ctx, b.work) // done with the key
-	return mergeEntries(its, func(i int, e *segment.Entry) error {
+	err := mergeEntries(its, func(i int, e *segment.Entry) error {
 		if err := step(len(e.Key) + 32); err != nil {
 			return err
 		}
@@ -339,6 +358,12 @@ func (b *floorBuild) run() error {
 		done = true
 		return b.keep(b.sides[i], e)
 	})
+	for i, it := range its {
+		if errors.Is(it.Err(), ErrCorrupt) {
+			b.torn = append(b.torn, b.sides[i])
+		}
+	}
+	return err
 }
 
 // keep writes the last event of a key, if it was overwritten.

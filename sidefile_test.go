@@ -3,6 +3,7 @@ package dyngo
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -258,5 +259,46 @@ func replace(t *testing.T, fsys vfs.FS, name string, data []byte) {
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Retention reads side files of the log files that it drops. One that a crash has torn is built anew.
+func TestRetentionWithTornSideFile(t *testing.T) {
+	mem := vfs.NewMem()
+	o := &Options{FS: mem, LogFileBytes: 1 << 20}
+	db, err := Open("/s", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ds, err := db.CreateDataset("d", &DatasetOptions{LargeValue: 256 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 60 {
+		if _, err := ds.Put(fmt.Appendf(nil, "key-%d", i%7), bytes.Repeat([]byte{byte(i)}, 100<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(db.BuildSideFiles(context.Background()), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	name := "/s/side/0000000001.side"
+	torn, err := mem.ReadFile(name, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(torn[70:90]) // in its first block
+	replace(t, mem, name, torn)
+	o.Retention.Bytes = 2 << 20
+	if db, err = Open("/s", o); err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	plan, err := db.GC(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := db.Metrics(); m.FloorLSN == 0 || m.LogBytes > 4<<20 {
+		t.Errorf("the log has %d bytes, 2 MiB are wanted: %+v", m.LogBytes, plan)
 	}
 }
