@@ -54,7 +54,7 @@ func (r *retention) archiveOne(ctx context.Context, f wal.FileInfo, pace func(in
 		return err
 	}
 	if there, err = r.archived(ctx, src, temp, pace); err == nil && !there {
-		err = errors.New("what was written reads as something else")
+		err = errors.New("what was written reads as damaged")
 	}
 	if err != nil {
 		_ = fsys.Remove(temp) // the next pass replaces it
@@ -67,8 +67,8 @@ func (r *retention) archiveOne(ctx context.Context, f wal.FileInfo, pace func(in
 	return nil
 }
 
-// archived says whether a file of the archive is sound and the copy of a log file. That of another store is an error: whoever
-// has it needs it.
+// archived says whether a file of the archive is there, sound and the copy of a log file. A sound one of another store, or of
+// another log file of the name, is an error: whoever has it needs it.
 func (r *retention) archived(ctx context.Context, src, name string, pace func(int64) error) (bool, error) {
 	a, err := wal.OpenArchived(r.db.opts.FS, name, name)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrCorrupt) {
@@ -79,7 +79,7 @@ func (r *retention) archived(ctx context.Context, src, name string, pace func(in
 	}
 	defer a.Close() // only read from
 	if a.Header.LogID != r.db.id {
-		return false, fmt.Errorf("%s is of another store, with log %x", name, a.Header.LogID)
+		return false, fmt.Errorf("%s is of another store, with log %x; set Options.Archive to another folder", name, a.Header.LogID)
 	}
 	if err := a.Verify(ctx, pace); err != nil {
 		if errors.Is(err, ErrCorrupt) {
@@ -88,7 +88,11 @@ func (r *retention) archived(ctx context.Context, src, name string, pace func(in
 		return false, err
 	}
 	sum, err := hashFile(r.db.opts.FS, src, pace)
-	return sum == a.SHA256, err
+	if err == nil && sum != a.SHA256 {
+		err = fmt.Errorf("%s is not the copy of %s: it is of another timeline, as of a store that was restored from the same log; "+
+			"set Options.Archive to another folder", name, src)
+	}
+	return err == nil, err
 }
 
 // hashFile is the SHA-256 of a file.

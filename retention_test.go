@@ -584,6 +584,62 @@ func TestArchive(t *testing.T) {
 	}
 }
 
+// A store that was restored has log files of the same names as its source. Whichever comes second to a shared archive is refused, and
+// what the first one has there stays.
+func TestArchiveOfAnotherTimeline(t *testing.T) {
+	fs, c := vfs.NewMem(), manualClock()
+	db := mustOpen(t, storeDir, bounded(fs, c, 0))
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, ds, 0, 3)
+	at := db.LSN()
+	fill(t, ds, 3, 25)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const copied = "/copied"
+	if _, err := dyngo.RestoreWith(t.Context(), storeDir, copied, dyngo.AtLSN(at), &dyngo.RestoreOptions{FS: fs, Clock: c}); err != nil {
+		t.Fatal(err)
+	}
+	collect := func(dir string) error {
+		t.Helper()
+		o := bounded(fs, c, 1<<20)
+		o.Archive = archiveDir
+		db := mustOpen(t, dir, o)
+		ds, err := db.Dataset("d")
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill(t, ds, 100, 125)
+		_, gcErr := db.GC(t.Context())
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return gcErr
+	}
+	if err := collect(storeDir); err != nil {
+		t.Fatal(err)
+	}
+	names, err := fs.List(archiveDir)
+	if err != nil || len(names) == 0 {
+		t.Fatal(names, err)
+	}
+	name := path.Join(archiveDir, names[0])
+	before, err := fs.ReadFile(name, 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := collect(copied); err == nil || !strings.Contains(err.Error(), "another timeline") || !strings.Contains(err.Error(), name) ||
+		!strings.Contains(err.Error(), copied+"/wal/") {
+		t.Errorf("the archive has a file of another timeline: %v", err)
+	}
+	if after, err := fs.ReadFile(name, 1<<30); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("%s had %d bytes, it has %d, %v", name, len(before), len(after), err)
+	}
+}
+
 // What is written ahead of its commit is not dropped before the commit, and not after it while memory, a scan or recovery
 // needs it.
 func TestWritesInFlightKeepTheirLogFile(t *testing.T) {
