@@ -198,7 +198,7 @@ func objects(ctx context.Context, from Objects) (map[string]int64, error) {
 	return there, nil
 }
 
-// putFile hashes a file and puts it, unless it is there.
+// putFile hashes a file and puts it, unless it is there. One that is there damaged is put again.
 func putFile(ctx context.Context, to Objects, fsys vfs.FS, name string, f *File) (put bool, err error) {
 	file, err := fsys.Open(name)
 	if err != nil {
@@ -212,7 +212,15 @@ func putFile(ctx context.Context, to Objects, fsys vfs.FS, name string, f *File)
 	f.SHA256 = hex.EncodeToString(sum[:])
 	err = to.Put(ctx, f.object(), file, f.Bytes)
 	if errors.Is(err, fs.ErrExist) {
-		return false, nil
+		defect, err := check(ctx, to, f)
+		if err != nil || defect == nil {
+			return false, err
+		}
+		if err := to.Delete(ctx, f.object()); err != nil {
+			return false, fmt.Errorf("%w; remove it: %w", defect, err)
+		}
+		err = to.Put(ctx, f.object(), file, f.Bytes)
+		return err == nil, err
 	}
 	return err == nil, err
 }
