@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 		"ticker":       func() { exit(ticker(os.Args[1], os.Args[2])) },
 		"rolled":       func() { exit(rolled(os.Args[1])) },
 		"drop":         func() { exit(drop(os.Args[1], os.Args[2])) },
+		"delete":       func() { exit(deleteKey(os.Args[1], os.Args[2], os.Args[3])) },
 	})
 }
 
@@ -125,6 +126,18 @@ func drop(dir, dataset string) error {
 		return err
 	}
 	_, err = db.DropDataset(dataset)
+	return errors.Join(err, db.Close())
+}
+
+func deleteKey(dir, dataset, key string) error {
+	db, err := dyngo.Open(dir, &dyngo.Options{Session: dyngo.Session{Actor: "carl"}})
+	if err != nil {
+		return err
+	}
+	ds, err := db.Dataset(dataset)
+	if err == nil {
+		_, err = ds.Delete([]byte(key))
+	}
 	return errors.Join(err, db.Close())
 }
 

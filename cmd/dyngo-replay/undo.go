@@ -75,6 +75,7 @@ type undo struct {
 	why            dyngo.WriteOptions
 
 	db        *dyngo.DB
+	end       event.LSN // of the last batch
 	batch     *dyngo.Batch
 	conflicts int
 }
@@ -95,6 +96,14 @@ func (u *undo) run() (err error) {
 	u.batch = u.db.NewBatch()
 	r := cli.NewRenderer(u.cmd, cli.ManyRows, cli.Column{Name: "dataset"}, cli.Column{Name: "key"}, cli.Column{Name: "op"},
 		cli.Column{Name: "value"}, cli.Column{Name: "expires"}, cli.Column{Name: "conflict"})
+	after, err := u.db.ViewAt(u.cmd.Context(), dyngo.AfterTx(u.through))
+	if err != nil {
+		return cli.Flushed(r, err)
+	}
+	u.end = after.LSN()
+	if err := after.Close(); err != nil {
+		return cli.Flushed(r, err)
+	}
 	for c, err := range u.db.Diff(u.cmd.Context(), dyngo.AfterTx(u.through), dyngo.BeforeTx(u.first), &u.keys) {
 		if err == nil {
 			err = u.key(r, &c)
@@ -174,17 +183,24 @@ func (u *undo) check(c *dyngo.Change) (ds *dyngo.Dataset, conflict string, err e
 		return nil, "", err
 	}
 	now, err := ds.Lookup(c.Key)
-	switch gone := errors.Is(err, dyngo.ErrNotFound); {
+	gone := errors.Is(err, dyngo.ErrNotFound)
+	switch {
 	case err != nil && !gone:
 		return nil, "", err
 	case gone && c.After == nil || !gone && c.After != nil && bytes.Equal(now.Value, c.After.Value):
 		return nil, "", errDone
-	case gone && c.Before == nil || !gone && c.Before != nil && now.LSN == c.Before.LSN:
+	case !gone && c.Before != nil && now.LSN == c.Before.LSN:
 		return ds, "", nil
 	}
 	for v, err := range ds.History(context.WithoutCancel(u.cmd.Context()), c.Key) {
 		if err != nil {
 			return nil, "", err
+		}
+		if v.NotApplied {
+			continue
+		}
+		if gone && c.Before == nil && v.LSN <= u.end { // it is gone for what is taken back, not since
+			return ds, "", nil
 		}
 		conflict = fmt.Sprintf("%s at LSN %d", v.Op, v.LSN)
 		if v.Actor != "" {
