@@ -189,7 +189,7 @@ func (o *verifyFlags) addHead(cmd *cobra.Command, report *dyngo.VerifyReport, ke
 }
 
 // runInitKey makes a key and has the store keep a tree.
-func runInitKey(cmd *cobra.Command, name string) error {
+func runInitKey(cmd *cobra.Command, name string) (err error) {
 	dir := cli.GlobalsOf(cmd).Dir
 	inside, err := isInside(name, dir)
 	if err != nil {
@@ -200,11 +200,16 @@ func runInitKey(cmd *cobra.Command, name string) error {
 	}
 	exists := cli.StoreExists(dir)
 	if exists {
-		db, err := cli.OpenWrite(cmd, func(o *dyngo.Options) { o.Integrity = true })
-		if err != nil {
-			return err
+		db, err2 := cli.OpenWrite(cmd, func(o *dyngo.Options) { o.Integrity = true })
+		if err2 != nil {
+			return err2
 		}
 		defer cli.CloseStore(db, &err)
+		if db.LSN() > 0 { // else there is nothing yet that a tree could hold
+			if _, err := db.TreeHead(cmd.Context()); err != nil {
+				return err
+			}
+		}
 	}
 	private, public, err := integrity.NewKey(rand.Reader)
 	if err != nil {
