@@ -72,7 +72,9 @@ var (
 var (
 	// ErrNotEmpty is matched by Restore into a folder that holds something else than what an interrupted Restore has left.
 	ErrNotEmpty = errors.New("dyngo: the folder to restore into is not empty")
-	// ErrUnfinished is matched by Open of a folder that a Restore was interrupted in. Restore goes on, or begins again.
+	// ErrUnfinished is matched by Open, Verify, Repair and Restore of a folder that a Restore was interrupted in, which goes on, or
+	// begins again, when it is run again; and, but for Open for writing, which goes on, of a store that Options.RecoverTo was
+	// setting back.
 	ErrUnfinished = errors.New("dyngo: a restore into this folder was interrupted; run it again")
 	// ErrTimeline is matched by CheckToken when an LSN is of another timeline; the error is a *TimelineError.
 	ErrTimeline = errors.New("dyngo: the LSN is of another timeline")

@@ -82,11 +82,14 @@ func (db *DB) open() error {
 		db.lock = db.opts.fork.lock
 	}
 	// 1. The directory. A store exists once its wal folder does, and neither a restore nor a recovery goes on.
-	if pending, err := vfs.Exists(fsys, path.Join(dir, snapshot.PendingName)); err != nil || pending && db.opts.fork == nil {
-		return errors.Join(err, fmt.Errorf("%w: %s", ErrUnfinished, dir))
+	check := unrestored // a recovery is finished below
+	if db.opts.ReadOnly {
+		check = unfinished
 	}
-	if pending, err := vfs.Exists(fsys, path.Join(dir, recoverFile)); err != nil || pending && db.opts.ReadOnly {
-		return errors.Join(err, fmt.Errorf("%w: %s; opened for writing it goes on by itself", ErrUnfinished, dir))
+	if db.opts.fork == nil { // else it is the restore that opens it
+		if err := check(fsys, dir); err != nil {
+			return err
+		}
 	}
 	exists, err := vfs.Exists(fsys, db.walDir())
 	if err != nil {

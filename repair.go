@@ -86,6 +86,9 @@ type mender struct {
 }
 
 func (m *mender) run() error {
+	if err := unfinished(m.opts.FS, m.dir); err != nil {
+		return err
+	}
 	if exists, err := vfs.Exists(m.opts.FS, m.path("wal")); err != nil || !exists {
 		if err == nil {
 			err = fmt.Errorf("%w: %s", ErrNoStore, m.dir)

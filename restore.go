@@ -31,7 +31,7 @@ import (
 // same call goes on where it was, and one for another target begins again.
 //
 // Errors: ErrNotEmpty, ErrLocked while another one restores into dst, *WindowError for a target that src does not have,
-// ErrMidBatch for an LSN within a batch, ErrNoBatch, ErrNoSnapshot, ErrNoStore, ErrCorrupt for damage in src.
+// ErrMidBatch for an LSN within a batch, ErrNoBatch, ErrNoSnapshot, ErrNoStore, ErrUnfinished, ErrCorrupt for damage in src.
 func Restore(ctx context.Context, src, dst string, t Target) error {
 	_, err := RestoreWith(ctx, src, dst, t, nil)
 	return err
@@ -152,11 +152,8 @@ func (r *restoring) again(f func() error) error {
 // look finds the state in src, and what is needed for it.
 func (r *restoring) look() (err error) {
 	fsys := r.from
-	if there, err := vfs.Exists(fsys, path.Join(r.src, "wal")); err != nil || !there {
-		return errors.Join(err, fmt.Errorf("%w: %s", ErrNoStore, r.src))
-	}
-	if pending, err := vfs.Exists(fsys, path.Join(r.src, snapshot.PendingName)); err != nil || pending {
-		return errors.Join(err, fmt.Errorf("%w: %s", ErrUnfinished, r.src))
+	if err := r.source(); err != nil {
+		return err
 	}
 	t, err := named(fsys, r.src, r.target)
 	if err != nil {
@@ -204,6 +201,40 @@ func (r *restoring) look() (err error) {
 	}
 	r.files = w.files[:w.fileOf(lsn)+1]
 	return r.list()
+}
+
+// unfinished returns an error that matches ErrUnfinished if a restore into a folder, or a recovery of the store in it, was
+// interrupted: what is there is no store, or part of two.
+func unfinished(fsys vfs.FS, dir string) error {
+	if err := unrestored(fsys, dir); err != nil {
+		return err
+	}
+	pending, err := vfs.Exists(fsys, path.Join(dir, recoverFile))
+	if err == nil && pending {
+		err = fmt.Errorf("%w: %s; opened for writing it goes on by itself", ErrUnfinished, dir)
+	}
+	return err
+}
+
+// unrestored is unfinished of a restore only.
+func unrestored(fsys vfs.FS, dir string) error {
+	pending, err := vfs.Exists(fsys, path.Join(dir, snapshot.PendingName))
+	if err == nil && pending {
+		err = fmt.Errorf("%w: %s", ErrUnfinished, dir)
+	}
+	return err
+}
+
+// source returns an error if src is no whole store.
+func (r *restoring) source() error {
+	if err := unfinished(r.from, r.src); err != nil {
+		return err
+	}
+	there, err := vfs.Exists(r.from, path.Join(r.src, "wal"))
+	if err == nil && !there {
+		err = fmt.Errorf("%w: %s", ErrNoStore, r.src)
+	}
+	return err
 }
 
 // end learns where the log of src ends, from its newest file, and which log and timeline it is.
@@ -278,8 +309,8 @@ func (r *restoring) list() error {
 func (r *restoring) run() (err error) {
 	fsys := r.opts.FS
 	// Step 1.
-	if there, err := vfs.Exists(r.from, path.Join(r.src, "wal")); err != nil || !there {
-		return errors.Join(err, fmt.Errorf("%w: %s", ErrNoStore, r.src))
+	if err := r.source(); err != nil {
+		return err
 	}
 	if err := r.occupied(); err != nil { // before a lock file is made there
 		return err

@@ -454,6 +454,38 @@ func restoreLook(m *model, db *dyngo.DB, fs vfs.FS, c *clock.Manual, rng *rand.R
 	return errors.Join(err, differ(m.past(lsn, c.Now()), got))
 }
 
+// What a restore or a recovery has left half is no store: nothing reports it as sound, mends it or restores from it.
+func TestUnfinished(t *testing.T) {
+	for _, file := range []string{"RESTORE", "RECOVER"} {
+		for _, moved := range []bool{false, true} {
+			fs := vfs.NewMem()
+			o := &dyngo.Options{FS: fs}
+			db := mustOpen(t, storeDir, o)
+			if _, err := db.CreateDataset("d", nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(db.Close(), vfs.WriteFileSync(fs, storeDir+"/"+file, []byte("half"))); err != nil {
+				t.Fatal(err)
+			}
+			if moved {
+				if err := fs.Rename(storeDir+"/wal", "/aside"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, opened := dyngo.Open(storeDir, &dyngo.Options{FS: fs, ReadOnly: true})
+			_, verified := dyngo.Verify(t.Context(), storeDir, o, nil)
+			_, repaired := dyngo.Repair(t.Context(), storeDir, o, dyngo.RepairOptions{})
+			_, planned := dyngo.PlanRestore(t.Context(), storeDir, dyngo.AtEnd(), &dyngo.RestoreOptions{FS: fs})
+			_, restored := dyngo.RestoreWith(t.Context(), storeDir, restoredDir, dyngo.AtEnd(), &dyngo.RestoreOptions{FS: fs})
+			for what, err := range map[string]error{"open": opened, "verify": verified, "repair": repaired, "plan": planned, "restore": restored} {
+				if !errors.Is(err, dyngo.ErrUnfinished) {
+					t.Errorf("%s, wal moved %v: %s: %v", file, moved, what, err)
+				}
+			}
+		}
+	}
+}
+
 // restoreAgain checks what an interrupted restore to lsn has left, and restores to that or another LSN.
 func restoreAgain(m *model, fs vfs.FS, dir string, lsn, other dyngo.LSN, now int64) error {
 	ro, err := dyngo.Open(dir, &dyngo.Options{FS: fs, ReadOnly: true, Clock: clock.NewManual(time.Unix(0, now))})

@@ -105,7 +105,7 @@ type VerifyOptions struct {
 // all.
 //
 // It takes no lock, changes nothing and works beside a process that has the store open. The error is of the file system
-// or the context; damage is in the report. Of the options only FS is used.
+// or the context, or ErrUnfinished for what an interrupted restore or recovery has left; damage is in the report. Of the options only FS is used.
 func Verify(ctx context.Context, dir string, o *Options, progress func(done, total int64)) (VerifyReport, error) {
 	return VerifyWith(ctx, dir, o, VerifyOptions{Level: LevelDecode, Progress: progress})
 }
@@ -113,6 +113,9 @@ func Verify(ctx context.Context, dir string, o *Options, progress func(done, tot
 // VerifyWith is Verify to a level, which may compare the log with tree heads that were taken before.
 func VerifyWith(ctx context.Context, dir string, o *Options, vo VerifyOptions) (VerifyReport, error) {
 	v := verification{ctx: ctx, fs: o.withDefaults().FS, dir: dir, progress: vo.Progress, level: vo.Level}
+	if err := unfinished(v.fs, dir); err != nil {
+		return v.report, err
+	}
 	if v.level == LevelDefault {
 		v.level = LevelDecode
 		if has, err := vfs.Exists(v.fs, path.Join(dir, integrity.Dir)); err != nil {
