@@ -40,7 +40,8 @@ there. Several stores may share a folder.`,
 meanwhile, so nothing waits for it.
 
 The process that has the store open is asked for the snapshot if it serves
-live.sock (the option Live); else the store must not be open elsewhere.`,
+live.sock (the option Live); else the store must not be open elsewhere.
+Snapshots that a backup which was killed has left are named, and stay.`,
 		Example: `  dyngo-cli backup create /backup/store`,
 		Args:    cli.ExactArgs("FOLDER"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return createBackup(cmd, args[0]) },
@@ -103,6 +104,21 @@ func backupsIn(folder string) (backup.Objects, error) {
 	return backup.NewDir(vfs.OS, filepath.ToSlash(folder)), nil
 }
 
+// backupSnapshot is the form of the time that is the name of the snapshot which a backup is made of.
+const backupSnapshot = "backup-20060102T150405.000000000Z"
+
+// tellLeftBackups names snapshots that a backup which was killed may have left. One beside this may be at work with them, so they
+// stay.
+func tellLeftBackups(cmd *cobra.Command, dir string) {
+	list, _ := dyngo.ListSnapshots(dir, nil) // a damaged one is told by snapshot list
+	for _, s := range list {
+		if _, err := time.Parse(backupSnapshot, s.Name); err == nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "snapshot %s is left of a backup that was killed, or of one that goes on; in the first case: "+
+				"dyngo-cli snapshot drop %s -d %s\n", s.Name, s.Name, cli.ShellQuote(dir))
+		}
+	}
+}
+
 func createBackup(cmd *cobra.Command, folder string) error {
 	dir := cli.GlobalsOf(cmd).Dir
 	if err := cli.CheckStore(dir); err != nil {
@@ -111,7 +127,8 @@ func createBackup(cmd *cobra.Command, folder string) error {
 	if cli.StoreExists(folder) {
 		return cli.Usage("another folder", "%s is a store", folder)
 	}
-	name := time.Now().UTC().Format("backup-20060102T150405.000000000Z")
+	tellLeftBackups(cmd, dir)
+	name := time.Now().UTC().Format(backupSnapshot)
 	info, err := ownerAnswer[dyngo.SnapshotInfo](cmd.Context(), dir, "snapshot", func(dyngo.Metrics) {}, name)
 	if errors.Is(err, errNotLive) {
 		return createBackupAlone(cmd, folder, name)
