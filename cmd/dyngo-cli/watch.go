@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/vfs"
@@ -68,6 +69,7 @@ func watch(cmd *cobra.Command, filter cli.LogFilter, limit int, long bool) error
 		filter.From = end + 1
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: from LSN %d on; ^C ends it\n", cmd.Root().Name(), filter.From)
 	}
+	tellNoDataset(cmd, filter.Dataset)
 	files := wal.OpenFiles(vfs.OS, log.Dir)
 	defer files.Close()
 	v := cli.NewLogView(files, filter)
@@ -97,4 +99,19 @@ func watch(cmd *cobra.Command, filter cli.LogFilter, limit int, long bool) error
 		return cerr
 	}
 	return err
+}
+
+// tellNoDataset says that a dataset to be watched is not there; its events may still come, or be of the past.
+func tellNoDataset(cmd *cobra.Command, name string) {
+	if name == "" {
+		return
+	}
+	db, err := cli.OpenRead(cmd)
+	if err != nil {
+		return // what of the log can be read is shown all the same
+	}
+	defer db.Close() // only read from
+	if _, err := db.Dataset(name); errors.Is(err, dyngo.ErrNoDataset) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: there is no dataset %q yet; it is watched all the same\n", cmd.Root().Name(), name)
+	}
 }
