@@ -38,8 +38,10 @@ type Options struct {
 	ReadOnly bool
 	// RecoverTo sets the store back to a state of its past before it is opened for writing: the log goes on from there in a
 	// timeline of its own, and what the store was is kept as a snapshot, timeline-<digits>-<LSN>, which shares its files where
-	// the file system has hard links. A store that was set back to that state before opens as it is, whatever was written
-	// since; so the option may stay. The zero Target is none.
+	// the file system has hard links. This is done once, also if there was nothing to undo: the file RECOVERED-TO in the store's
+	// directory names the target, and with the same one the store opens as it is, whatever was written or dropped since. So the
+	// option may stay. Another target sets the store back again, and so does the same one when that file is removed. The zero
+	// Target is none.
 	RecoverTo Target
 	// Session says who writes. It is logged once, before the first write.
 	Session Session
@@ -135,6 +137,11 @@ func (o *Options) validate() error {
 	}
 	if o.Retention.Age < 0 || o.Retention.Bytes < 0 {
 		return limitError("Options.Retention is %v and %d bytes, neither can be negative", o.Retention.Age, o.Retention.Bytes)
+	}
+	if o.RecoverTo.kind == targetSnapshot {
+		if err := checkSnapshotName(o.RecoverTo.name); err != nil {
+			return fmt.Errorf("dyngo: Options.RecoverTo: %w", err)
+		}
 	}
 	if o.RecoverTo != (Target{}) && (o.InMemory || o.ReadOnly) {
 		return fmt.Errorf("dyngo: Options.RecoverTo needs a store on disk that is opened for writing")

@@ -6,8 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strconv"
+	"strings"
 
+	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/integrity"
+	"github.com/dyngodb/dyngo/internal/coding"
+	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/snapshot"
@@ -15,19 +20,22 @@ import (
 
 // Options.RecoverTo sets a store back, in these steps. The lock is held.
 //
-//  1. Find the state. If the log's next event is a fork there, it was done before; if nothing follows, there is nothing to do.
+//  1. If RECOVERED-TO names the target, it was done before: the store opens as it is. Find the state. If nothing follows, there is
+//     nothing to do but to write RECOVERED-TO, durably, before anything else is.
 //  2. Restore to recovering, a folder in the store's directory; log files and segments that don't change get second names.
+//     RECOVERED-TO is written there, durably.
 //  3. RECOVER, the bytes of a SNAPSHOT of the newest state of the old timeline, is written durably: from here on, whoever opens the
 //     store for writing goes on, and who opens it for reading is told so.
 //  4. The old files move to a folder of snapshots under a temporary name, with that SNAPSHOT; durably.
 //  5. recovering is renamed to recovered, durably: the old files are aside.
-//  6. What recovered holds moves to where the old files were; durably.
+//  6. What recovered holds moves to where the old files were, and RECOVERED-TO to where an older one was; durably.
 //  7. The folder of the old files gets the name timeline-<first digits of the timeline>-<LSN>: a snapshot like others.
 //  8. RECOVER goes, durably.
 //
 // A crash before 3 leaves the store as it was, and a folder that the next owner removes. After 3 each step can be done again.
 const (
 	recoverFile   = "RECOVER"
+	recoveredFile = "RECOVERED-TO" // RECOVERED would be recoveredDir to a file system that folds case
 	recoveringDir = "recovering"
 	recoveredDir  = "recovered"
 )
@@ -41,11 +49,7 @@ func recoverTo(dir string, opts *Options) error {
 	if err := c.finish(); err != nil || opts.RecoverTo == (Target{}) {
 		return err
 	}
-	there, err := vfs.Exists(opts.FS, path.Join(dir, "wal"))
-	if err != nil || !there { // the store is about to be made
-		return err
-	}
-	if err := c.recover(); err != nil {
+	if err := c.once(); err != nil {
 		return fmt.Errorf("recover to %v: %w", opts.RecoverTo, err)
 	}
 	return nil
@@ -59,21 +63,36 @@ type recovering struct {
 
 func (c *recovering) path(name string) string { return path.Join(c.dir, name) }
 
+// once sets the store back unless it was.
+func (c *recovering) once() error {
+	switch target, lsn, err := c.readRecord(); {
+	case err != nil:
+		return fmt.Errorf("%w; without Options.RecoverTo the store opens as it is, without the file it is set back", err)
+	case target == c.opts.RecoverTo.String():
+		c.opts.Logger.Info("dyngo: RecoverTo was carried out before", "to", target, "lsn", uint64(lsn))
+		return removeAll(c.fs, c.path(recoveringDir)) // of one to another target that a crash interrupted
+	}
+	there, err := vfs.Exists(c.fs, c.path("wal"))
+	if err != nil {
+		return err
+	}
+	if !there { // the store is about to be made
+		return c.writeRecord(c.dir, 0)
+	}
+	return c.recover()
+}
+
 func (c *recovering) recover() error {
 	ctx := context.Background()
 	o := RestoreOptions{FS: c.fs, Clock: c.opts.Clock, Session: c.opts.Session}
 	r := newRestoring(ctx, c.dir, c.path(recoveringDir), c.opts.RecoverTo, &o)
 	r.link = true
 	// Step 1.
-	done := false
-	err := r.again(func() (err error) {
-		if err = r.look(); err == nil {
-			done, err = c.isDone(r)
-		}
+	if err := r.again(r.look); err != nil {
 		return err
-	})
-	if err != nil || done {
-		return err
+	}
+	if r.plan.LSN == r.plan.Last {
+		return errors.Join(c.writeRecord(c.dir, r.plan.LSN), removeAll(c.fs, r.dst))
 	}
 	// Step 2. What an earlier try has finished is of no use: more may have been written since.
 	if pending, err := vfs.Exists(c.fs, path.Join(r.dst, snapshot.PendingName)); err != nil {
@@ -88,6 +107,9 @@ func (c *recovering) recover() error {
 	if err := r.run(); err != nil {
 		return err
 	}
+	if err := c.writeRecord(r.dst, r.plan.LSN); err != nil {
+		return err
+	}
 	// Step 3.
 	old := snapshot.Info{LogID: r.logID, Timeline: r.parent, LSN: r.plan.Last, Time: c.opts.Clock.Now(), Created: c.opts.Clock.Wall(),
 		Files: int64(len(r.plan.Files)), Bytes: r.plan.Bytes}
@@ -100,21 +122,40 @@ func (c *recovering) recover() error {
 	return c.finish()
 }
 
-// isDone says that nothing follows the state that was found, or only what came after an earlier recovery to it.
-func (c *recovering) isDone(r *restoring) (bool, error) {
-	if r.plan.LSN == r.plan.Last {
-		return true, nil
+// writeRecord writes RECOVERED-TO to a folder, durably: the target and the LSN that it was, as lines of text with a checksum.
+func (c *recovering) writeRecord(folder string, lsn LSN) error {
+	return vfs.WriteFileSync(c.fs, path.Join(folder, recoveredFile), encodeRecord(c.opts.RecoverTo.String(), lsn))
+}
+
+const recordMagic = "dyngo recovered "
+
+func encodeRecord(target string, lsn LSN) []byte {
+	b := fmt.Appendf(nil, "%s1\n%s\n%d\n", recordMagic, target, lsn)
+	return fmt.Appendf(b, "crc %08x\n", coding.CRC(b))
+}
+
+// readRecord reads RECOVERED-TO; target is empty if there is none.
+func (c *recovering) readRecord() (target string, lsn LSN, err error) {
+	b, err := c.fs.ReadFile(c.path(recoveredFile), 4096)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", 0, nil
+	case errors.Is(err, vfs.ErrTooLarge):
+		return "", 0, corruption.At(recoveredFile, 4096, "more than 4096 bytes")
+	case err != nil:
+		return "", 0, err
 	}
-	_, line, err := readLineage(c.fs, c.path("wal"), r.version)
-	if err != nil {
-		return false, err
+	lines := strings.Split(string(b), "\n")
+	if v, ok := strings.CutPrefix(lines[0], recordMagic); ok && v != "1" {
+		return "", 0, event.Unsupported("%s version %q", recoveredFile, v)
 	}
-	for _, lsn := range line.forks {
-		if lsn == r.plan.LSN {
-			return true, nil
+	if len(lines) == 5 {
+		n, err := strconv.ParseUint(lines[2], 10, 63)
+		if err == nil && string(encodeRecord(lines[1], LSN(n))) == string(b) {
+			return lines[1], LSN(n), nil
 		}
 	}
-	return false, nil
+	return "", 0, corruption.At(recoveredFile, 0, "not the lines of a recovery with their checksum")
 }
 
 // oldName is the name of the snapshot of what a store was before it was set back.
@@ -162,7 +203,7 @@ func (c *recovering) finish() error {
 				return err
 			}
 		}
-		if err := c.move(c.dir, old); err != nil {
+		if err := c.move(c.dir, old, storeParts); err != nil {
 			return err
 		}
 		if err := vfs.WriteFileSync(c.fs, path.Join(old, snapshot.FileName), b); err != nil { // it syncs the folder
@@ -180,7 +221,7 @@ func (c *recovering) finish() error {
 		}
 	}
 	// Step 6.
-	if err := c.move(c.path(recoveredDir), c.dir); err != nil {
+	if err := c.move(c.path(recoveredDir), c.dir, append([]string{recoveredFile}, storeParts...)); err != nil {
 		return err
 	}
 	if err := c.fs.SyncDir(c.dir); err != nil {
@@ -214,9 +255,9 @@ func (c *recovering) end() error {
 	return c.fs.SyncDir(c.dir)
 }
 
-// move moves the parts of a store that are there.
-func (c *recovering) move(from, to string) error {
-	for _, part := range storeParts {
+// move moves those parts of a store that are there.
+func (c *recovering) move(from, to string, parts []string) error {
+	for _, part := range parts {
 		there, err := vfs.Exists(c.fs, path.Join(from, part))
 		if err == nil && there {
 			err = c.fs.Rename(path.Join(from, part), path.Join(to, part))

@@ -105,11 +105,164 @@ func TestRecoverTo(t *testing.T) {
 				t.Error(err)
 			}
 			left, err := fs.List(storeDir)
-			if err != nil || slices.ContainsFunc(left, func(s string) bool { return strings.HasPrefix(strings.ToLower(s), "recover") }) {
+			left = slices.DeleteFunc(left, func(s string) bool { return !strings.HasPrefix(strings.ToLower(s), "recover") })
+			if err != nil || !slices.Equal(left, []string{"RECOVERED-TO"}) {
 				t.Errorf("left: %q, %v", left, err)
 			}
 		})
 	}
+}
+
+// recoverRig is a store that holds n keys, k0 at LSN 3 and so on, and is closed.
+func recoverRig(t *testing.T, fs vfs.FS, n int) {
+	t.Helper()
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs})
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		if _, err := ds.Put(fmt.Append(nil, "k", i), []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// openedWith opens the store, has it checked for keys of dataset d, has f change it, and closes it.
+func openedWith(t *testing.T, o *dyngo.Options, keys int, f func(db *dyngo.DB, ds *dyngo.Dataset) error) {
+	t.Helper()
+	db := mustOpen(t, storeDir, o)
+	got, err := dump(db)
+	if err == nil && len(got["d"]) != keys {
+		err = fmt.Errorf("%d keys, want %d", len(got["d"]), keys)
+	}
+	var ds *dyngo.Dataset
+	if err == nil {
+		ds, err = db.Dataset("d")
+	}
+	if err == nil && f != nil {
+		err = f(db, ds)
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatalf("opened to %v: %v", o.RecoverTo, err)
+	}
+}
+
+func putNew(_ *dyngo.DB, ds *dyngo.Dataset) error {
+	_, err := ds.Put([]byte("new"), []byte("v"))
+	return err
+}
+
+// A target at which there was nothing to undo counts as done: what is written afterwards stays.
+func TestRecoverToOfTheNewestStateIsDoneOnce(t *testing.T) {
+	for _, target := range []dyngo.Target{dyngo.AtLSN(7), dyngo.AfterTx(7), dyngo.AtEnd()} {
+		fs := vfs.NewMem()
+		recoverRig(t, fs, 5)
+		o := &dyngo.Options{FS: fs, RecoverTo: target}
+		openedWith(t, o, 5, putNew)
+		openedWith(t, o, 6, nil)
+	}
+	fs := vfs.NewMem()
+	o := &dyngo.Options{FS: fs, RecoverTo: dyngo.AtLSN(3)} // of a store that is not there yet
+	db := mustOpen(t, storeDir, o)
+	ds, err := db.CreateDataset("d", nil)
+	for i := 0; i < 5 && err == nil; i++ {
+		_, err = ds.Put(fmt.Append(nil, "k", i), []byte("v"))
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	openedWith(t, o, 5, nil)
+}
+
+// The option may stay when its target has gone: with the snapshot that it names, or with the log files of that time.
+func TestRecoverToOutlivesItsTarget(t *testing.T) {
+	t.Run("snapshot", func(t *testing.T) {
+		fs := vfs.NewMem()
+		recoverRig(t, fs, 3)
+		openedWith(t, &dyngo.Options{FS: fs}, 3, func(db *dyngo.DB, ds *dyngo.Dataset) error {
+			mustSnapshot(t, db, "snap")
+			return putNew(db, ds)
+		})
+		o := &dyngo.Options{FS: fs, RecoverTo: dyngo.AtSnapshot("snap")}
+		openedWith(t, o, 3, func(db *dyngo.DB, ds *dyngo.Dataset) error {
+			return errors.Join(db.DropSnapshot("snap"), putNew(db, ds))
+		})
+		openedWith(t, o, 4, nil)
+	})
+	t.Run("retention", func(t *testing.T) {
+		fs := vfs.NewMem()
+		recoverRig(t, fs, 20)
+		o := &dyngo.Options{FS: fs, RecoverTo: dyngo.AtLSN(12), LogFileBytes: 1 << 20, Retention: dyngo.Retention{Bytes: 1 << 20}}
+		openedWith(t, o, 10, func(db *dyngo.DB, ds *dyngo.Dataset) error {
+			for i := range 100 {
+				if _, err := ds.Put([]byte("large"), []byte(strings.Repeat(fmt.Sprint(i), 20000))); err != nil {
+					return err
+				}
+			}
+			if _, err := db.GC(t.Context()); err != nil {
+				return err
+			}
+			if v, err := db.ViewAt(t.Context(), dyngo.AtLSN(12)); !errors.Is(err, dyngo.ErrOutsideWindow) {
+				return errors.Join(fmt.Errorf("the target is still there: %w", err), v.Close())
+			}
+			return nil
+		})
+		openedWith(t, o, 11, nil)
+	})
+}
+
+// Another target is another recovery, also one that was the target before.
+func TestRecoverToAnotherTarget(t *testing.T) {
+	fs := vfs.NewMem()
+	recoverRig(t, fs, 20)
+	for i, lsn := range []dyngo.LSN{12, 17, 12} {
+		o := &dyngo.Options{FS: fs, RecoverTo: dyngo.AtLSN(lsn)}
+		keys := []int{10, 10 + 2, 10}[i] // LSN 13 to 15 are the fork and sessions, 16 and 17 are puts
+		openedWith(t, o, keys, func(_ *dyngo.DB, ds *dyngo.Dataset) (err error) {
+			for j := 0; j < 10 && err == nil; j++ {
+				_, err = ds.Put(fmt.Append(nil, "new", lsn, j), []byte("v"))
+			}
+			return err
+		})
+		openedWith(t, o, keys+10, nil)
+	}
+}
+
+// What says that a recovery was done is checked: damage is an error for who wants one, not for others.
+func TestRecoverToWithADamagedRecord(t *testing.T) {
+	fs := vfs.NewMem()
+	recoverRig(t, fs, 5)
+	o := &dyngo.Options{FS: fs, RecoverTo: dyngo.AtLSN(5)}
+	openedWith(t, o, 3, putNew)
+	name := storeDir + "/RECOVERED-TO"
+	good, err := fs.ReadFile(name, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := strings.Replace(string(good), "LSN 5", "LSN 6", 1)
+	for _, bad := range []string{"", "x", string(good[:len(good)-1]), other, strings.Repeat("x", 5000)} {
+		if err := vfs.WriteFileSync(fs, name, []byte(bad)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := dyngo.Open(storeDir, o); !errors.Is(err, dyngo.ErrCorrupt) {
+			t.Errorf("%.40q: %v", bad, err)
+		}
+		openedWith(t, &dyngo.Options{FS: fs}, 4, nil)
+	}
+	if err := vfs.WriteFileSync(fs, name, []byte("dyngo recovered 2\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dyngo.Open(storeDir, o); !errors.Is(err, dyngo.ErrUnsupported) {
+		t.Errorf("of a later version: %v", err)
+	}
+	if err := fs.Remove(name); err != nil { // has the store set back again
+		t.Fatal(err)
+	}
+	openedWith(t, o, 3, nil)
 }
 
 // A snapshot of what was undone names no state of this timeline, and a token says where it ends.
