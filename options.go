@@ -37,8 +37,8 @@ type Options struct {
 	// serves the sound prefix of the log as it is now. Recovery says where that ends.
 	ReadOnly bool
 	// RecoverTo sets the store back to a state of its past before it is opened for writing: the log goes on from there in a
-	// timeline of its own, and what the store was is kept as a snapshot, timeline-<digits>-<LSN>, which shares its files where
-	// the file system has hard links. This is done once, also if there was nothing to undo: the file RECOVERED-TO in the store's
+	// timeline of its own, and what the store was is kept as a snapshot, timeline-<digits>-<LSN> or, if that name is taken,
+	// timeline-<digits>-<LSN>-2 and so on, which shares its files where the file system has hard links. This is done once, also if there was nothing to undo: the file RECOVERED-TO in the store's
 	// directory names the target, and with the same one the store opens as it is, whatever was written or dropped since. So the
 	// option may stay. Another target sets the store back again, and so does the same one when that file is removed. The zero
 	// Target is none.

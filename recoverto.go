@@ -29,7 +29,8 @@ import (
 //  4. The old files move to a folder of snapshots under a temporary name, with that SNAPSHOT; durably.
 //  5. recovering is renamed to recovered, durably: the old files are aside.
 //  6. What recovered holds moves to where the old files were, and RECOVERED-TO to where an older one was; durably.
-//  7. The folder of the old files gets the name timeline-<first digits of the timeline>-<LSN>: a snapshot like others.
+//  7. The folder of the old files gets the name timeline-<first digits of the timeline>-<LSN>, with a number behind it if a snapshot
+//     has that name: a snapshot like others.
 //  8. RECOVER goes, durably.
 //
 // A crash before 3 leaves the store as it was, and a folder that the next owner removes. After 3 each step can be done again.
@@ -113,12 +114,14 @@ func (c *recovering) recover() error {
 	// Step 3.
 	old := snapshot.Info{LogID: r.logID, Timeline: r.parent, LSN: r.plan.Last, Time: c.opts.Clock.Now(), Created: c.opts.Clock.Wall(),
 		Files: int64(len(r.plan.Files)), Bytes: r.plan.Bytes}
+	if err := c.clear(&old); err != nil {
+		return err
+	}
 	b := old.Encode()
 	if err := vfs.WriteFileSync(c.fs, c.path(recoverFile), b[:]); err != nil {
 		return err
 	}
-	c.opts.Logger.Warn("dyngo: the store is set back; what it was is kept as a snapshot", "lsn", uint64(r.plan.LSN), "was", uint64(old.LSN),
-		"snapshot", oldName(&old))
+	c.opts.Logger.Warn("dyngo: the store is set back", "lsn", uint64(r.plan.LSN), "was", uint64(old.LSN))
 	return c.finish()
 }
 
@@ -161,6 +164,40 @@ func (c *recovering) readRecord() (target string, lsn LSN, err error) {
 // oldName is the name of the snapshot of what a store was before it was set back.
 func oldName(old *snapshot.Info) string {
 	return fmt.Sprintf("timeline-%x-%d", old.Timeline[:4], old.LSN)
+}
+
+// clear removes what a crash has left of a snapshot under the temporary name that the old files are to move to.
+func (c *recovering) clear(old *snapshot.Info) error {
+	temp := path.Join(c.path(snapshot.Dir), snapshot.Temp(oldName(old)))
+	there, err := vfs.Exists(c.fs, temp)
+	if err == nil && there {
+		err = removeAll(c.fs, temp)
+	}
+	if err == nil && there {
+		err = c.fs.SyncDir(c.path(snapshot.Dir))
+	}
+	return err
+}
+
+// publish gives the folder of the old files a name that no snapshot has.
+func (c *recovering) publish(folder, name string) error {
+	snapshots := c.path(snapshot.Dir)
+	free := name
+	for i := 2; ; i++ {
+		taken, err := vfs.Exists(c.fs, path.Join(snapshots, free))
+		if err != nil {
+			return err
+		}
+		if !taken {
+			break
+		}
+		free = fmt.Sprintf("%s-%d", name, i)
+	}
+	if err := c.fs.Rename(folder, path.Join(snapshots, free)); err != nil {
+		return err
+	}
+	c.opts.Logger.Warn("dyngo: what the store was before it was set back is kept as a snapshot", "snapshot", free)
+	return nil
 }
 
 // finish does the steps 4 to 8, if 3 was done, and else removes what a crash before 3 has left.
@@ -230,7 +267,7 @@ func (c *recovering) finish() error {
 	// Step 7.
 	there, err := vfs.Exists(c.fs, old)
 	if err == nil && there {
-		err = c.fs.Rename(old, path.Join(snapshots, oldName(&info)))
+		err = c.publish(old, oldName(&info))
 	}
 	if err == nil {
 		err = c.fs.SyncDir(snapshots)

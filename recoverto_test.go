@@ -265,6 +265,30 @@ func TestRecoverToWithADamagedRecord(t *testing.T) {
 	openedWith(t, o, 3, nil)
 }
 
+// A snapshot may have the name that what a store was is kept under; it stays. What a crash has left of one is no hindrance.
+func TestRecoverToFindsAFreeName(t *testing.T) {
+	fs := vfs.NewMem()
+	recoverRig(t, fs, 5)
+	var name string
+	openedWith(t, &dyngo.Options{FS: fs}, 5, func(db *dyngo.DB, _ *dyngo.Dataset) error {
+		token, err := db.Token(0)
+		name = fmt.Sprintf("timeline-%x-%d", token.Timeline[:4], db.LSN()+2) // after the session and the snapshot
+		mustSnapshot(t, db, name)
+		return err
+	})
+	left := storeDir + "/snapshots/.tmp-" + name + "/wal"
+	if err := errors.Join(fs.MkdirAll(left), vfs.WriteFileSync(fs, left+"/x", nil)); err != nil {
+		t.Fatal(err)
+	}
+	openedWith(t, &dyngo.Options{FS: fs, RecoverTo: dyngo.AtLSN(5)}, 3, func(db *dyngo.DB, _ *dyngo.Dataset) error {
+		names, err := snapshotNames(db)
+		if err == nil && !slices.Equal(names, []string{name, name + "-2"}) {
+			err = fmt.Errorf("snapshots %q", names)
+		}
+		return err
+	})
+}
+
 // A snapshot of what was undone names no state of this timeline, and a token says where it ends.
 func TestTimelines(t *testing.T) {
 	fs, c := vfs.NewMem(), manualClock()
