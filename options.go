@@ -59,7 +59,8 @@ type Options struct {
 	// to read them. A file that can't be archived is not dropped. Several stores need several. Default: none, they are gone.
 	Archive string
 	// Integrity keeps a hash tree over the log in the folder integrity, so that changes of the past can be found (VerifyWith)
-	// and single events proved to others (DB.Prove). A store that has begun a tree goes on with it whatever this says. The tree
+	// and single events proved to others (DB.Prove). A store that has begun a tree goes on with it whatever this says;
+	// one that was set back (RecoverTo) begins another, and the old one is in the snapshot of what it was. The tree
 	// is built behind the log, when the foreground leaves time; retention waits for it. It takes 44 bytes on disk for each
 	// group of commits, for ever.
 	Integrity bool

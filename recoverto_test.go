@@ -289,6 +289,34 @@ func TestRecoverToFindsAFreeName(t *testing.T) {
 	})
 }
 
+// A store with a hash tree has one after it was set back, too.
+func TestRecoverToKeepsATree(t *testing.T) {
+	fs := vfs.NewMem()
+	openedWithTree := func(o *dyngo.Options) {
+		t.Helper()
+		db := mustOpen(t, storeDir, o)
+		ds, err := db.Dataset("d")
+		if errors.Is(err, dyngo.ErrNoDataset) {
+			ds, err = db.CreateDataset("d", nil)
+		}
+		for i := 0; i < 5 && err == nil; i++ {
+			_, err = ds.Put(fmt.Append(nil, i), []byte("v"))
+		}
+		if err == nil {
+			_, err = db.TreeHead(t.Context())
+		}
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	openedWithTree(&dyngo.Options{FS: fs, Integrity: true})
+	openedWithTree(&dyngo.Options{FS: fs, RecoverTo: dyngo.AtLSN(5)})
+	openedWithTree(&dyngo.Options{FS: fs})
+	if err := verify(fs); err != nil {
+		t.Error(err)
+	}
+}
+
 // A snapshot of what was undone names no state of this timeline, and a token says where it ends.
 func TestTimelines(t *testing.T) {
 	fs, c := vfs.NewMem(), manualClock()
