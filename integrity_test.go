@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"path"
 	"strings"
 	"sync"
 	"testing"
@@ -184,6 +186,112 @@ func TestProveEachEvent(t *testing.T) {
 	}
 	ro := openTree(t, fsys, func(o *dyngo.Options) { o.ReadOnly = true })
 	prove(ro)
+}
+
+// TestProveBeyondTheTree proves what the tree on disk has not reached yet: a read-only store goes on with it in memory, and
+// changes nothing.
+func TestProveBeyondTheTree(t *testing.T) {
+	fsys := vfs.NewMem()
+	tree := path.Join(storeDir, integrity.Dir)
+	read := func(dir string) map[string]string {
+		t.Helper()
+		files := map[string]string{}
+		names, err := fsys.List(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			b, err := fsys.ReadFile(path.Join(dir, name), 1<<30)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[name] = string(b)
+		}
+		return files
+	}
+	write := func(files map[string]string) {
+		t.Helper()
+		for name := range read(tree) {
+			if err := fsys.Remove(path.Join(tree, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, text := range files {
+			if err := vfs.WriteFileSync(fsys, path.Join(tree, name), []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	db := openTree(t, fsys, nil)
+	put := func() {
+		t.Helper()
+		ds, err := db.Dataset("d")
+		if errors.Is(err, dyngo.ErrNoDataset) {
+			ds, err = db.CreateDataset("d", nil)
+		}
+		for i := 0; i < 5 && err == nil; i++ {
+			_, err = ds.Put([]byte{byte(i)}, []byte("value"))
+		}
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put()
+	behind := read(tree)
+	db = openTree(t, fsys, nil)
+	put()
+	whole := read(tree)
+	// The same frames in files of four, but for the last two.
+	scan, err := wal.NewScanner(fsys, storeDir+"/wal", wal.ScanOptions{ReadOnly: true})
+	if err == nil {
+		_, err = scan.Next()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := integrity.Options{LogID: scan.LogID(), ReadOnly: true}
+	if err := scan.Close(); err != nil {
+		t.Fatal(err)
+	}
+	old, err := integrity.Open(fsys, tree, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const smallDir = "/small"
+	o.ReadOnly, o.Height = false, 2
+	small, err := integrity.Open(fsys, smallDir, o)
+	for i := int64(0); i < old.Size()-2 && err == nil; i++ {
+		var e integrity.Entry
+		if e, err = old.At(i); err == nil {
+			err = small.Append(e.LSN, e.Hash)
+		}
+	}
+	if err := errors.Join(err, old.Close(), small.Close()); err != nil {
+		t.Fatal(err)
+	}
+	cut := read(smallDir)
+	if len(cut) < 3 {
+		t.Fatalf("%d tree files", len(cut))
+	}
+	for what, files := range map[string]map[string]string{"empty": nil, "behind": behind, "whole": whole, "small files": cut} {
+		write(files)
+		ro := openTree(t, fsys, func(o *dyngo.Options) { o.ReadOnly = true })
+		for lsn := dyngo.LSN(1); lsn <= ro.DurableLSN(); lsn++ {
+			p, err := ro.Prove(t.Context(), lsn)
+			if err == nil {
+				err = p.Check(parsedKey(t))
+			}
+			if err != nil {
+				t.Errorf("%s: LSN %d: %v", what, lsn, err)
+			}
+		}
+		if err := ro.Close(); err != nil {
+			t.Error(err)
+		}
+		if left := read(tree); !maps.Equal(left, files) {
+			t.Errorf("%s: files of the tree have changed", what)
+		}
+	}
 }
 
 // TestTreeOutlivesLogFiles has retention drop log files: the tree keeps their hashes, heads from before still agree, and hashes

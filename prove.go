@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 
 	"github.com/dyngodb/dyngo/integrity"
 	"github.com/dyngodb/dyngo/internal/vfs"
@@ -17,8 +18,8 @@ import (
 // that others can check with the program in docs/verifier, without DynGO and without the store; with Options.SigningKey the
 // head in it is signed. It holds the event's key, and its value unless that is a large one.
 //
-// It reads the log file that has the event and one file of the tree. For a read-only store that keeps no tree it is computed
-// from the whole log, in memory. It fails with ErrNoTree for a store that is open for writing
+// It reads the log file that has the event and one file of the tree. For a read-only store, what the log has beyond the tree, all of
+// it if none is kept, is computed in memory. It fails with ErrNoTree for a store that is open for writing
 // and keeps none, and with wal.ErrDropped if the event, or something in its group of commits, is gone from the log.
 func (db *DB) Prove(ctx context.Context, lsn LSN) (*integrity.Inclusion, error) {
 	if lsn == 0 || lsn > db.DurableLSN() {
@@ -127,8 +128,8 @@ func (db *DB) eachFrame(ctx context.Context, lsn LSN, visit func(*wal.Frame) boo
 	}
 }
 
-// readTree gives a read-only store the tree of its log with a head that has an LSN: the one that is kept or, if none is and the
-// log is whole, one in memory.
+// readTree gives a read-only store the tree of its log with a head that has an LSN: the one that is kept and, in memory, what the log
+// has beyond it; if none is kept and the log is whole, all of it.
 func (db *DB) readTree(ctx context.Context, lsn LSN) (*integrity.Tree, *treeHead, error) {
 	id, err := db.logID()
 	if err != nil {
@@ -140,21 +141,18 @@ func (db *DB) readTree(ctx context.Context, lsn LSN) (*integrity.Tree, *treeHead
 			return nil, nil, err
 		}
 	}
-	t, err := integrity.Open(db.opts.FS, path.Join(db.dir, integrity.Dir), integrity.Options{LogID: id, ReadOnly: true})
-	if err != nil && !isMissing(err) {
+	dir := path.Join(db.dir, integrity.Dir)
+	above, err := newTreeAbove(db.opts.FS, dir)
+	if err != nil {
 		return nil, nil, err
 	}
-	kept := err == nil
-	if !kept && db.sorted.set.Current().OldestLog > 0 {
-		return nil, nil, fmt.Errorf("%w, and its first log files were dropped", ErrNoTree)
+	t, err := integrity.Open(above, dir, integrity.Options{LogID: id})
+	if err != nil {
+		return nil, nil, err
 	}
-	if !kept {
-		mem := vfs.NewMem()
-		if t, err = integrity.Open(mem, integrity.Dir, integrity.Options{LogID: id}); err != nil {
-			return nil, nil, err
-		}
+	if t.Size() == 0 && db.sorted.set.Current().OldestLog > 0 {
+		return nil, nil, errors.Join(fmt.Errorf("%w, and its first log files were dropped", ErrNoTree), t.Close())
 	}
-	// Where the tree ends is found in the log; one in memory grows with it.
 	src, last := leafSource(db.files), LSN(0)
 	from := t.Last()
 	var failed error
@@ -162,14 +160,17 @@ func (db *DB) readTree(ctx context.Context, lsn LSN) (*integrity.Tree, *treeHead
 		if f.Kind != wal.KindCommit || f.BaseLSN < from {
 			return true
 		}
-		if kept && f.BaseLSN > from {
+		var h integrity.Hash
+		var gone bool
+		if h, gone, failed = leafOf(src, f); failed != nil {
 			return false
 		}
-		if !kept {
-			var h integrity.Hash
-			if h, _, failed = leafOf(src, f); failed == nil {
-				failed = t.Append(f.BaseLSN, h)
-			}
+		if f.BaseLSN > from {
+			failed = t.Append(f.BaseLSN, h)
+		} else if e, err := t.At(t.Size() - 1); err != nil { // it goes on behind that one, which must be the same
+			failed = err
+		} else if e.Hash != h && !gone {
+			failed = integrity.Mismatch(f, t.Size()-1)
 		}
 		last = f.BaseLSN + LSN(f.Count) - 1
 		return failed == nil
@@ -178,7 +179,7 @@ func (db *DB) readTree(ctx context.Context, lsn LSN) (*integrity.Tree, *treeHead
 		err = failed
 	}
 	if err == nil && last < lsn {
-		err = fmt.Errorf("dyngo: LSN %d can't be proved: the tree over the log has events up to %d; it catches up while the store is open", lsn, last)
+		err = fmt.Errorf("dyngo: LSN %d can't be proved: the log has events up to %d", lsn, last)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, t.Close())
@@ -189,4 +190,50 @@ func (db *DB) readTree(ctx context.Context, lsn LSN) (*integrity.Tree, *treeHead
 	}
 	note, err := key.Sign(&h)
 	return t, &treeHead{h, note}, err
+}
+
+// treeAbove is a folder of tree files of which the last one, and those to come, are in memory: what is added to the tree changes
+// nothing on disk.
+type treeAbove struct {
+	vfs.FS // in memory
+	disk   vfs.FS
+	names  []string // on disk, the last one left out
+}
+
+func newTreeAbove(disk vfs.FS, dir string) (*treeAbove, error) {
+	a := &treeAbove{FS: vfs.NewMem(), disk: disk}
+	names, err := disk.List(dir)
+	if err != nil && !isMissing(err) {
+		return nil, err
+	}
+	for _, name := range names {
+		if _, ok := integrity.ParseName(name); ok {
+			a.names = append(a.names, name)
+		}
+	}
+	if len(a.names) == 0 {
+		return a, nil
+	}
+	last := path.Join(dir, a.names[len(a.names)-1])
+	a.names = a.names[:len(a.names)-1]
+	if err := a.MkdirAll(dir); err != nil {
+		return nil, err
+	}
+	_, err = vfs.CopyFile(disk, last, a.FS, last, -1, nil)
+	return a, err
+}
+
+// Open opens a file, of the disk if it is not in memory.
+func (a *treeAbove) Open(name string) (vfs.File, error) {
+	f, err := a.FS.Open(name)
+	if isMissing(err) {
+		return a.disk.Open(name)
+	}
+	return f, err
+}
+
+// List lists both.
+func (a *treeAbove) List(dir string) ([]string, error) {
+	names, err := a.FS.List(dir)
+	return slices.Concat(a.names, names), err
 }
