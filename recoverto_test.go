@@ -156,16 +156,17 @@ func putNew(_ *dyngo.DB, ds *dyngo.Dataset) error {
 	return err
 }
 
-// A target at which there was nothing to undo counts as done: what is written afterwards stays.
+// A target at which there was nothing to undo counts as done: what is written afterwards stays, also when power fails then.
 func TestRecoverToOfTheNewestStateIsDoneOnce(t *testing.T) {
 	for _, target := range []dyngo.Target{dyngo.AtLSN(7), dyngo.AfterTx(7), dyngo.AtEnd()} {
-		fs := vfs.NewMem()
+		fs := vfs.NewCrash(1)
 		recoverRig(t, fs, 5)
 		o := &dyngo.Options{FS: fs, RecoverTo: target}
 		openedWith(t, o, 5, putNew)
+		o.FS = fs.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone})
 		openedWith(t, o, 6, nil)
 	}
-	fs := vfs.NewMem()
+	fs := vfs.NewCrash(1)
 	o := &dyngo.Options{FS: fs, RecoverTo: dyngo.AtLSN(3)} // of a store that is not there yet
 	db := mustOpen(t, storeDir, o)
 	ds, err := db.CreateDataset("d", nil)
@@ -175,6 +176,7 @@ func TestRecoverToOfTheNewestStateIsDoneOnce(t *testing.T) {
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
+	o.FS = fs.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone})
 	openedWith(t, o, 5, nil)
 }
 
