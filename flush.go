@@ -37,7 +37,6 @@ type flusher struct {
 	packed float64      // size of the last flush as a share of its records' memory
 
 	sealed atomic.Int64  // bytes of generations that are in no segment
-	index  atomic.Int64  // bytes of what finds events in memory, as of the last look
 	left   atomic.Uint64 // LSN of the last event that has left memory
 
 	mu     sync.Mutex     // guards ranges; a leaf, taken under shard locks
@@ -91,7 +90,7 @@ func (f *flusher) wakeUp() {
 // noticeably, at the limit by paceDelay. Beyond it, where only flushes that fail lead to, it is maxPace.
 func (f *flusher) press() (waiting int64) {
 	waiting = f.sealed.Load() + f.db.log.HotBytes()
-	share := float64(waiting+f.index.Load()) / float64(f.limit())
+	share := float64(waiting) / float64(f.limit())
 	f.db.pacer.SetUrgency(pacer.Flush, urgencyOf(max(share-1./2, 0)*8, f.hurried()))
 	if f.hurried() { // since before the line above: who hurries sets the urgency himself, which may just have been undone
 		f.db.pacer.SetUrgency(pacer.Flush, 1)
@@ -162,7 +161,6 @@ func (f *flusher) makeRoom() error {
 	for {
 		f.sealFull()
 		f.makeLeave()
-		f.index.Store(f.db.mem.Metrics().Bytes())
 		waiting := f.press()
 		if f.unflushed() == len(f.gens) || waiting < f.limit()/2 && f.used() <= f.limit() {
 			return nil
