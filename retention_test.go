@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -481,9 +482,10 @@ func TestRetentionOnAFullDisk(t *testing.T) {
 	if ds, err = db.Dataset("d"); err != nil {
 		t.Fatal(err)
 	}
-	full := true
+	var full atomic.Bool
+	full.Store(true)
 	fault.OnCall(func(c vfs.Call) error {
-		if full && strings.HasSuffix(c.Name, ".val") && c.Op&vfs.OpWrite != 0 {
+		if full.Load() && strings.HasSuffix(c.Name, ".val") && c.Op&vfs.OpWrite != 0 {
 			return vfs.ErrNoSpace
 		}
 		return nil
@@ -499,7 +501,7 @@ func TestRetentionOnAFullDisk(t *testing.T) {
 	if files, _ := logFiles(t, fault); files[0].Seq != 2 || valueFiles(t, fault) != 0 {
 		t.Fatalf("the log begins with file %d", files[0].Seq)
 	}
-	full = false
+	full.Store(false)
 	mustGC(t, db)
 	if files, size := logFiles(t, fault); size > 3<<20 || valueFiles(t, fault) != 1 {
 		t.Fatalf("the log takes %d bytes from file %d on", size, files[0].Seq)
