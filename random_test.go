@@ -162,7 +162,7 @@ func TestRandomOperations(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d evictions, log of %d bytes", evicted, r.db.Recovery().Bytes)
-	if ops >= 4000 && evicted == 0 {
+	if ops >= 20_000 && evicted == 0 {
 		t.Fatal("nothing left memory: the test does not test that")
 	}
 	if err := r.db.Close(); err != nil {
