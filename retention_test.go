@@ -993,7 +993,7 @@ func TestRetentionWithEveryCallFailingOnce(t *testing.T) {
 	for k := 1 + int64(seed%uint64(step)); ; k += step {
 		crash := vfs.NewCrash(seed)
 		fault := vfs.NewFault(crash)
-		fault.Inject(vfs.Plan{K: k, Kind: []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort}[k%3]})
+		fault.Inject(vfs.Plan{K: k, Kind: []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort}[k/step%3]})
 		r, err := openBounded(&model{}, fault, manualClock())
 		if err == nil {
 			err = runRetention(r, fault)

@@ -109,12 +109,7 @@ log list, its name, or the path of a file that lies anywhere.`,
 		Example: `  dyngo-cli log cat --from 100 --to 200
   dyngo-cli log cat --dataset scores --key alice -l
   dyngo-cli log cat 3 -o json`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return cli.ExactArgs("FILE")(cmd, args)
-			}
-			return nil
-		},
+		Args: cli.MaybeArg("FILE"),
 	}
 	from := cmd.Flags().Uint64("from", 0, "first LSN")
 	to := cmd.Flags().Uint64("to", 0, "last LSN, 0 = the log's")

@@ -25,12 +25,7 @@ dropped before they could be shown are told on stderr, and the feed goes on.`,
 		Example: `  dyngo-cli watch scores
   dyngo-cli watch scores --prefix al --op put,delete -o jsonl
   dyngo-cli watch --from-lsn 1234 --limit 100 -o csv`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return cli.ExactArgs("DATASET")(cmd, args)
-			}
-			return nil
-		},
+		Args: cli.MaybeArg("DATASET"),
 	}
 	from := cmd.Flags().Uint64("from-lsn", 0, "begin with this `LSN`, 0 = with the next event")
 	limit := cmd.Flags().Int("limit", 0, "end after so many events, 0 = never")

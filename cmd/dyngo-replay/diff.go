@@ -24,7 +24,7 @@ after, ordered by dataset and key. What was changed and put back is not listed.
 		Example: `  dyngo-replay diff --from -24h
   dyngo-replay diff scores --from before-tx:1234 --to tx:1234
   dyngo-replay diff scores --prefix al --from 100 --to 200 -o csv`,
-		Args: maybeDataset,
+		Args: cli.MaybeArg("DATASET"),
 	}
 	from := cmd.Flags().String("from", "", "`target` to compare from")
 	to := cmd.Flags().String("to", "", "`target` to compare to (default the newest event)")

@@ -35,7 +35,7 @@ as it is durable, until ^C.`,
   dyngo-replay dump --dataset scores --key alice --reverse --limit 5
   dyngo-replay dump --actor anna --since -24h --as cloudevents
   dyngo-replay dump wal/0000000003-00000000000000081920.log --as hex`,
-		Args: maybeFile,
+		Args: cli.MaybeArg("FILE"),
 	}
 	f := cmd.Flags()
 	from := f.Uint64("from-lsn", 0, "first `LSN`")
@@ -87,14 +87,6 @@ as it is durable, until ^C.`,
 		return d.end(err)
 	}
 	return cmd
-}
-
-// maybeFile takes a log file or nothing.
-func maybeFile(cmd *cobra.Command, args []string) error {
-	if len(args) > 1 {
-		return cli.ExactArgs("FILE")(cmd, args)
-	}
-	return nil
 }
 
 // openLog is the log of the store, or the file that args name.

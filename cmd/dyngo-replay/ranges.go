@@ -29,11 +29,3 @@ func addKeys(cmd *cobra.Command, bounds bool) func() (dyngo.Range, error) {
 		return cli.KeyRange(b[0], b[1], b[2]), nil
 	}
 }
-
-// maybeDataset takes the name of a dataset or nothing.
-func maybeDataset(cmd *cobra.Command, args []string) error {
-	if len(args) > 1 {
-		return cli.ExactArgs("DATASET")(cmd, args)
-	}
-	return nil
-}

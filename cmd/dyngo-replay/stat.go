@@ -30,7 +30,7 @@ those of events as they stand in the log, large values apart from them included.
 		Example: `  dyngo-replay stat
   dyngo-replay stat --by actor,op --since -24h
   dyngo-replay stat --by day --dataset scores -o csv`,
-		Args: maybeFile,
+		Args: cli.MaybeArg("FILE"),
 	}
 	by := cmd.Flags().StringSlice("by", []string{"dataset", "op"}, "`fields` to group by: "+strings.Join(statFields, ", "))
 	filter := cli.AddLogFilter(cmd)

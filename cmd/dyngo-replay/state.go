@@ -21,7 +21,7 @@ all that there were, datasets that were dropped since included.
 		Example: `  dyngo-replay state --at -24h
   dyngo-replay state scores --at before-tx:1234 --prefix al
   dyngo-replay state scores --at 1234 -o csv`,
-		Args: maybeDataset,
+		Args: cli.MaybeArg("DATASET"),
 	}
 	at := cmd.Flags().String("at", "", "`target`")
 	limit := cmd.Flags().Int("limit", 0, "at most so many rows, 0 = all")

@@ -137,6 +137,17 @@ func ExactArgs(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// MaybeArg wants one argument or none.
+func MaybeArg(name string) cobra.PositionalArgs {
+	exact := ExactArgs(name)
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return exact(cmd, args)
+	}
+}
+
 // MustCompleteFlag offers values for a flag in the shell.
 func MustCompleteFlag(cmd *cobra.Command, flag string, values ...string) {
 	err := cmd.RegisterFlagCompletionFunc(flag,
