@@ -3,6 +3,7 @@ package dyngo
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/dyngodb/dyngo/wal"
 )
@@ -40,7 +41,7 @@ func (db *DB) GCPlan(ctx context.Context) (GCPlan, error) {
 	}
 	db.retention.hurry(1)
 	defer db.retention.hurry(-1)
-	plan, err := db.retention.pass(ctx, true)
+	plan, _, err := db.retention.pass(ctx, true)
 	return plan, openError(db.dir, err)
 }
 
@@ -54,8 +55,25 @@ func (db *DB) GC(ctx context.Context) (GCPlan, error) {
 	defer g.Exit()
 	db.retention.hurry(1)
 	defer db.retention.hurry(-1)
-	plan, err := db.retention.pass(ctx, false)
+	plan, more, err := db.retention.pass(ctx, false)
+	for more && err == nil {
+		if err = ctx.Err(); err != nil {
+			break
+		}
+		before := plan
+		plan, more, err = db.retention.pass(ctx, false)
+		plan.after(&before)
+	}
 	return plan, openError(db.dir, err)
+}
+
+// after takes in what an earlier pass has removed.
+func (p *GCPlan) after(before *GCPlan) {
+	p.RemoveBytes, p.MoveBytes, p.FloorLSN = p.RemoveBytes+before.RemoveBytes, p.MoveBytes+before.MoveBytes, max(p.FloorLSN, before.FloorLSN)
+	gone := slices.DeleteFunc(before.Files, func(f GCFile) bool { return !f.Remove })
+	p.Files = append(gone, p.Files...)
+	kinds := []string{"log", "values", "history", "segment"} // in which they are listed
+	slices.SortStableFunc(p.Files, func(a, b GCFile) int { return slices.Index(kinds, a.Kind) - slices.Index(kinds, b.Kind) })
 }
 
 // base lists the files as they are.

@@ -43,6 +43,7 @@ type retention struct {
 	refs  map[manifest.FileNum]map[uint64]int64 // what a segment's large values take in each log file; of segments that were read
 	stale []*manifest.ValueFile                 // no version has them; they go when nobody reads from them
 	low   bool                                  // DiskLow was told
+	most  int                                   // log files that the next pass drops
 
 	next    atomic.Uint64                  // where the floor is about to be, 0 = where it is
 	catalog atomic.Pointer[catalogAtFloor] // nil = there is no floor
@@ -57,7 +58,8 @@ type retention struct {
 }
 
 func newRetention(db *DB) *retention {
-	return &retention{db: db, wake: make(chan struct{}, 1), heads: map[uint64]wal.Header{}, refs: map[manifest.FileNum]map[uint64]int64{}}
+	return &retention{db: db, wake: make(chan struct{}, 1), heads: map[uint64]wal.Header{}, refs: map[manifest.FileNum]map[uint64]int64{},
+		most: firstFiles}
 }
 
 // retentionEvery is how often the age of events and the space on disk are looked at.
@@ -139,7 +141,10 @@ func (r *retention) look() error {
 		_, err := r.list()
 		return err
 	}
-	_, err := r.pass(r.db.ctx, false)
+	_, more, err := r.pass(r.db.ctx, false)
+	if more {
+		r.nudge()
+	}
 	return err
 }
 
@@ -235,8 +240,13 @@ func (r *retention) head(f wal.FileInfo) (wal.Header, error) {
 	return h, err
 }
 
-// pass finds out what stays and why, and drops the rest unless dry.
-func (r *retention) pass(ctx context.Context, dry bool) (_ GCPlan, err error) {
+// firstFiles is how many log files the first pass of a process drops at most, each later one twice as many as the one before. So
+// what a crash takes back is in proportion to how long the process has lived: else one that does not live long would begin anew
+// each time, with more, and never end. Passes of one file each would write again and again what only the floors between them need.
+const firstFiles = 8
+
+// pass finds out what stays and why, and drops the rest unless dry, or as much as a pass does: then there is more.
+func (r *retention) pass(ctx context.Context, dry bool) (plan GCPlan, more bool, err error) {
 	r.one.Lock()
 	defer r.one.Unlock()
 	db := r.db
@@ -245,7 +255,11 @@ func (r *retention) pass(ctx context.Context, dry bool) (_ GCPlan, err error) {
 		seen := r.grown
 		r.mu.Unlock()
 		defer func() {
-			if !errors.Is(err, vfs.ErrNoSpace) { // else it is behind, and slow writers give it time
+			switch {
+			case errors.Is(err, vfs.ErrNoSpace): // it is behind, and slow writers give it time
+			case more:
+				r.grow(-min(seen, plan.RemoveBytes))
+			default:
 				r.grow(-seen)
 			}
 		}()
@@ -254,20 +268,23 @@ func (r *retention) pass(ctx context.Context, dry bool) (_ GCPlan, err error) {
 	}
 	files, err := r.list()
 	if err != nil {
-		return GCPlan{}, err
+		return GCPlan{}, false, err
 	}
 	why, err := r.due(files)
 	if err != nil {
-		return GCPlan{}, err
+		return GCPlan{}, false, err
 	}
-	n := slices.Index(append(why, ""), "") // files that are due
+	n, limit := slices.Index(append(why, ""), ""), len(files) // files that are due
+	if !dry && n > r.most {
+		n, limit = r.most, r.most
+	}
 	// 1. Their events are written as segments; of those whose values memory reads from the log, memory lets go.
 	var full error // the disk is: what needs less space goes
 	if n > 0 && !dry {
 		flushed, left := db.holds.needs(files[n-1].Seq)
 		err := db.flusher.flushTo(max(flushed, files[n].FirstLSN-1), left)
 		if err != nil && !errors.Is(err, vfs.ErrNoSpace) {
-			return GCPlan{}, err
+			return GCPlan{}, false, err
 		}
 		full = err
 	}
@@ -280,15 +297,16 @@ func (r *retention) pass(ctx context.Context, dry bool) (_ GCPlan, err error) {
 	if db.log != nil {
 		db.holds.settle(s.version.FlushedLSN, LSN(db.flusher.left.Load()))
 	}
-	plan, d := r.base(s, files), dropping{sources: s, files: files, damaged: r.damaged(s), limit: len(files)}
+	plan = r.base(s, files)
+	d := dropping{sources: s, files: files, damaged: r.damaged(s), limit: limit, because: "it goes next, a few files at a time"}
 	if n > 0 || dry || len(s.version.Values) > 0 {
 		if err := r.refer(ctx, s); err != nil {
-			return GCPlan{}, err
+			return GCPlan{}, false, err
 		}
 	}
 	r.decide(&plan, &d, why)
 	if dry {
-		return plan, r.plan(&plan, &d)
+		return plan, false, r.plan(&plan, &d)
 	}
 	if h := r.raise(&d); h != "" {
 		plan, d = r.again(&d, 0, h)
@@ -300,13 +318,16 @@ func (r *retention) pass(ctx context.Context, dry bool) (_ GCPlan, err error) {
 			r.nudge() // there is more space than before
 		}
 		if d.n == 0 || !errors.Is(err, vfs.ErrNoSpace) {
-			return plan, errors.Join(full, err)
+			if more = limit < len(files) && d.n == limit && err == nil; more {
+				r.most *= 2
+			}
+			return plan, more, errors.Join(full, err)
 		}
 		full = err
 		plan, d = r.again(&d, d.without, full.Error())
 		d.frugal = true
 		if err := r.refer(ctx, s); err != nil {
-			return plan, err
+			return plan, false, err
 		}
 		r.decide(&plan, &d, why)
 	}

@@ -818,3 +818,61 @@ func TestRetentionKeepsEverythingByDefault(t *testing.T) {
 		}
 	}
 }
+
+// A pass drops a few files and makes that durable before the next: what fails later takes nothing of it back.
+func TestRetentionKeepsWhatItHasDone(t *testing.T) {
+	mem, c := vfs.NewMem(), manualClock()
+	db := mustOpen(t, storeDir, bounded(mem, c, 0))
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, ds, 0, 90)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := logFiles(t, mem)
+
+	fs := vfs.NewFault(mem)
+	broken := errors.New("broken")
+	fs.OnCall(func(c vfs.Call) error {
+		if c.Op == vfs.OpCreate && vfs.Match(archiveDir+"/0000000011-*", c.Name) {
+			return broken
+		}
+		return nil
+	})
+	o := bounded(fs, c, 1)
+	o.Archive = archiveDir
+	db = mustOpen(t, storeDir, o)
+	if _, err := db.GC(t.Context()); !errors.Is(err, broken) {
+		t.Fatalf("gc with an archive that fails: %v", err)
+	}
+	if oldest, err := oldestLog(fs); oldest < 2 || oldest > 11 || err != nil {
+		t.Fatalf("the log begins with file %d, %v", oldest, err)
+	}
+	fs.OnCall(nil)
+	oldest, _ := logFiles(t, mem)
+	plan := mustGC(t, db)
+	rest, _ := logFiles(t, mem)
+	if len(before) < 16 || len(rest) != 1 {
+		t.Fatalf("%d of %d log files are left", len(rest), len(before))
+	}
+	var gone []dyngo.GCFile
+	for _, f := range plan.Files {
+		if f.Kind == "log" && f.Remove {
+			gone = append(gone, f)
+		}
+	}
+	bytes := int64(0)
+	for i, f := range gone {
+		if bytes += f.Bytes; f.File != "wal/"+oldest[i].Name {
+			t.Errorf("file %d in the plan is %s, on disk it was %s", i, f.File, oldest[i].Name)
+		}
+	}
+	if len(gone) != len(oldest)-1 || plan.RemoveBytes != bytes || plan.FloorLSN != rest[0].FirstLSN-1 {
+		t.Errorf("of %d files %d went, with %d bytes; the plan says %d, floor %d", len(oldest), len(gone), bytes, plan.RemoveBytes, plan.FloorLSN)
+	}
+	if err := errors.Join(db.Close(), verifyRest(mem), verifyArchive(mem)); err != nil {
+		t.Fatal(err)
+	}
+}
