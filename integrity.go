@@ -288,7 +288,7 @@ func (k *treeKeeper) newHead() (*treeHead, error) {
 	}
 	note, err := k.key.Sign(&h)
 	if err == nil && k.key.Private() && h.Size > k.head {
-		if err = integrity.AppendNote(k.db.opts.FS, headsName(k.db.dir), note); err == nil {
+		if err = integrity.KeepNote(k.db.opts.FS, headsName(k.db.dir), note); err == nil {
 			k.head = h.Size
 		}
 	}

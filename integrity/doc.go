@@ -86,6 +86,9 @@
 // lsn is the last event that the tree has, time when the head was made, RFC 3339 in UTC. An empty line and the signatures
 // follow: Ed25519 over the text with its last line end.
 //
+// The file heads is replaced in one step for each head that is added, and so whole after a crash. It has 1024 heads at most: of more,
+// every second of the older half goes. The first and the newest stay.
+//
 // # Example
 //
 // The leaf of a put of "k" = "v" into dataset 1 by session 3, LSN 9, log time 1700000000000000000:

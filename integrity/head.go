@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -173,22 +174,31 @@ func (e *HeadError) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e
 // Unwrap returns the cause.
 func (e *HeadError) Unwrap() error { return e.Err }
 
+// noteEnd is where the first note in data ends, with its signatures; -1 if it is not whole.
+func noteEnd(data []byte) int {
+	end := bytes.Index(data, []byte("\n\n"))
+	if end < 0 {
+		return -1
+	}
+	end += 2
+	for bytes.HasPrefix(data[end:], []byte("— ")) {
+		n := bytes.IndexByte(data[end:], '\n')
+		if n < 0 {
+			return -1
+		}
+		end += n + 1
+	}
+	return end
+}
+
 // ParseHeads reads a file of notes, one behind the other: each is five lines, an empty one and its signatures. torn says that
 // the last is not whole, as a crash leaves it. The error is a *HeadError.
 func (k *Key) ParseHeads(data []byte) (heads []Head, torn bool, err error) {
 	line := 1
 	for len(data) > 0 {
-		end := bytes.Index(data, []byte("\n\n"))
+		end := noteEnd(data)
 		if end < 0 {
 			return heads, true, nil
-		}
-		end += 2
-		for bytes.HasPrefix(data[end:], []byte("— ")) {
-			n := bytes.IndexByte(data[end:], '\n')
-			if n < 0 {
-				return heads, true, nil
-			}
-			end += n + 1
 		}
 		h, err := k.ParseNote(string(data[:end]))
 		if err != nil {
@@ -204,11 +214,45 @@ func (k *Key) ParseHeads(data []byte) (heads []Head, torn bool, err error) {
 // MaxHeadsBytes bounds a file of heads.
 const MaxHeadsBytes = 64 << 20
 
-// AppendNote adds a note to a file of heads, durably and in one step. What a crash left behind the last note goes.
-func AppendNote(fsys vfs.FS, name, msg string) error {
+// AppendNote adds a note to a file of heads, durably and in one step. What is there stays as it is.
+func AppendNote(fsys vfs.FS, name, msg string) error { return addNote(fsys, name, msg, math.MaxInt) }
+
+// maxKept bounds the heads in a store's own file: of 64 GiB of log, if each log file has one.
+const maxKept = 1024
+
+// KeepNote is AppendNote to the file of the heads that a store signs itself. When there are more than 1024, every second of the
+// older half goes: the file stays small, heads lie the further apart the older they are, and the first and the newest stay.
+func KeepNote(fsys vfs.FS, name, msg string) error { return addNote(fsys, name, msg, maxKept) }
+
+func addNote(fsys vfs.FS, name, msg string, limit int) error {
 	data, err := fsys.ReadFile(name, MaxHeadsBytes)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return vfs.WriteFileSync(fsys, name, append(data, msg...))
+	return vfs.WriteFileSync(fsys, name, append(thin(data, limit), msg...))
+}
+
+// thin removes notes until there are fewer than limit.
+func thin(data []byte, limit int) []byte {
+	var notes [][]byte
+	for rest := data; len(rest) > 0; {
+		end := noteEnd(rest)
+		if end < 0 { // damaged: it stays as it is, for Verify
+			return data
+		}
+		notes, rest = append(notes, rest[:end]), rest[end:]
+	}
+	if len(notes) < limit {
+		return data
+	}
+	for len(notes) >= limit {
+		kept := notes[:0]
+		for i, n := range notes {
+			if i >= len(notes)/2 || i%2 == 0 {
+				kept = append(kept, n)
+			}
+		}
+		notes = kept
+	}
+	return bytes.Join(notes, nil)
 }

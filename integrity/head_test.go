@@ -76,6 +76,64 @@ func TestHeadsComeBack(t *testing.T) {
 	}
 }
 
+// A store's own file of heads has an end: old ones become sparse, the first and the newest stay, and what is left is in order. A file
+// of somebody else is never thinned.
+func TestKeptHeadsBecomeSparse(t *testing.T) {
+	fsys := vfs.NewMem()
+	for _, add := range []struct {
+		name string
+		f    func(vfs.FS, string, string) error
+	}{{"kept", KeepNote}, {"anchors", AppendNote}} {
+		all := []byte{}
+		head := exampleHead()
+		for head.Size = 1; head.Size < 4*maxKept-3; head.Size++ { // written by a version that did not thin
+			all = append(all, head.Text()+"\n"...)
+		}
+		if err := vfs.WriteFileSync(fsys, add.name, all); err != nil {
+			t.Fatal(err)
+		}
+		for ; head.Size <= 4*maxKept; head.Size++ {
+			if err := add.f(fsys, add.name, head.Text()+"\n"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		data, err := fsys.ReadFile(add.name, MaxHeadsBytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		heads, torn, err := (*Key)(nil).ParseHeads(data)
+		if err != nil || torn {
+			t.Fatalf("%t, %v", torn, err)
+		}
+		if add.name == "anchors" {
+			if len(heads) != 4*maxKept {
+				t.Errorf("%d of %d anchors are left", len(heads), 4*maxKept)
+			}
+			continue
+		}
+		n := len(heads)
+		if n >= maxKept || n < maxKept/2 || heads[0].Size != 1 || heads[n-1].Size != 4*maxKept {
+			t.Fatalf("%d heads, of %d to %d frames", n, heads[0].Size, heads[n-1].Size)
+		}
+		for i, h := range heads[1:] {
+			gap := h.Size - heads[i].Size
+			if gap < 1 || i > n-maxKept/4 && gap != 1 {
+				t.Errorf("head %d of %d frames follows one of %d", i+1, h.Size, heads[i].Size)
+			}
+		}
+	}
+	// What is damaged is left for Verify to tell.
+	if err := vfs.WriteFileSync(fsys, "damaged", []byte("no head")); err != nil {
+		t.Fatal(err)
+	}
+	if err := KeepNote(fsys, "damaged", exampleHead().Text()+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := fsys.ReadFile("damaged", MaxHeadsBytes); err != nil || !strings.HasPrefix(string(data), "no head") {
+		t.Errorf("%q, %v", data, err)
+	}
+}
+
 // FuzzHeads holds the reader of heads to: no panic, and one spelling.
 func FuzzHeads(f *testing.F) {
 	key, err := ParseKey(goldenKey)
