@@ -21,6 +21,7 @@ import (
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/snapshot"
+	"github.com/dyngodb/dyngo/wal"
 )
 
 // Backup is a manifest.
@@ -34,6 +35,8 @@ type Backup struct {
 	LSN      event.LSN `json:"lsn"`
 	Time     time.Time `json:"time"`
 	Files    []File    `json:"files"`
+
+	chain []logFile // how the log goes on, as far as it was archived
 }
 
 // File is a file of a backup.
@@ -47,6 +50,14 @@ type File struct {
 func (b *Backup) Bytes() (n int64) {
 	for _, f := range b.Files {
 		n += f.Bytes
+	}
+	return n
+}
+
+// ChainBytes is what was archived of the log behind the backup.
+func (b *Backup) ChainBytes() (n int64) {
+	for _, f := range b.chain {
+		n += f.to
 	}
 	return n
 }
@@ -158,8 +169,8 @@ func listFiles(fsys vfs.FS, folder, under string) (list []File, err error) {
 	return list, nil
 }
 
-// knownFiles are the hashes of files that never change and that the newest sound backup of the same log and timeline has, as far as
-// their objects are there, by name and size.
+// knownFiles are the hashes of files that never change and that a backup of the same log and timeline has, or that were archived when
+// they were sealed, as far as their objects are there, by name and size.
 func knownFiles(ctx context.Context, from Objects, b *Backup) (map[File]string, error) {
 	all, _, err := List(ctx, from)
 	if err != nil {
@@ -181,6 +192,15 @@ func knownFiles(ctx context.Context, from Objects, b *Backup) (map[File]string, 
 				known[File{Name: f.Name, Bytes: f.Bytes}] = f.SHA256
 			}
 		}
+		for i := range old.chain {
+			f := old.chain[i].of()
+			if f.SHA256 == "" { // it grows
+				continue
+			}
+			if size, ok := there[f.object()]; ok && size == f.Bytes {
+				known[File{Name: f.Name, Bytes: f.Bytes}] = f.SHA256
+			}
+		}
 	}
 	return known, nil
 }
@@ -198,7 +218,7 @@ func objects(ctx context.Context, from Objects) (map[string]int64, error) {
 	return there, nil
 }
 
-// putFile hashes a file and puts it, unless it is there. One that is there damaged is put again.
+// putFile hashes a file and puts it, unless it is there.
 func putFile(ctx context.Context, to Objects, fsys vfs.FS, name string, f *File) (put bool, err error) {
 	file, err := fsys.Open(name)
 	if err != nil {
@@ -210,16 +230,22 @@ func putFile(ctx context.Context, to Objects, fsys vfs.FS, name string, f *File)
 		return false, err
 	}
 	f.SHA256 = hex.EncodeToString(sum[:])
-	err = to.Put(ctx, f.object(), file, f.Bytes)
+	return putChecked(ctx, to, f.object(), file, f.Bytes, f.check)
+}
+
+// putChecked puts an object unless it is there. One that is there damaged is put again.
+func putChecked(ctx context.Context, to Objects, name string, content io.ReaderAt, size int64,
+	check func(context.Context, Objects) (defect, err error)) (put bool, err error) {
+	err = to.Put(ctx, name, content, size)
 	if errors.Is(err, fs.ErrExist) {
-		defect, err := check(ctx, to, f)
+		defect, err := check(ctx, to)
 		if err != nil || defect == nil {
 			return false, err
 		}
-		if err := to.Delete(ctx, f.object()); err != nil {
+		if err := to.Delete(ctx, name); err != nil {
 			return false, fmt.Errorf("%w; remove it: %w", defect, err)
 		}
-		err = to.Put(ctx, f.object(), file, f.Bytes)
+		err = to.Put(ctx, name, content, size)
 		return err == nil, err
 	}
 	return err == nil, err
@@ -241,7 +267,8 @@ func hashOf(ctx context.Context, r io.ReaderAt, size int64) (sum [sha256.Size]by
 	return [sha256.Size]byte(h.Sum(nil)), nil
 }
 
-// List lists the backups, oldest first, and the damage: manifests that can't be read, each with its name.
+// List lists the backups, oldest first, with what was archived of the log behind each, and the damage: manifests, and parts of log
+// files, that can't be read, each with its name.
 func List(ctx context.Context, from Objects) (list []Backup, damage []error, err error) {
 	entries, err := from.List(ctx, backupDir)
 	if err != nil {
@@ -258,7 +285,14 @@ func List(ctx context.Context, from Objects) (list []Backup, damage []error, err
 			list = append(list, b)
 		}
 	}
-	return list, damage, nil
+	pieces, bad, err := listPieces(ctx, from, logDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range list {
+		list[i].chain = chainOf(&list[i], lineOf(pieces, &list[i]))
+	}
+	return list, append(damage, bad...), nil
 }
 
 // read reads a manifest.
@@ -311,7 +345,7 @@ func Find(ctx context.Context, from Objects, id string) (Backup, error) {
 // ErrNoBackup is matched when there is no backup of an id, or none at all.
 var ErrNoBackup = errors.New("no such backup")
 
-// Gap is what can't be restored: the states between two backups of a timeline.
+// Gap is what can't be restored: the states between two backups of a timeline, and what was archived behind the first.
 type Gap struct {
 	Before, After string    // ids of the backups
 	From, To      event.LSN // the first and last state that is missing
@@ -323,12 +357,15 @@ func Gaps(list []Backup) (gaps []Gap) {
 	for i := range list {
 		b := &list[i]
 		line := b.Log + b.Timeline
-		if old := last[line]; old != nil && b.Floor > old.LSN+1 {
-			gaps = append(gaps, Gap{Before: old.ID, After: b.ID, From: old.LSN + 1, To: b.Floor - 1})
+		reach, _ := b.Reach()
+		if old := last[line]; old != nil {
+			if end, _ := old.Reach(); b.Floor > end+1 {
+				gaps = append(gaps, Gap{Before: old.ID, After: b.ID, From: end + 1, To: b.Floor - 1})
+			} else if end >= reach {
+				continue
+			}
 		}
-		if last[line] == nil || last[line].LSN < b.LSN {
-			last[line] = b
-		}
+		last[line] = b
 	}
 	return gaps
 }
@@ -342,53 +379,103 @@ type Report struct {
 	Gaps    []Gap
 }
 
-// Verify reads every file of every backup and holds it against its hash. progress, if not nil, is told the bytes done and in all.
+// Verify reads every file of every backup, and what was archived of the log behind it, and holds it against its hash. progress, if
+// not nil, is told the bytes done and in all.
 func Verify(ctx context.Context, from Objects, progress func(done, total int64)) (r Report, err error) {
 	list, damage, err := List(ctx, from)
 	if err != nil {
 		return r, err
 	}
 	r.Defects, r.Gaps = damage, Gaps(list)
-	total := int64(0)
-	checked := map[string]error{}
+	v := verification{ctx: ctx, from: from, r: &r, progress: progress, checked: map[string]error{}}
 	for i := range list {
-		for _, f := range list[i].Files {
-			if _, ok := checked[f.SHA256]; !ok {
-				checked[f.SHA256] = nil
-				total += f.Bytes
+		list[i].each(func(name, _ string, bytes int64, _ checker) error {
+			if _, ok := v.checked[name]; !ok {
+				v.checked[name] = nil
+				v.total += bytes
 			}
-		}
+			return nil
+		})
 	}
-	clear(checked)
+	clear(v.checked)
 	for i := range list {
 		b := &list[i]
-		whole := true
-		for _, f := range b.Files {
-			defect, ok := checked[f.SHA256]
-			if !ok {
-				if defect, err = check(ctx, from, &f); err != nil {
-					return r, err
-				}
-				checked[f.SHA256] = defect
-				r.Files, r.Bytes = r.Files+1, r.Bytes+f.Bytes
-				if progress != nil {
-					progress(r.Bytes, total)
-				}
-			}
-			if defect != nil {
-				whole = false
-				r.Defects = append(r.Defects, fmt.Errorf("backup %s, %s: %w", b.ID, f.Name, defect))
-			}
+		told := len(r.Defects)
+		err := b.each(func(name, what string, bytes int64, check checker) error {
+			return v.one(b, name, what, bytes, check)
+		})
+		if err != nil {
+			return r, err
 		}
-		if whole {
+		if len(r.Defects) == told {
 			r.Backups = append(r.Backups, *b)
 		}
 	}
 	return r, nil
 }
 
+type checker func(context.Context, Objects) (defect, err error)
+
+// each visits the objects that a backup with its chain consists of: the object's name, what it is, and how it is checked.
+func (b *Backup) each(visit func(name, what string, bytes int64, check checker) error) error {
+	for i := range b.Files {
+		f := &b.Files[i]
+		if err := visit(f.object(), f.Name, f.Bytes, f.check); err != nil {
+			return err
+		}
+	}
+	for i := range b.chain {
+		f := &b.chain[i]
+		if f.sealed != "" {
+			if err := visit(f.name, "the log behind it, "+f.file, 0, f.check); err != nil {
+				return err
+			}
+			of := f.of()
+			if err := visit(of.object(), "the log behind it, "+f.file, of.Bytes, of.check); err != nil {
+				return err
+			}
+		}
+		for j := range f.parts {
+			p := &f.parts[j]
+			if err := visit(p.name, "the log behind it, a part of "+p.file, p.to-p.from, p.check); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// verification is the work of Verify.
+type verification struct {
+	ctx      context.Context
+	from     Objects
+	r        *Report
+	progress func(done, total int64)
+	total    int64
+	checked  map[string]error // by object
+}
+
+func (v *verification) one(b *Backup, name, what string, bytes int64, check checker) error {
+	defect, ok := v.checked[name]
+	if !ok {
+		var err error
+		if defect, err = check(v.ctx, v.from); err != nil {
+			return err
+		}
+		v.checked[name] = defect
+		v.r.Files, v.r.Bytes = v.r.Files+1, v.r.Bytes+bytes
+		if v.progress != nil {
+			v.progress(v.r.Bytes, v.total)
+		}
+	}
+	if defect != nil {
+		v.r.Defects = append(v.r.Defects, fmt.Errorf("backup %s, %s: %w", b.ID, what, defect))
+	}
+	return nil
+}
+
 // check reads a file of a backup.
-func check(ctx context.Context, from Objects, f *File) (defect, err error) {
+func (f *File) check(ctx context.Context, from Objects) (defect, err error) {
 	o, err := from.Get(ctx, f.object())
 	if errors.Is(err, fs.ErrNotExist) {
 		return corruption.At(f.object(), 0, "the object is missing"), nil
@@ -415,11 +502,13 @@ func check(ctx context.Context, from Objects, f *File) (defect, err error) {
 type Expiry struct {
 	Remove []Backup
 	Keep   []Backup
+	Parts  []Entry // of the log, that was archived behind those that go
 	Files  []Entry // that only those that go have
-	Bytes  int64   // of these
+	Bytes  int64   // of parts and files
 }
 
-// PlanExpire says which backups go: all but the newest keep of them, those younger than age, and always the newest.
+// PlanExpire says which backups go: of each log all but the newest keep of them, those younger than age, and always the newest.
+// What was archived of the log behind the oldest that stays stays.
 func PlanExpire(ctx context.Context, from Objects, keep int, age time.Duration, now time.Time) (e Expiry, err error) {
 	list, damage, err := List(ctx, from)
 	if err == nil && len(damage) > 0 { // what it needs is not known
@@ -428,28 +517,65 @@ func PlanExpire(ctx context.Context, from Objects, keep int, age time.Duration, 
 	if err != nil {
 		return e, err
 	}
-	needed := map[string]bool{}
+	later := map[string]int{} // backups of each log that have not been looked at
 	for i := range list {
-		made, err := time.Parse(idForm, list[i].ID)
+		later[list[i].Log]++
+	}
+	needed, gone := map[string]bool{}, map[string]bool{}
+	oldest := map[string]uint64{} // of each line that has a backup which stays: its oldest log file that was followed
+	for i := range list {
+		b := &list[i]
+		made, err := time.Parse(idForm, b.ID)
 		if err != nil {
-			return e, corruption.At(backupDir+list[i].ID, 0, "%v", err)
+			return e, corruption.At(backupDir+b.ID, 0, "%v", err)
 		}
-		if i < len(list)-max(keep, 1) && now.Sub(made) >= age {
-			e.Remove = append(e.Remove, list[i])
-			continue
+		later[b.Log]--
+		keeps := needed
+		if later[b.Log] >= max(keep, 1) && now.Sub(made) >= age {
+			e.Remove = append(e.Remove, *b)
+			keeps = gone
+		} else {
+			e.Keep = append(e.Keep, *b)
+			if newest := b.newestLog(); newest >= 0 {
+				seq, _, _ := wal.ParseFileName(path.Base(b.Files[newest].Name))
+				if old, ok := oldest[b.line()]; !ok || seq < old {
+					oldest[b.line()] = seq
+				}
+			}
 		}
-		e.Keep = append(e.Keep, list[i])
-		for _, f := range list[i].Files {
-			needed[f.object()] = true
+		for _, f := range b.Files {
+			keeps[f.object()] = true
+		}
+	}
+	pieces, _, err := listPieces(ctx, from, logDir)
+	if err != nil {
+		return e, err
+	}
+	whole := map[string]bool{} // log files that an interrupted follower may have left parts of
+	for i := range pieces {
+		if pieces[i].sealed != "" {
+			whole[pieces[i].folder()] = true
+		}
+	}
+	for i := range pieces {
+		p := &pieces[i]
+		seq, ok := oldest[path.Dir(path.Dir(p.name))+"/"]
+		stays := ok && p.seq >= seq && (p.sealed != "" || !whole[p.folder()])
+		if p.sealed != "" {
+			if stays {
+				needed[p.of().object()] = true
+			} else {
+				gone[p.of().object()] = true
+			}
+		}
+		if !stays {
+			e.Parts = append(e.Parts, Entry{Name: p.name, Bytes: p.to - p.from})
+			if p.sealed == "" {
+				e.Bytes += p.to - p.from
+			}
 		}
 	}
 	entries, err := from.List(ctx, filesDir)
-	gone := map[string]bool{}
-	for i := range e.Remove {
-		for _, f := range e.Remove[i].Files {
-			gone[f.object()] = true
-		}
-	}
 	for _, o := range entries {
 		if gone[o.Name] && !needed[o.Name] {
 			e.Files, e.Bytes = append(e.Files, o), e.Bytes+o.Bytes
@@ -458,7 +584,7 @@ func PlanExpire(ctx context.Context, from Objects, keep int, age time.Duration, 
 	return e, err
 }
 
-// Expire does what PlanExpire says. Manifests go first.
+// Expire does what PlanExpire says. Manifests go first, then what was archived behind them.
 func Expire(ctx context.Context, from Objects, e *Expiry) error {
 	entries, err := from.List(ctx, backupDir)
 	if err != nil {
@@ -471,7 +597,7 @@ func Expire(ctx context.Context, from Objects, e *Expiry) error {
 			}
 		}
 	}
-	for _, o := range e.Files {
+	for _, o := range slices.Concat(e.Parts, e.Files) {
 		if err := from.Delete(ctx, o.Name); err != nil {
 			return err
 		}

@@ -5,7 +5,8 @@
 // makes no promise of compatibility to Go code; the objects below are read by every later version.
 //
 // A backup is made from the folder of a snapshot, which does not change meanwhile; so making one holds nobody up. FS shows a
-// backup as the folder that it was made from, to read: what restores a snapshot restores a backup.
+// backup as the folder that it was made from, to read: what restores a snapshot restores a backup. Follow archives the log behind
+// a backup as it grows.
 //
 // # Objects
 //
@@ -13,6 +14,7 @@
 //
 //	files/<first two digits>/<SHA-256, 64 hexadecimal digits>   a file of a store, as it is
 //	backups/<id>-<SHA-256>.json                                 a manifest: what a backup consists of
+//	log/1/…                                                     the log behind a backup, see below
 //
 // An id is the wall time of the backup, in UTC, as 20261128T213000.123456789Z, so manifests are listed in the order of time. A
 // manifest is a JSON object:
@@ -33,13 +35,43 @@
 // Other fields are passed over. A backup can be restored to each LSN from floor to lsn. Between two backups of a timeline there is
 // a gap if the later floor is above the earlier lsn: the states between can't be restored.
 //
+// # The log behind a backup
+//
+// Follow archives how the log goes on behind a backup: the log file that grows in parts, and whole when it is sealed. What is of one
+// log file is in a folder of its own; log and timeline are 32 hexadecimal digits, the file is named as in the store:
+//
+//	log/1/<log>/<timeline>/<file>/<from>-<to>-<lsn>-<time>-<chain>-<SHA-256>            bytes [from, to) of the file
+//	log/1/<log>/<timeline>/<file>/sealed-<to>-<lsn>-<time>-<chain>-<file>-<SHA-256>     the file is whole; this object is empty
+//
+// with
+//
+//	1        form of what is below; another is unsupported
+//	from     20 decimal digits; so have to and lsn
+//	lsn      of the last event whose commit ends in the file up to to; one less than the file's first LSN if there is none
+//	time     its log time, written like an id; of no event, that when the file was made
+//	chain    original CRC of the frame that ends at to, 8 hexadecimal digits; 0 for a part that ends within a commit
+//	file     SHA-256 of the log file up to to, which is an object in files/
+//	SHA-256  of the name up to here, with the last dash, and the content
+//
+// A part has 4 MiB at most. Parts of a file may overlap: where two have the same bytes, they are the same. To append them in order
+// gives the log file. A record of a sealed file comes when the file is there; then its parts go, as small parts go when one that
+// spans them is there. So who has listed parts and finds one gone lists them again.
+//
+// The chain of a backup begins in the log file that the backup ends with, from its beginning, and goes on with the files behind it as
+// far as each is sealed, its record says so, and the next one's first LSN follows. With it the backup can be restored to each LSN up
+// to the last one of the chain. A manifest does not know of chains: one that an older version has made has one too.
+//
 // # Crash points
 //
 // Files are put first, then the manifest: an interrupted backup leaves files that no manifest names. The next one goes on with
-// them. Expire deletes manifests before files, so what is left is whole.
+// them. Expire deletes manifests before files, so what is left is whole. Parts of the log are put in order, so what is there of a
+// chain is its beginning. Of a log file, its object is put first, then the record, then the parts go; Expire deletes those that a
+// crash has left.
 //
 // # Downsides
 //
 // Files are not packed or encrypted. Two that back up into one place at once may each put a file that the other puts too; Expire
-// must not run beside them.
+// must not run beside Create. It may run beside Follow, which puts what nothing else refers to. What is followed is put twice, in
+// parts and as a file. An event that is durable and followed by nothing is archived when the log says that it is durable: with the
+// next commit, or the watermark within 100 ms; of a killed process, when the next one writes.
 package backup

@@ -16,7 +16,7 @@ import (
 
 // Objects is a place of immutable objects: a folder, or a bucket. Names are relative paths with slashes. Safe for concurrent use.
 type Objects interface {
-	// Put makes an object, durably and whole or not at all. It fails with fs.ErrExist if the name is taken.
+	// Put makes an object, durably and whole or not at all. It fails with fs.ErrExist if the name is taken, durably.
 	Put(ctx context.Context, name string, content io.ReaderAt, size int64) error
 	// Get opens an object to read; fs.ErrNotExist if there is none.
 	Get(ctx context.Context, name string) (Object, error)
@@ -55,6 +55,9 @@ const tempSuffix = ".tmp"
 func (d *Dir) Put(ctx context.Context, name string, content io.ReaderAt, size int64) error {
 	full := path.Join(d.root, name)
 	if there, err := vfs.Exists(d.fs, full); err != nil || there {
+		if err == nil {
+			err = d.syncDirs(path.Dir(full)) // one that was interrupted may not have come so far
+		}
 		if err == nil {
 			err = &fs.PathError{Op: "put", Path: full, Err: fs.ErrExist}
 		}

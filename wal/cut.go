@@ -68,7 +68,7 @@ func findCut(fsys vfs.FS, dir string, info FileInfo, lsn event.LSN) (t Tail, las
 			t.End = f.Offset
 			return t, last, err
 		}
-		if t.LastTime, err = f.lastTime(); err != nil {
+		if t.LastTime, err = f.LastTime(); err != nil {
 			return Tail{}, nil, err
 		}
 		t.End, t.Chain = f.Offset+f.Size(), f.OriginalCRC()
@@ -76,8 +76,8 @@ func findCut(fsys vfs.FS, dir string, info FileInfo, lsn event.LSN) (t Tail, las
 	return t, nil, nil
 }
 
-// lastTime is the log time of the last event in a frame.
-func (f *Frame) lastTime() (int64, error) {
+// LastTime is the log time of the last event in a frame.
+func (f *Frame) LastTime() (int64, error) {
 	last := f.BaseTime
 	if f.Kind == KindCommit && f.Flags&FrameSpilled == 0 {
 		for e, err := range f.Events() {

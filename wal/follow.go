@@ -85,6 +85,12 @@ func (f *Follower) wait(ctx context.Context) error {
 // Tail returns where the frames returned so far end.
 func (f *Follower) Tail() Tail { return f.s.Tail() }
 
+// Ended says whether another file follows the one that the newest frame lies in, whose end is known then.
+func (f *Follower) Ended() bool { return f.s.end >= 0 }
+
+// Header returns the header of the file that the newest frame lies in.
+func (f *Follower) Header() *Header { return f.s.Header() }
+
 // Close gives the files back.
 func (f *Follower) Close() error { return f.s.Close() }
 

@@ -35,22 +35,35 @@ there. Several stores may share a folder.`,
 	}
 	create := &cobra.Command{
 		Use:   "create FOLDER",
-		Short: "Back the store up as it is now",
+		Short: "Back the store up as it is now, and go on with --follow",
 		Long: `Back the store up as it is now, with its history. A snapshot holds the state
 meanwhile, so nothing waits for it.
 
 The process that has the store open is asked for the snapshot if it serves
 live.sock (the option Live); else the store must not be open elsewhere.
-Snapshots that a backup which was killed has left are named, and stay.`,
-		Example: `  dyngo-cli backup create /backup/store`,
-		Args:    cli.ExactArgs("FOLDER"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return createBackup(cmd, args[0]) },
+Snapshots that a backup which was killed has left are named, and stay.
+
+A file that never changes, and that an earlier backup has, is known by name and
+size and not read again, here or there: backup verify reads it.
+
+--follow goes on with the log behind the newest backup, each event within a
+second after it is durable, until ^C: which can be at any time, the next call
+goes on. It needs no lock and no live.sock, and survives what becomes of the
+process that writes. A first backup is made if there is none, and a new one if
+the store was set back, or retention has dropped what was not archived: that gap
+is named. What the folder refuses is told, and tried again.`,
+		Example: `  dyngo-cli backup create /backup/store
+  dyngo-cli backup create /backup/store --follow`,
+		Args: cli.ExactArgs("FOLDER"),
 	}
+	follow := create.Flags().BoolP("follow", "f", false, "archive the log as it grows, until ^C")
+	create.RunE = func(cmd *cobra.Command, args []string) error { return createBackup(cmd, args[0], *follow) }
 	list := &cobra.Command{
 		Use:   "list FOLDER",
 		Short: "List the backups",
-		Long: `List the backups, oldest first, with the LSNs that each can be restored to.
-Manifests that are damaged, and gaps between backups, are told on stderr.`,
+		Long: `List the backups, oldest first. Each can be restored to the LSNs from floor_lsn
+to reach_lsn: that of the backup, or as far as the log behind it was archived.
+What is damaged, and gaps between backups, are told on stderr.`,
 		Example: `  dyngo-cli backup list /backup/store -o json`,
 		Args:    cli.ExactArgs("FOLDER"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return listBackups(cmd, args[0]) },
@@ -58,9 +71,9 @@ Manifests that are damaged, and gaps between backups, are told on stderr.`,
 	verify := &cobra.Command{
 		Use:   "verify FOLDER",
 		Short: "Check every byte of the backups",
-		Long: `Read every file of every backup and hold it against its SHA-256. Files that are
-missing, cut off or damaged are listed with the backups that they are of, and
-the exit code is 6.`,
+		Long: `Read every file of every backup, and of the log behind it, and hold it against
+its SHA-256. Files that are missing, cut off or damaged are listed with the
+backups that they are of, and the exit code is 6.`,
 		Example: `  dyngo-cli backup verify /backup/store`,
 		Args:    cli.ExactArgs("FOLDER"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return verifyBackups(cmd, args[0]) },
@@ -68,9 +81,10 @@ the exit code is 6.`,
 	expire := &cobra.Command{
 		Use:   "expire FOLDER",
 		Short: "Drop old backups",
-		Long: `Drop backups that are not among the newest --keep ones and older than --age,
-with the files that no other one has. The newest always stays. Not to be run
-beside backup create into the same folder.`,
+		Long: `Drop backups that are not among the newest --keep ones of their store and older
+than --age, with the files that no other one has. The newest always stays, and
+so does the log behind the oldest that stays. Not to be run while backup create
+makes a backup in the same folder; beside --follow it can be.`,
 		Example: `  dyngo-cli backup expire /backup/store --keep 7 --age 720h --dry-run`,
 		Args:    cli.ExactArgs("FOLDER"),
 	}
@@ -119,7 +133,7 @@ func tellLeftBackups(cmd *cobra.Command, dir string) {
 	}
 }
 
-func createBackup(cmd *cobra.Command, folder string) error {
+func createBackup(cmd *cobra.Command, folder string, follow bool) error {
 	dir := cli.GlobalsOf(cmd).Dir
 	if err := cli.CheckStore(dir); err != nil {
 		return err
@@ -128,43 +142,10 @@ func createBackup(cmd *cobra.Command, folder string) error {
 		return cli.Usage("another folder", "%s is a store", folder)
 	}
 	tellLeftBackups(cmd, dir)
-	name := time.Now().UTC().Format(backupSnapshot)
-	info, err := ownerAnswer[dyngo.SnapshotInfo](cmd.Context(), dir, "snapshot", func(dyngo.Metrics) {}, name)
-	if errors.Is(err, errNotLive) {
-		return createBackupAlone(cmd, folder, name)
+	if follow {
+		return followBackup(cmd, folder)
 	}
-	if err != nil {
-		return err
-	}
-	err = putBackup(cmd, folder, filepath.Join(dir, "snapshots", info.Name))
-	// Also when the command was interrupted.
-	_, derr := askOwner(context.WithoutCancel(cmd.Context()), dir, "dropsnapshot", nil, name)
-	return errors.Join(err, derr)
-}
-
-// createBackupAlone opens the store itself.
-func createBackupAlone(cmd *cobra.Command, folder, name string) (err error) {
-	db, err := cli.OpenWrite(cmd)
-	if err != nil {
-		return explainLocked(err)
-	}
-	defer cli.CloseStore(db, &err)
-	info, err := db.Snapshot(cmd.Context(), name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(putBackup(cmd, folder, info.Dir), db.DropSnapshot(name))
-}
-
-// putBackup backs the folder of a snapshot up, and says what was done.
-func putBackup(cmd *cobra.Command, folder, snapshot string) error {
-	p := newProgress(cmd, "backup", 0, "bytes")
-	to := backup.NewDir(vfs.OS, filepath.ToSlash(folder))
-	made, err := backup.Create(cmd.Context(), to, vfs.OS, filepath.ToSlash(snapshot), time.Now(), func(done, total int64) {
-		p.SetTotal(total)
-		p.Set(done)
-	})
-	p.Done()
+	made, err := makeBackup(cmd, folder)
 	if err != nil {
 		return err
 	}
@@ -177,6 +158,50 @@ func putBackup(cmd *cobra.Command, folder, snapshot string) error {
 		return err
 	}
 	return r.Close()
+}
+
+// makeBackup makes a backup of a snapshot that it makes for that.
+func makeBackup(cmd *cobra.Command, folder string) (made backup.Made, err error) {
+	dir := cli.GlobalsOf(cmd).Dir
+	name := time.Now().UTC().Format(backupSnapshot)
+	info, err := ownerAnswer[dyngo.SnapshotInfo](cmd.Context(), dir, "snapshot", func(dyngo.Metrics) {}, name)
+	if errors.Is(err, errNotLive) {
+		return makeBackupAlone(cmd, folder, name)
+	}
+	if err != nil {
+		return made, err
+	}
+	made, err = putBackup(cmd, folder, filepath.Join(dir, "snapshots", info.Name))
+	// Also when the command was interrupted.
+	_, derr := askOwner(context.WithoutCancel(cmd.Context()), dir, "dropsnapshot", nil, name)
+	return made, errors.Join(err, derr)
+}
+
+// makeBackupAlone opens the store itself.
+func makeBackupAlone(cmd *cobra.Command, folder, name string) (made backup.Made, err error) {
+	db, err := cli.OpenWrite(cmd)
+	if err != nil {
+		return made, explainLocked(err)
+	}
+	defer cli.CloseStore(db, &err)
+	info, err := db.Snapshot(cmd.Context(), name)
+	if err != nil {
+		return made, err
+	}
+	made, err = putBackup(cmd, folder, info.Dir)
+	return made, errors.Join(err, db.DropSnapshot(name))
+}
+
+// putBackup backs the folder of a snapshot up.
+func putBackup(cmd *cobra.Command, folder, snapshot string) (backup.Made, error) {
+	p := newProgress(cmd, "backup", 0, "bytes")
+	to := backup.NewDir(vfs.OS, filepath.ToSlash(folder))
+	made, err := backup.Create(cmd.Context(), to, vfs.OS, filepath.ToSlash(snapshot), time.Now(), func(done, total int64) {
+		p.SetTotal(total)
+		p.Set(done)
+	})
+	p.Done()
+	return made, err
 }
 
 func listBackups(cmd *cobra.Command, folder string) error {
@@ -200,15 +225,17 @@ func listBackups(cmd *cobra.Command, folder string) error {
 
 // showBackups prints backups, with what becomes of them if expire is not nil.
 func showBackups(cmd *cobra.Command, expire func(i int) string, list []backup.Backup) error {
-	cols := []cli.Column{{Name: "id"}, {Name: "floor_lsn"}, {Name: "lsn"}, {Name: "time"}, {Name: "files"}, {Name: "bytes"},
-		{Name: "timeline", Detail: true}, {Name: "log", Detail: true}}
+	cols := []cli.Column{{Name: "id"}, {Name: "floor_lsn"}, {Name: "lsn", Detail: true}, {Name: "time", Detail: true}, {Name: "reach_lsn"}, {Name: "reach_time"},
+		{Name: "files", Detail: true}, {Name: "bytes"}, {Name: "log_bytes", Detail: true}, {Name: "timeline", Detail: true}, {Name: "log", Detail: true}}
 	if expire != nil {
 		cols = append([]cli.Column{{Name: "action"}}, cols...)
 	}
 	r := cli.NewRenderer(cmd, cli.ManyRows, cols...)
 	for i := range list {
 		b := &list[i]
-		cells := []any{b.ID, b.Floor, b.LSN, b.Time, cli.CountCell(len(b.Files)), cli.ByteCell(b.Bytes()), b.Timeline, b.Log}
+		reach, at := b.Reach()
+		cells := []any{b.ID, b.Floor, b.LSN, b.Time, reach, at, cli.CountCell(len(b.Files)), cli.ByteCell(b.Bytes()), cli.ByteCell(b.ChainBytes()),
+			b.Timeline, b.Log}
 		if expire != nil {
 			cells = append([]any{expire(i)}, cells...)
 		}
@@ -283,6 +310,6 @@ func expireBackups(cmd *cobra.Command, folder string, keep int, age time.Duratio
 	if dry {
 		what = "would be removed"
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%d backups, %d files of %s, %s\n", len(e.Remove), len(e.Files), cli.FormatBytes(e.Bytes), what)
+	fmt.Fprintf(cmd.ErrOrStderr(), "%d backups, %d files of %s, %s\n", len(e.Remove), len(e.Files)+len(e.Parts), cli.FormatBytes(e.Bytes), what)
 	return showBackups(cmd, action, append(e.Remove, e.Keep...))
 }

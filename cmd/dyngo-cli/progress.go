@@ -98,6 +98,26 @@ func (p *progress) Notef(format string, args ...any) {
 	}
 }
 
+// SetLabel changes what it is about.
+func (p *progress) SetLabel(label string) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.label = label
+}
+
+// Hide takes the bar away, until there is more to show, so that a row can be printed on the same terminal.
+func (p *progress) Hide() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+}
+
 // Done ends it: the bar disappears, JSON gets its last line. Further calls do nothing.
 func (p *progress) Done() {
 	if p == nil {

@@ -1,0 +1,521 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+const (
+	// maxPiece bounds a part of a log file, and so the memory of who puts or reads one.
+	maxPiece = 4 << 20
+	// maxSmall is how many small parts follow each other before they are put together.
+	maxSmall = 128
+
+	followPoll  = 100 * time.Millisecond
+	followEvery = 500 * time.Millisecond // at most so long something durable waits for more
+	firstRetry  = time.Second
+	lastRetry   = time.Minute
+
+	// maxFollowTries bounds how often a file of the log is looked for again that isn't there: a store that is being set back has none
+	// for a moment.
+	maxFollowTries = 50
+)
+
+// FollowOptions configure Follow. Clock is required.
+type FollowOptions struct {
+	Clock clock.Clock
+	// Done, if not nil, is told what was archived, first by earlier calls. It is called by Follow's goroutine.
+	Done func(Followed)
+	// Failed, if not nil, is told why the place of objects refuses, and when it is tried again.
+	Failed func(err error, again time.Duration)
+}
+
+// Followed says what was archived.
+type Followed struct {
+	LSN    event.LSN // up to here, durable in the place of objects
+	Time   time.Time // its log time
+	File   string    // log file that it lies in
+	Sealed bool      // that file is whole now
+	Bytes  int64     // that were put since Follow began
+}
+
+// NoBaseError tells that the log can't be followed from a backup that is there: a new one is needed first.
+type NoBaseError struct {
+	// Why is what has become of the log, for people.
+	Why string
+	// From and To are the events that no backup has and the log has no more; 0 = none.
+	From, To event.LSN
+}
+
+func (e *NoBaseError) Error() string {
+	s := "the log can't be followed without a new backup: " + e.Why
+	if e.To > 0 {
+		s += fmt.Sprintf("; LSN %d to %d are in no backup", e.From, e.To)
+	}
+	return s
+}
+
+// Follow archives the log of the store in dir behind its newest backup, until the context ends: first what is there, then each event
+// within a second after it is durable. It takes no lock, so the store may be in use, or not, or be opened by one process after the
+// other. It goes on where an earlier call has ended. A part that is put is whole and durable; memory is bounded by some parts.
+//
+// The error is that of the context, a *NoBaseError, corruption in the log, or what the file system of the store says. What the place
+// of objects refuses once all began is tried again until it takes it.
+func Follow(ctx context.Context, to Objects, fsys vfs.FS, dir string, o FollowOptions) error {
+	f := follower{ctx: ctx, to: to, fs: fsys, dir: path.Join(dir, "wal"), o: o}
+	for try := 0; ; try++ {
+		before := f.bytes
+		err := f.begin()
+		if err == nil {
+			err = f.run()
+			f.end()
+		}
+		if f.bytes > before {
+			try = 0
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		// The log may be another one meanwhile, or have dropped what was to be read.
+		if berr := f.look(); berr != nil && !errors.Is(berr, fs.ErrNotExist) {
+			return berr
+		}
+		if !errors.Is(err, fs.ErrNotExist) || try == maxFollowTries {
+			return err
+		}
+		if err := f.wait(followPoll); err != nil {
+			return err
+		}
+	}
+}
+
+// follower is what Follow works with.
+type follower struct {
+	ctx context.Context
+	to  Objects
+	fs  vfs.FS
+	dir string // of the log files
+	o   FollowOptions
+
+	base *Backup
+	log  *wal.Follower
+
+	file    vfs.File // the log file that is read
+	head    wal.Header
+	whole   bool        // it was archived whole
+	last    piece       // that was put of it; to is 0 if none was
+	resumed bool        // last was put by an earlier call, and is to be held against the file
+	small   []piece     // small ones at the end
+	wait4   []commitEnd // commits that are not known to be durable, in order
+	ready   commitEnd   // the newest that is
+	upTo    event.LSN   // what the log says is durable
+	put     int64       // when the last part was put, monotonic
+
+	bytes int64
+}
+
+// commitEnd is where a commit frame ends.
+type commitEnd struct {
+	at, end int64
+	lsn     event.LSN
+	chain   uint32
+}
+
+// line finds the id and the timeline of the log, as text, from its newest file.
+func (f *follower) line() (log, timeline string, files []wal.FileInfo, err error) {
+	files, err = wal.ListFiles(f.fs, f.dir)
+	if err == nil && len(files) == 0 {
+		err = fmt.Errorf("%w: no log file in %s", fs.ErrNotExist, f.dir)
+	}
+	if err != nil {
+		return "", "", nil, err
+	}
+	head, err := wal.ReadHeader(f.fs, f.dir, files[len(files)-1])
+	return hex.EncodeToString(head.LogID[:]), hex.EncodeToString(head.TimelineID[:]), files, err
+}
+
+// look checks that the log is still the one of the base, and has what comes next.
+func (f *follower) look() error {
+	if f.base == nil {
+		return nil
+	}
+	log, timeline, files, err := f.line()
+	if err != nil {
+		return err
+	}
+	next := f.next()
+	switch {
+	case log != f.base.Log:
+		return &NoBaseError{Why: fmt.Sprintf("the store has another log, %s, than the backups, %s", log, f.base.Log)}
+	case timeline != f.base.Timeline:
+		return &NoBaseError{Why: fmt.Sprintf("the store was set back or restored, and goes on in timeline %s; timeline %s was archived up to LSN %d",
+			timeline, f.base.Timeline, next-1)}
+	case files[0].FirstLSN > next:
+		return &NoBaseError{Why: fmt.Sprintf("retention has dropped log files; it was archived up to LSN %d", next-1), From: next, To: files[0].FirstLSN - 1}
+	}
+	return nil
+}
+
+// next is the first LSN that was not archived.
+func (f *follower) next() event.LSN {
+	if f.last.file != "" {
+		return f.last.lsn + 1
+	}
+	reach, _ := f.base.Reach()
+	return reach + 1
+}
+
+// begin finds where to go on.
+func (f *follower) begin() error {
+	log, timeline, files, err := f.line()
+	if err != nil {
+		return err
+	}
+	var list []Backup
+	get := func() error {
+		list, _, err = List(f.ctx, f.to)
+		return err
+	}
+	if f.base == nil {
+		err = get()
+	} else {
+		err = f.try(get)
+	}
+	if err != nil {
+		return err
+	}
+	f.base, f.last = nil, piece{}
+	for i := range list {
+		if b := &list[i]; b.Log == log && b.Timeline == timeline && (f.base == nil || b.LSN >= f.base.LSN) {
+			f.base = b
+		}
+	}
+	if f.base == nil {
+		return &NoBaseError{Why: fmt.Sprintf("there is none of log %s, timeline %s", log, timeline)}
+	}
+	if err := f.look(); err != nil {
+		return err
+	}
+	seq := uint64(0)
+	if n := len(f.base.chain); n > 0 {
+		seq = f.base.chain[n-1].seq
+		if f.base.chain[n-1].sealed != "" && files[0].Seq > seq { // it was archived whole and dropped
+			head, err := wal.ReadHeader(f.fs, f.dir, files[0])
+			if err != nil {
+				return err
+			}
+			if head.PrevSeq == seq {
+				seq = head.Seq
+			}
+		}
+	} else if n := f.base.newestLog(); n >= 0 {
+		seq, _, _ = wal.ParseFileName(path.Base(f.base.Files[n].Name))
+	}
+	if !slices.ContainsFunc(files, func(i wal.FileInfo) bool { return i.Seq == seq }) {
+		return &NoBaseError{Why: fmt.Sprintf("log file %d of the store is gone, which backup %s goes on in", seq, f.base.ID)}
+	}
+	f.log, err = wal.Follow(f.fs, f.dir, wal.FollowOptions{Clock: f.o.Clock, FromFile: seq})
+	return err
+}
+
+// end gives back what begin and run have opened.
+func (f *follower) end() {
+	f.leave()
+	f.log.Close() // only read from
+}
+
+func (f *follower) leave() {
+	if f.file != nil {
+		f.file.Close() // only read from
+	}
+	f.file, f.small, f.wait4, f.ready = nil, nil, nil, commitEnd{}
+}
+
+func (f *follower) wait(d time.Duration) error {
+	t := f.o.Clock.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C():
+		return nil
+	case <-f.ctx.Done():
+		return f.ctx.Err()
+	}
+}
+
+// run archives until something fails.
+func (f *follower) run() error {
+	for {
+		if err := f.ctx.Err(); err != nil {
+			return err
+		}
+		frame, err := f.log.Try()
+		if err == io.EOF {
+			if err = f.maybePut(); err == nil {
+				err = f.look()
+			}
+			if err == nil {
+				err = f.wait(followPoll)
+			}
+		} else if err == nil {
+			err = f.take(frame)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// take looks at a frame of the log.
+func (f *follower) take(frame *wal.Frame) error {
+	if f.file == nil || frame.File != f.head.Seq {
+		if err := f.enter(); err != nil {
+			return err
+		}
+	}
+	f.upTo = max(f.upTo, frame.DurableLSN)
+	end := frame.Offset + frame.Size()
+	if f.resumed && frame.Offset < f.last.to && end >= f.last.to {
+		f.resumed = false
+		if end != f.last.to || f.last.chain != frame.OriginalCRC() {
+			return &NoBaseError{Why: fmt.Sprintf("%s at %d is not what was archived of it: two copies of one store have gone on, and share the place of backups",
+				frame.Name, frame.Offset)}
+		}
+	}
+	if frame.Kind == wal.KindCommit {
+		f.wait4 = append(f.wait4, commitEnd{frame.Offset, end, frame.BaseLSN + event.LSN(frame.Count) - 1, frame.OriginalCRC()})
+	}
+	for len(f.wait4) > 0 && f.wait4[0].lsn <= f.upTo {
+		f.ready, f.wait4 = f.wait4[0], f.wait4[1:]
+	}
+	return f.maybePut()
+}
+
+// enter goes on to the log file that the newest frame lies in: the one before is at its end.
+func (f *follower) enter() error {
+	head := *f.log.Header()
+	if f.file != nil {
+		if err := f.seal(&head); err != nil {
+			return err
+		}
+		f.leave()
+	}
+	file, err := f.fs.Open(path.Join(f.dir, wal.FileName(head.Seq, head.FirstLSN)))
+	if err != nil {
+		return err
+	}
+	f.file, f.head, f.whole, f.resumed, f.put = file, head, false, false, f.o.Clock.Mono()
+	f.last = piece{log: f.base.Log, timeline: f.base.Timeline, file: wal.FileName(head.Seq, head.FirstLSN), seq: head.Seq, first: head.FirstLSN,
+		lsn: head.FirstLSN - 1, time: time.Unix(0, head.FirstTime).UTC()}
+	n := len(f.base.chain)
+	if n == 0 || f.base.chain[n-1].file != f.last.file {
+		return nil
+	}
+	c := &f.base.chain[n-1]
+	f.last, f.whole, f.resumed = c.piece, c.sealed != "", c.chain != 0
+	for _, p := range c.parts {
+		f.noteSmall(p)
+	}
+	f.tell(&f.last)
+	return nil
+}
+
+// maybePut puts what is durable if it is much, or has waited long enough.
+func (f *follower) maybePut() error {
+	if f.file == nil || f.whole || f.log.Ended() { // seal is about to archive it whole
+		return nil
+	}
+	for f.ready.end-f.last.to >= maxPiece {
+		if err := f.putPart(); err != nil {
+			return err
+		}
+	}
+	if f.ready.end <= f.last.to || clock.Elapsed(f.o.Clock, f.put) < followEvery {
+		return nil
+	}
+	return f.putPart()
+}
+
+// putPart puts the next part. The last one of a long commit says that its events are there.
+func (f *follower) putPart() error {
+	p := f.last
+	p.from, p.to, p.sealed = f.last.to, f.ready.end, ""
+	if p.to-p.from > maxPiece {
+		p.to, p.chain = p.from+maxPiece, 0 // it ends anywhere
+	} else {
+		frame, err := wal.ReadFrameAt(f.file, &f.head, path.Join("wal", p.file), f.ready.at)
+		if err != nil {
+			return err
+		}
+		last, err := frame.LastTime()
+		if err != nil {
+			return err
+		}
+		p.lsn, p.time, p.chain = f.ready.lsn, time.Unix(0, last).UTC(), f.ready.chain
+	}
+	if err := f.putPiece(&p); err != nil {
+		return err
+	}
+	f.put = f.o.Clock.Mono()
+	f.last = p
+	f.tell(&p)
+	f.noteSmall(p)
+	return f.join()
+}
+
+// putPiece reads a part from the log file and puts it.
+func (f *follower) putPiece(p *piece) error {
+	b := make([]byte, p.to-p.from)
+	if n, err := f.file.ReadAt(b, p.from); n < len(b) {
+		return corruption.At(path.Join("wal", p.file), p.from+int64(n), "the file ends here, but %d bytes of it were read before: %v", p.to, err)
+	}
+	p.name = p.prefix() + p.sum(b)
+	return f.try(func() error {
+		put, err := putChecked(f.ctx, f.to, p.name, bytes.NewReader(b), int64(len(b)), p.check)
+		if put {
+			f.bytes += int64(len(b))
+		}
+		return err
+	})
+}
+
+// noteSmall takes a part that was put to those that join puts together.
+func (f *follower) noteSmall(p piece) {
+	if n := len(f.small); n > 0 && f.small[n-1].to != p.from || p.to-p.from > maxPiece/2 {
+		f.small = f.small[:0]
+	}
+	if p.to-p.from <= maxPiece/2 {
+		f.small = append(f.small, p)
+	}
+}
+
+// join puts small parts together, so that there are few however slowly the log grows: the same bytes become one part, then the small
+// ones go.
+func (f *follower) join() error {
+	n := len(f.small)
+	if n < maxSmall && (n < 2 || f.small[n-1].to-f.small[0].from <= maxPiece/2) {
+		return nil
+	}
+	p := f.small[n-1]
+	p.from = f.small[0].from
+	if p.to-p.from > maxPiece { // the last one is too large for the others
+		p = f.small[n-2]
+		p.from = f.small[0].from
+		n--
+	}
+	old := f.small[:n]
+	rest := slices.Clone(f.small[n:])
+	if len(old) > 1 {
+		if err := f.putPiece(&p); err != nil {
+			return err
+		}
+		for _, o := range old {
+			if err := f.try(func() error { return f.to.Delete(f.ctx, o.name) }); err != nil {
+				return err
+			}
+		}
+	}
+	f.small = rest
+	return nil
+}
+
+// seal archives a log file whole, as the header of the one after it says where it ends. Then its parts go.
+func (f *follower) seal(next *wal.Header) error {
+	if f.whole {
+		return nil
+	}
+	p := f.last
+	if p.to > 0 && p.to > int64(next.PrevEnd) {
+		return corruption.At(path.Join("wal", p.file), int64(next.PrevEnd), "the file ends here, as the next one says, but LSN %d was durable behind it", p.lsn)
+	}
+	newest := event.LSN(next.FirstLSN - 1)
+	p.from, p.to = 0, int64(next.PrevEnd)
+	if newest != p.lsn {
+		end := f.ready
+		for _, w := range f.wait4 {
+			if w.end <= p.to {
+				end = w
+			}
+		}
+		frame, err := wal.ReadFrameAt(f.file, &f.head, path.Join("wal", p.file), end.at)
+		if err != nil {
+			return err
+		}
+		last, err := frame.LastTime()
+		if err != nil {
+			return err
+		}
+		p.lsn, p.time = newest, time.Unix(0, last).UTC()
+	}
+	p.chain = next.PrevChain
+	sum, err := hashOf(f.ctx, f.file, p.to)
+	if err != nil {
+		return err
+	}
+	p.sealed = hex.EncodeToString(sum[:])
+	of := p.of()
+	err = f.try(func() error {
+		put, err := putChecked(f.ctx, f.to, of.object(), f.file, of.Bytes, of.check)
+		if put {
+			f.bytes += of.Bytes
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p.name = p.prefix() + p.sum(nil)
+	err = f.try(func() error {
+		_, err := putChecked(f.ctx, f.to, p.name, bytes.NewReader(nil), 0, p.check)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	f.last, f.whole = p, true
+	f.tell(&p)
+	return f.try(func() error {
+		entries, err := f.to.List(f.ctx, p.folder())
+		for _, e := range entries {
+			if err == nil && e.Name != p.name {
+				err = f.to.Delete(f.ctx, e.Name)
+			}
+		}
+		return err
+	})
+}
+
+func (f *follower) tell(p *piece) {
+	if f.o.Done != nil {
+		f.o.Done(Followed{LSN: p.lsn, Time: p.time, File: p.file, Sealed: p.sealed != "", Bytes: f.bytes})
+	}
+}
+
+// try does something with the objects until it succeeds, or the context ends.
+func (f *follower) try(do func() error) error {
+	for again := firstRetry; ; again = min(2*again, lastRetry) {
+		err := do()
+		if err == nil || f.ctx.Err() != nil {
+			return err
+		}
+		if f.o.Failed != nil {
+			f.o.Failed(err, again)
+		}
+		if err := f.wait(again); err != nil {
+			return err
+		}
+	}
+}
