@@ -14,7 +14,8 @@ func newRootCommand() *cobra.Command {
 		Long: `dyngo-cli puts, gets, loads, inspects, checks and measures DynGO stores.
 
 Commands that only read take no lock and work beside a process that has the
-store open. Data goes to stdout, everything else to stderr.
+store open. Data goes to stdout, everything else to stderr. The log says who
+wrote each event: the user, or whom DYNGO_ACTOR names.
 
 ` + cli.ExitCodes,
 		Example: `  dyngo-cli quickstart

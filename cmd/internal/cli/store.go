@@ -43,11 +43,15 @@ func OpenWrite(cmd *cobra.Command, set ...func(*dyngo.Options)) (*dyngo.DB, erro
 	return dyngo.Open(dir, &o)
 }
 
-// Session says who writes: the person, the program and the machine behind this process.
+// Session says who writes: the person, the program and the machine behind this process. Who writes for somebody else names him in
+// DYNGO_ACTOR; the log says for whom and who.
 func Session(cmd *cobra.Command) dyngo.Session {
 	s := dyngo.Session{Actor: "uid " + strconv.Itoa(os.Getuid()), Client: cmd.Root().Name()}
 	if u, err := user.Current(); err == nil && u.Username != "" {
 		s.Actor = u.Username
+	}
+	if actor := os.Getenv("DYNGO_ACTOR"); actor != "" && actor != s.Actor {
+		s.Actor, s.Client = actor, s.Client+" by "+s.Actor
 	}
 	if host, err := os.Hostname(); err == nil {
 		s.Address = host
