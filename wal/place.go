@@ -22,22 +22,9 @@ func (f *Frame) Places(piece func(event.Piece) ([]byte, error),
 	if f.Flags&FrameSpilled != 0 {
 		return f.spilledPlaces(piece, visit)
 	}
-	at := f.Offset + FrameHeaderSize
-	for e, err := range f.Events() {
-		if err != nil {
-			return err
-		}
-		from := at - f.Offset - FrameHeaderSize
-		_, _, n, err := event.ParseWire(f.Body[from:]) // Events has just done so without an error
-		if err != nil {
-			return locate(err, f.Name, at)
-		}
-		if err := visit(e, Position{File: f.File, Offset: at}, f.Body[from:][:n]); err != nil {
-			return err
-		}
-		at += int64(n)
-	}
-	return nil
+	return f.each(func(e *event.Event, at int64, wire []byte) error {
+		return visit(e, Position{File: f.File, Offset: at}, wire)
+	})
 }
 
 func (f *Frame) spilledPlaces(piece func(event.Piece) ([]byte, error),

@@ -102,29 +102,45 @@ func (f *Frame) Events() iter.Seq2[*event.Event, error] {
 		if f.Kind != KindCommit || f.Flags&FrameSpilled != 0 {
 			panic(fmt.Sprintf("dyngo: bug: events of a %s frame, flags %#x", f.Kind, f.Flags))
 		}
-		var e event.Event
-		b := f.Body
-		at := func() int64 { return f.Offset + FrameHeaderSize + int64(len(f.Body)-len(b)) }
-		for i := range f.Count {
-			next, _, n, err := event.ParseWire(b)
-			if err == nil && next.Time > math.MaxInt64-max(f.BaseTime, 0) {
-				err = corruption.New(0, "event: log time overflows")
+		err := f.each(func(e *event.Event, _ int64, _ []byte) error {
+			if !yield(e, nil) {
+				return errDone
 			}
-			if err != nil {
-				yield(nil, locate(err, f.Name, at()))
-				return
-			}
-			e = next
-			e.LSN, e.Time = f.BaseLSN+event.LSN(i), f.BaseTime+next.Time
-			if !yield(&e, nil) {
-				return
-			}
-			b = b[n:]
-		}
-		if len(b) > 0 {
-			yield(nil, corruption.At(f.Name, at(), "commit frame: %d bytes after its %d events", len(b), f.Count))
+			return nil
+		})
+		if err != nil && err != errDone {
+			yield(nil, err)
 		}
 	}
+}
+
+var errDone = errors.New("done")
+
+// each visits the events of a commit frame that is not spilled: at is the offset in the file of the wire form. An error of visit
+// ends it.
+func (f *Frame) each(visit func(e *event.Event, at int64, wire []byte) error) error {
+	var e event.Event
+	b := f.Body
+	at := func() int64 { return f.Offset + FrameHeaderSize + int64(len(f.Body)-len(b)) }
+	for i := range f.Count {
+		next, _, n, err := event.ParseWire(b)
+		if err == nil && next.Time > math.MaxInt64-max(f.BaseTime, 0) {
+			err = corruption.New(0, "event: log time overflows")
+		}
+		if err != nil {
+			return locate(err, f.Name, at())
+		}
+		e = next
+		e.LSN, e.Time = f.BaseLSN+event.LSN(i), f.BaseTime+next.Time
+		if err := visit(&e, at(), b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	if len(b) > 0 {
+		return corruption.At(f.Name, at(), "commit frame: %d bytes after its %d events", len(b), f.Count)
+	}
+	return nil
 }
 
 // SpilledEvents is Events for a spilled commit frame. piece reads one piece of the batch; its result is not used after
