@@ -1,16 +1,10 @@
 package dyngo
 
-import (
-	"context"
-	"errors"
-)
+import "errors"
 
 // SpillFrom makes batches of more than batch bytes go to data frames of about piece bytes, so that tests with small batches
 // take the way of large ones.
 func (o *Options) SpillFrom(batch, piece int64) { o.spillBatch, o.spillPiece = batch, piece }
-
-// BuildSideFiles builds the side files that are missing, as the background does.
-func (db *DB) BuildSideFiles(ctx context.Context) error { return db.side.look(ctx) }
 
 // LogSealed has the tree catch up and logs the hashes of segments, as happens every second.
 func (db *DB) LogSealed() error {

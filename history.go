@@ -28,6 +28,8 @@ type Version struct {
 	From, To   []byte    // of a range delete: [From, To), nil = open end
 	Expires    time.Time // of a put: zero = never
 	NotApplied bool      // a put that was not newest: logged, without effect
+	// RecordTime is the age that PutNewest compares with: of a put by PutNewest, and of a delete after one; zero = none.
+	RecordTime time.Time
 	// AtFloor says that it is the version that was current at Metrics.FloorLSN. What came before it is gone. Who wrote it may
 	// be unknown, and then Actor is empty.
 	AtFloor bool
@@ -250,6 +252,9 @@ func (h *history) version(e *event.Event) (v Version, err error) {
 	ticket, _ := event.FindAnnotation(e.Parts, "ticket")
 	correlation, _ := event.FindAnnotation(e.Parts, "correlation")
 	v.Reason, v.Ticket, v.Correlation = string(reason), string(ticket), string(correlation)
+	if t, ok := event.RecordTime(e.Parts); ok {
+		v.RecordTime = time.Unix(0, t)
+	}
 	switch e.Op {
 	case event.OpPut, event.OpMerge:
 		if due, ok := event.Expiry(e.Parts); ok {

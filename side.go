@@ -93,6 +93,21 @@ func (s *sideFiles) run() {
 	}
 }
 
+// BuildSideFiles builds the side files that sealed log files lack, which is done in the background else, and returns when they are
+// there: History, ViewAt and Diff then read of these log files only what they are about, and keep nothing of them in memory. For a
+// log that was put there as a whole. ErrReadOnly for a read-only store.
+func (db *DB) BuildSideFiles(ctx context.Context) error {
+	call := db.calls.Enter() // Close waits
+	defer call.Exit()
+	switch {
+	case db.closed.Load():
+		return ErrClosed
+	case db.opts.ReadOnly:
+		return ErrReadOnly
+	}
+	return db.side.look(ctx)
+}
+
 // look builds the side files that are missing, and removes what a crash left.
 func (s *sideFiles) look(ctx context.Context) error {
 	s.one.Lock()

@@ -223,6 +223,9 @@ func (c *commit) add(db *DB, o op, wo WriteOptions, now int64) error {
 	if o.newest {
 		c.scratch = event.AppendRecordTime(c.scratch, o.time.ns)
 	}
+	if o.conditional { // so that the log tells what the write depended on
+		c.scratch = event.AppendPrevLSN(c.scratch, o.ifLSN)
+	}
 	if wo.Reason != "" || wo.Ticket != "" || wo.Correlation != "" {
 		c.scratch = event.AppendAnnotations(c.scratch, annotations(wo))
 	}
