@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -104,15 +103,9 @@ makes a backup in the same folder; beside --follow it can be.`,
 	return cmd
 }
 
-// hasBackups says whether a folder is one of backups.
-func hasBackups(folder string) bool {
-	info, err := os.Stat(filepath.Join(folder, "backups"))
-	return err == nil && info.IsDir() && !cli.StoreExists(folder)
-}
-
 // backupsIn returns the objects of a folder that has backups.
 func backupsIn(folder string) (backup.Objects, error) {
-	if !hasBackups(folder) {
+	if !cli.HasBackups(folder) {
 		return nil, cli.Fail(cli.ExitNotFound, "dyngo-cli backup create "+cli.ShellQuote(folder), "no backups in %s", folder)
 	}
 	return backup.NewDir(vfs.OS, filepath.ToSlash(folder)), nil
@@ -194,7 +187,7 @@ func makeBackupAlone(cmd *cobra.Command, folder, name string) (made backup.Made,
 
 // putBackup backs the folder of a snapshot up.
 func putBackup(cmd *cobra.Command, folder, snapshot string) (backup.Made, error) {
-	p := newProgress(cmd, "backup", 0, "bytes")
+	p := cli.NewProgress(cmd, "backup", 0, "bytes")
 	to := backup.NewDir(vfs.OS, filepath.ToSlash(folder))
 	made, err := backup.Create(cmd.Context(), to, vfs.OS, filepath.ToSlash(snapshot), time.Now(), func(done, total int64) {
 		p.SetTotal(total)
@@ -257,7 +250,7 @@ func verifyBackups(cmd *cobra.Command, folder string) error {
 	if err != nil {
 		return err
 	}
-	p := newProgress(cmd, "verify", 0, "bytes")
+	p := cli.NewProgress(cmd, "verify", 0, "bytes")
 	report, err := backup.Verify(cmd.Context(), from, func(done, total int64) {
 		p.SetTotal(total)
 		p.Set(done)

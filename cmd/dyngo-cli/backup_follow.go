@@ -21,13 +21,13 @@ type backupFollow struct {
 	dir     string // of the store
 	folder  string
 	r       *cli.Renderer
-	p       *progress
+	p       *cli.Progress
 	clock   clock.Clock
 	waiting string // what is wrong, as it was told last
 }
 
 func followBackup(cmd *cobra.Command, folder string) error {
-	f := backupFollow{cmd: cmd, dir: cli.GlobalsOf(cmd).Dir, folder: folder, clock: clock.NewSystem(), p: newProgress(cmd, "archived", 0, "bytes"),
+	f := backupFollow{cmd: cmd, dir: cli.GlobalsOf(cmd).Dir, folder: folder, clock: clock.NewSystem(), p: cli.NewProgress(cmd, "archived", 0, "bytes"),
 		r: cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "action"}, cli.Column{Name: "from_lsn"}, cli.Column{Name: "lsn"},
 			cli.Column{Name: "time"}, cli.Column{Name: "what"})}
 	defer f.p.Done()

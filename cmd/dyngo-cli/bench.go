@@ -195,7 +195,7 @@ func (b *bench) runAll(cmd *cobra.Command, runs []measurement) error {
 		cli.Column{Name: "p999_us", Title: "P99.9 µs"}, cli.Column{Name: "cpu_us_per_op", Title: "CPU µs/OP"})
 	loaded := false
 	for i, m := range runs {
-		p := newProgress(cmd, fmt.Sprintf("%d/%d %s", i+1, len(runs), m.name), 0, "ops")
+		p := cli.NewProgress(cmd, fmt.Sprintf("%d/%d %s", i+1, len(runs), m.name), 0, "ops")
 		if !loaded && !strings.HasPrefix(m.name, "put-") {
 			loaded = true
 			if err := b.load(cmd.Context()); err != nil {
@@ -234,10 +234,10 @@ type result struct {
 func (r *result) perSecond() float64 { return float64(int64(float64(r.ops) / r.elapsed.Seconds())) }
 
 func (r *result) cpuPerOp() float64 {
-	return round3(float64(r.cpu.Nanoseconds()) / 1000 / float64(max(r.ops, 1)))
+	return cli.Round3(float64(r.cpu.Nanoseconds()) / 1000 / float64(max(r.ops, 1)))
 }
 
-func micros(d time.Duration) float64 { return round3(float64(d.Nanoseconds()) / 1000) }
+func micros(d time.Duration) float64 { return cli.Round3(float64(d.Nanoseconds()) / 1000) }
 
 // load gives every key a value, so that reads find it.
 func (b *bench) load(ctx context.Context) error {
@@ -259,7 +259,7 @@ func (b *bench) load(ctx context.Context) error {
 }
 
 // measure runs m until its time is over.
-func (b *bench) measure(ctx context.Context, m measurement, p *progress) (*result, error) {
+func (b *bench) measure(ctx context.Context, m measurement, p *cli.Progress) (*result, error) {
 	var stop atomic.Bool
 	ctx, cancel := context.WithTimeout(ctx, b.time)
 	defer cancel()
@@ -320,7 +320,7 @@ func (b *bench) newWorker(seed uint64, d distribution) *benchWorker {
 	return w
 }
 
-func (w *benchWorker) run(m measurement, stop *atomic.Bool, maxOps int64, p *progress) error {
+func (w *benchWorker) run(m measurement, stop *atomic.Bool, maxOps int64, p *cli.Progress) error {
 	const tell = 1 << 10
 	last := time.Now()
 	for !stop.Load() && w.ops < maxOps {

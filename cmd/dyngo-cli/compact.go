@@ -61,7 +61,7 @@ func showPlan(cmd *cobra.Command, why bool) error {
 	for i := range steps {
 		s := &steps[i]
 		err := r.Row(i+1, s.Kind, s.Reason, cli.CountCell(len(s.Segments)), s.Run, cli.ByteCell(s.ReadBytes), cli.ByteCell(s.WriteBytes),
-			cli.ByteCell(s.ReclaimBytes), s.SourcesRemoved, round3(s.Score), cli.JsonCell(s.Segments), s.Why, s.Explain)
+			cli.ByteCell(s.ReclaimBytes), s.SourcesRemoved, cli.Round3(s.Score), cli.JsonCell(s.Segments), s.Why, s.Explain)
 		if err != nil {
 			return err
 		}
@@ -138,11 +138,11 @@ type compactWatch struct {
 	source string
 	before *dyngo.Metrics
 	began  time.Time
-	p      *progress
+	p      *cli.Progress
 }
 
 func newCompactWatch(cmd *cobra.Command, source string, before *dyngo.Metrics) *compactWatch {
-	return &compactWatch{cmd, source, before, time.Now(), newProgress(cmd, "compact", before.SegmentBytes, "bytes")}
+	return &compactWatch{cmd, source, before, time.Now(), cli.NewProgress(cmd, "compact", before.SegmentBytes, "bytes")}
 }
 
 // set is told the figures of the store. Each byte is read once, or more often if merges follow each other.
@@ -169,7 +169,7 @@ func (w *compactWatch) end(after *dyngo.Metrics, err error) error {
 		cli.ByteCell(after.CompactReadBytes-b.CompactReadBytes), cli.ByteCell(after.CompactWrittenBytes-b.CompactWrittenBytes),
 		cli.CountCell(b.Runs), cli.CountCell(after.Runs),
 		cli.CountCell(b.Segments), cli.CountCell(after.Segments), cli.ByteCell(b.SegmentBytes), cli.ByteCell(after.SegmentBytes),
-		round3(time.Since(w.began).Seconds()))
+		cli.Round3(time.Since(w.began).Seconds()))
 	if rerr != nil {
 		return rerr
 	}

@@ -67,7 +67,7 @@ func listDatasets(cmd *cobra.Command) (err error) {
 // countRange counts the keys of a range by going through them: that may take a while, so it tells how far it is and ends
 // with the command.
 func countRange(cmd *cobra.Command, ds *dyngo.Dataset, rng dyngo.Range) (int, error) {
-	p := newProgress(cmd, "count "+cli.EscapeBytes([]byte(ds.Name())), 0, "keys")
+	p := cli.NewProgress(cmd, "count "+cli.EscapeBytes([]byte(ds.Name())), 0, "keys")
 	defer p.Done()
 	rng.KeysOnly = true
 	n := 0

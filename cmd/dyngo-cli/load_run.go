@@ -29,7 +29,7 @@ type loader struct {
 	version  rows.Path
 	file     *loadFile
 	reader   *rows.Reader
-	progress *progress
+	progress *cli.Progress
 	began    time.Time
 
 	db        *dyngo.DB
@@ -72,7 +72,7 @@ func (q *loadRequest) run(cmd *cobra.Command) (err error) {
 	defer l.file.close()
 	// A read of a pipe may wait for ever: closing it ends that.
 	defer context.AfterFunc(cmd.Context(), l.file.close)()
-	l.progress = newProgress(cmd, "load "+loadName(l.file.name), l.file.bytes, "bytes")
+	l.progress = cli.NewProgress(cmd, "load "+loadName(l.file.name), l.file.bytes, "bytes")
 	defer l.progress.Done()
 
 	old := q.resume && cli.StoreExists(cli.GlobalsOf(cmd).Dir)
@@ -486,7 +486,7 @@ func (l *loader) result() error {
 	c := &l.counts
 	err := r.Row(l.q.dataset, loadName(l.file.name), l.reader.Format().String(), cli.CountCell(c.Rows),
 		cli.CountCell(c.stored()), cli.CountCell(c.New), cli.CountCell(c.Replaced), cli.CountCell(c.Duplicate), cli.CountCell(c.Stale),
-		cli.CountCell(c.Bad), cli.ByteCell(c.Bytes), lsn, round3(time.Since(l.began).Seconds()))
+		cli.CountCell(c.Bad), cli.ByteCell(c.Bytes), lsn, cli.Round3(time.Since(l.began).Seconds()))
 	if err != nil {
 		return err
 	}

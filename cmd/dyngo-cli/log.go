@@ -144,8 +144,11 @@ func catLog(cmd *cobra.Command, args []string, filter cli.LogFilter, r *cli.Rend
 	if err != nil {
 		return err
 	}
-	files := wal.OpenFiles(vfs.OS, log.Dir)
-	defer files.Close()
+	files, err := log.OpenFiles()
+	if err != nil {
+		return err
+	}
+	defer files.Close() // only read from
 	v := cli.NewLogView(files, filter)
 	v.Lost = cli.TellLost(cmd)
 	n := 0

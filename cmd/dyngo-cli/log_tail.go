@@ -9,7 +9,6 @@ import (
 
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/event"
-	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -35,11 +34,11 @@ as it is durable, whichever process writes it, until ^C.`,
 		if err != nil {
 			return err
 		}
-		dir, err := cli.WalDir(cmd)
+		log, err := cli.StoreLog(cmd)
 		if err != nil {
 			return err
 		}
-		t := logTail{cmd: cmd, dir: dir, filter: fl, follow: *follow, r: cli.NewRenderer(cmd, cli.ManyRows, cli.LogColumns()...)}
+		t := logTail{cmd: cmd, log: log, filter: fl, follow: *follow, r: cli.NewRenderer(cmd, cli.ManyRows, cli.LogColumns()...)}
 		t.r.Detail = *long
 		return t.run(*n)
 	}
@@ -52,7 +51,7 @@ const maxTailLines = 100_000
 // logTail prints the end of a log.
 type logTail struct {
 	cmd    *cobra.Command
-	dir    string // of the log files
+	log    *cli.LogSource
 	filter cli.LogFilter
 	follow bool
 	r      *cli.Renderer
@@ -61,8 +60,11 @@ type logTail struct {
 }
 
 func (t *logTail) run(n int) error {
-	files := wal.OpenFiles(vfs.OS, t.dir)
-	defer files.Close()
+	files, err := t.log.OpenFiles()
+	if err != nil {
+		return err
+	}
+	defer files.Close() // only read from
 	rows, err := t.last(files, n)
 	for _, cells := range rows {
 		if err := t.r.Row(cells...); err != nil {
@@ -87,7 +89,7 @@ func (t *logTail) run(n int) error {
 // last returns the rows of the newest n events. It reads files from the newest back until there are
 // enough: each can be read alone.
 func (t *logTail) last(files *wal.Files, n int) ([][]any, error) {
-	infos, err := wal.ListFiles(vfs.OS, t.dir)
+	infos, err := t.log.Files()
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +117,7 @@ func (t *logTail) last(files *wal.Files, n int) ([][]any, error) {
 // lastOf returns the rows of the newest n events of one file. The newest file is read on into
 // files that were begun meanwhile.
 func (t *logTail) lastOf(files *wal.Files, seq uint64, newest bool, n int) ([][]any, wal.Tail, error) {
-	sc, err := wal.NewScanner(vfs.OS, t.dir, wal.ScanOptions{ReadOnly: true, FromFile: seq, Only: !newest})
+	sc, err := wal.NewScanner(t.log.FS, t.log.Dir, wal.ScanOptions{ReadOnly: true, FromFile: seq, Only: !newest})
 	if err != nil {
 		return nil, wal.Tail{}, err
 	}
@@ -163,11 +165,7 @@ func (t *logTail) more(files *wal.Files) error {
 	v := cli.NewLogView(files, t.filter)
 	v.Filter.From = max(v.Filter.From, t.shown+1)
 	v.Lost = cli.TellLost(t.cmd)
-	log, err := cli.StoreLog(t.cmd)
-	if err != nil {
-		return err
-	}
-	return log.Follow(t.cmd.Context(), v, func(f *wal.Frame) error {
+	return t.log.Follow(t.cmd.Context(), v, func(f *wal.Frame) error {
 		if err := v.Frame(f, func(cells []any) error { return t.r.Row(cells...) }); err != nil {
 			return err
 		}

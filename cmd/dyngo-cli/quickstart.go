@@ -113,7 +113,7 @@ func runQuickstart(cmd *cobra.Command) (err error) {
 		}
 		if t.summary != nil {
 			err := t.summary.Row(c.name, cli.CountCell(result.rows), cli.CountCell(result.events),
-				round3(time.Since(start).Seconds()), result.what, t.dir)
+				cli.Round3(time.Since(start).Seconds()), result.what, t.dir)
 			if err != nil {
 				return err
 			}

@@ -87,7 +87,7 @@ func showRepair(cmd *cobra.Command, report *dyngo.RepairReport) error {
 	r := cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "step"}, cli.Column{Name: "file"}, cli.Column{Name: "offset"},
 		cli.Column{Name: "what"})
 	for _, defect := range report.Found {
-		file, offset, what := placeOfDefect(defect)
+		file, offset, what := cli.PlaceOfDefect(defect)
 		if err := r.Row("found", file, offset, what); err != nil {
 			return err
 		}
@@ -108,13 +108,13 @@ func showRepair(cmd *cobra.Command, report *dyngo.RepairReport) error {
 type phaseProgress struct {
 	cmd  *cobra.Command
 	what string
-	p    *progress
+	p    *cli.Progress
 }
 
 func (ph *phaseProgress) set(what string, done, total int64) {
 	if ph.what != what {
 		ph.end()
-		ph.what, ph.p = what, newProgress(ph.cmd, what, total, "bytes")
+		ph.what, ph.p = what, cli.NewProgress(ph.cmd, what, total, "bytes")
 	}
 	ph.p.SetTotal(total)
 	ph.p.Set(done)

@@ -72,7 +72,7 @@ first that does not. --verify checks every byte of the new store. Times are as
 func runRestore(cmd *cobra.Command, src, dst, id string, t dyngo.Target, plan, verify bool) error {
 	o := &dyngo.RestoreOptions{Session: cli.Session(cmd)}
 	from, to := filepath.ToSlash(src), filepath.ToSlash(dst)
-	if hasBackups(src) {
+	if cli.HasBackups(src) {
 		objects := backup.NewDir(vfs.OS, from)
 		b, err := backup.Find(cmd.Context(), objects, id)
 		if err != nil {
@@ -91,7 +91,7 @@ func runRestore(cmd *cobra.Command, src, dst, id string, t dyngo.Target, plan, v
 		}
 		return showRestore(cmd, src, dst, &done)
 	}
-	p := newProgress(cmd, "restore", 0, "bytes")
+	p := cli.NewProgress(cmd, "restore", 0, "bytes")
 	o.Progress = func(done, total int64) {
 		p.SetTotal(total)
 		p.Set(done)
@@ -114,7 +114,7 @@ func runRestore(cmd *cobra.Command, src, dst, id string, t dyngo.Target, plan, v
 }
 
 func verifyRestored(cmd *cobra.Command, dst string) error {
-	p := newProgress(cmd, "verify", 0, "bytes")
+	p := cli.NewProgress(cmd, "verify", 0, "bytes")
 	report, err := dyngo.Verify(cmd.Context(), filepath.ToSlash(dst), nil, func(done, total int64) {
 		p.SetTotal(total)
 		p.Set(done)

@@ -141,7 +141,7 @@ func (s *statSheet) derive(m *dyngo.Metrics) {
 	}
 	if m.FlushedBytes > 0 {
 		written := float64(m.FlushedBytes + m.CompactWrittenBytes)
-		s.insert("compact_written_bytes", "written_per_flushed_byte", round3(written/float64(m.FlushedBytes)))
+		s.insert("compact_written_bytes", "written_per_flushed_byte", cli.Round3(written/float64(m.FlushedBytes)))
 	}
 	if used := m.TailBytes + m.IndexBytes + m.CacheBytes + m.ReaderBytes; m.MemoryBudgetBytes > 0 {
 		s.insert("memory_budget_bytes", "memory_used_percent", percentOf(used, m.MemoryBudgetBytes))

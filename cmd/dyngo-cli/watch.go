@@ -10,7 +10,6 @@ import (
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/event"
-	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -65,8 +64,11 @@ func watch(cmd *cobra.Command, filter cli.LogFilter, limit int, long bool) error
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: from LSN %d on; ^C ends it\n", cmd.Root().Name(), filter.From)
 	}
 	tellNoDataset(cmd, filter.Dataset)
-	files := wal.OpenFiles(vfs.OS, log.Dir)
-	defer files.Close()
+	files, err := log.OpenFiles()
+	if err != nil {
+		return err
+	}
+	defer files.Close() // only read from
 	v := cli.NewLogView(files, filter)
 	v.Lost = cli.TellLost(cmd)
 	r := cli.NewRenderer(cmd, cli.ManyRows, cli.LogColumns()...)

@@ -9,7 +9,6 @@ import (
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/event"
-	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -72,15 +71,17 @@ func (b *bisect) run(from, to string, long bool) (err error) {
 	if err != nil {
 		return err
 	}
-	if b.db, err = cli.OpenRead(b.cmd); err != nil {
-		return err
-	}
-	defer cli.CloseStore(b.db, &err)
-	low, err := b.lsn("--from", from, b.db.Metrics().FloorLSN)
+	db, end, err := cli.OpenAny(b.cmd)
 	if err != nil {
 		return err
 	}
-	high, err := b.lsn("--to", to, b.db.DurableLSN())
+	defer end(&err)
+	b.db = db
+	low, err := lsnOf(b.cmd, b.db, "--from", from, b.db.Metrics().FloorLSN)
+	if err != nil {
+		return err
+	}
+	high, err := lsnOf(b.cmd, b.db, "--to", to, b.db.DurableLSN())
 	if err != nil {
 		return err
 	}
@@ -98,8 +99,8 @@ func (b *bisect) run(from, to string, long bool) (err error) {
 	return b.print(log, lsn, long)
 }
 
-// lsn is the LSN of a target, def if there is none.
-func (b *bisect) lsn(what, s string, def event.LSN) (event.LSN, error) {
+// lsnOf is the LSN of a target, def if there is none; what names it in errors.
+func lsnOf(cmd *cobra.Command, db *dyngo.DB, what, s string, def event.LSN) (event.LSN, error) {
 	if s == "" {
 		return def, nil
 	}
@@ -107,7 +108,7 @@ func (b *bisect) lsn(what, s string, def event.LSN) (event.LSN, error) {
 	if err != nil {
 		return 0, err
 	}
-	v, err := b.db.ViewAt(b.cmd.Context(), target)
+	v, err := db.ViewAt(cmd.Context(), target)
 	if err != nil {
 		return 0, err
 	}
@@ -201,12 +202,15 @@ func (b *bisect) walk(low, high event.LSN) (event.LSN, error) {
 
 // print shows the event.
 func (b *bisect) print(log *cli.LogSource, lsn event.LSN, long bool) error {
-	files := wal.OpenFiles(vfs.OS, log.Dir)
-	defer files.Close()
+	files, err := log.OpenFiles()
+	if err != nil {
+		return err
+	}
+	defer files.Close() // only read from
 	v := cli.NewLogView(files, cli.LogFilter{From: lsn, To: lsn, Values: true})
 	r := cli.NewRenderer(b.cmd, cli.OneRow, cli.LogColumns()...)
 	r.Detail = long
-	_, err := log.Each(b.cmd.Context(), v, func(f *wal.Frame) error {
+	_, err = log.Each(b.cmd.Context(), v, func(f *wal.Frame) error {
 		return v.Frame(f, func(cells []any) error { return r.Row(cells...) })
 	})
 	if err != nil {

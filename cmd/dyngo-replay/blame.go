@@ -8,7 +8,6 @@ import (
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/event"
-	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -66,11 +65,11 @@ func runBlame(cmd *cobra.Command, dataset string, rng dyngo.Range, at string, lo
 	if err != nil {
 		return err
 	}
-	db, err := cli.OpenRead(cmd)
+	db, end, err := cli.OpenAny(cmd)
 	if err != nil {
 		return err
 	}
-	defer cli.CloseStore(db, &err)
+	defer end(&err)
 	view, err := cli.OpenView(cmd, db, at)
 	if err != nil {
 		return err
@@ -142,8 +141,11 @@ func findEvents(cmd *cobra.Command, log *cli.LogSource, keys []*blamed) error {
 	if err != nil {
 		return err
 	}
-	files := wal.OpenFiles(vfs.OS, log.Dir)
-	defer files.Close()
+	files, err := log.OpenFiles()
+	if err != nil {
+		return err
+	}
+	defer files.Close() // only read from
 	for i, info := range infos {
 		next := event.LSN(event.MaxLSN)
 		if i+1 < len(infos) {

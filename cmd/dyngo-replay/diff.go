@@ -63,11 +63,11 @@ func runDiff(cmd *cobra.Command, from, to string, o dyngo.DiffOptions, limit int
 			return err
 		}
 	}
-	db, err := cli.OpenRead(cmd)
+	db, end, err := cli.OpenAny(cmd)
 	if err != nil {
 		return err
 	}
-	defer cli.CloseStore(db, &err)
+	defer end(&err)
 	if to == "" {
 		b = dyngo.AtLSN(db.DurableLSN())
 	}

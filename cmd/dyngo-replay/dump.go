@@ -12,7 +12,6 @@ import (
 
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/event"
-	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -68,8 +67,11 @@ as it is durable, until ^C.`,
 		if d.log, err = openLog(cmd, args); err != nil {
 			return err
 		}
-		files := wal.OpenFiles(vfs.OS, d.log.Dir)
-		defer files.Close()
+		files, err := d.log.OpenFiles()
+		if err != nil {
+			return err
+		}
+		defer files.Close() // only read from
 		d.view = func() *cli.LogView {
 			v := cli.NewLogView(files, fl)
 			v.Lost = cli.TellLost(cmd)
@@ -256,7 +258,7 @@ func newPrinter(cmd *cobra.Command, log *cli.LogSource, as string, long bool) *p
 		r.Detail = long
 		return &printer{rows: r}
 	}
-	h := &headers{dir: log.Dir}
+	h := &headers{log: log}
 	form := map[string]func(v *cli.LogView, e *cli.LogEvent) ([]byte, error){
 		formCloudEvents: h.cloudEvent, formDebezium: h.debezium, formHex: hexDump,
 	}[as]

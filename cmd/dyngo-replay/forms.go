@@ -11,7 +11,6 @@ import (
 
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/event"
-	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -26,20 +25,20 @@ var forms = []string{formCloudEvents, formDebezium, formHex}
 
 // headers tells which log and timeline an event is of.
 type headers struct {
-	dir  string // of the log files
+	log  *cli.LogSource
 	seq  uint64
 	head wal.Header
 }
 
 func (h *headers) of(e *cli.LogEvent) (*wal.Header, error) {
 	if h.seq != e.Frame.File {
-		infos, err := wal.ListFiles(vfs.OS, h.dir)
+		infos, err := wal.ListFiles(h.log.FS, h.log.Dir)
 		if err != nil {
 			return nil, err
 		}
 		for _, info := range infos {
 			if info.Seq == e.Frame.File {
-				if h.head, err = wal.ReadHeader(vfs.OS, h.dir, info); err != nil {
+				if h.head, err = wal.ReadHeader(h.log.FS, h.log.Dir, info); err != nil {
 					return nil, err
 				}
 				h.seq = info.Seq

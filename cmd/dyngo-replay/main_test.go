@@ -15,8 +15,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/backup"
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/cmd/internal/clitest"
+	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
 func TestMain(m *testing.M) {
@@ -25,6 +27,9 @@ func TestMain(m *testing.M) {
 		"shop":         func() { exit(shop(os.Args[1])) },
 		"ticker":       func() { exit(ticker(os.Args[1], os.Args[2])) },
 		"rolled":       func() { exit(rolled(os.Args[1])) },
+		"archived":     func() { exit(archived(os.Args[1], os.Args[2])) },
+		"depends":      func() { exit(depends(os.Args[1])) },
+		"backup":       func() { exit(backUp(os.Args[1], os.Args[2])) },
 		"drop":         func() { exit(drop(os.Args[1], os.Args[2])) },
 		"delete":       func() { exit(deleteKey(os.Args[1], os.Args[2], os.Args[3])) },
 	})
@@ -116,6 +121,92 @@ func rolled(dir string) error {
 	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{LargeValue: 256 << 10})
 	for i := 0; i < 30 && err == nil; i++ {
 		_, err = ds.Put(fmt.Appendf(nil, "key-%02d", i), bytes.Repeat([]byte("x"), 100_000))
+	}
+	return errors.Join(err, db.Close())
+}
+
+// archived makes a store that has dropped its first log files to an archive: archived DIR ARCHIVE.
+//
+//	anna  LSN 3 first = 1, 4 first = 2; fill-0 to fill-9 thrice, gone = 1, deleted, big = 3 MiB, whose event lies
+//	      in a log file that is there and whose bytes are in ones that were dropped, last = 3
+func archived(dir, archive string) error {
+	db, err := dyngo.Open(dir, &dyngo.Options{LogFileBytes: 1 << 20, Retention: dyngo.Retention{Bytes: 1 << 20}, Archive: archive,
+		Integrity: true, Session: dyngo.Session{Actor: "anna"}})
+	if err != nil {
+		return err
+	}
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{LargeValue: 128 << 10})
+	if err != nil {
+		return err
+	}
+	put := func(key, value string) {
+		_, perr := ds.PutWith([]byte(key), []byte(value), dyngo.WriteOptions{Reason: "as it is"})
+		err = errors.Join(err, perr)
+	}
+	put("first", "1")
+	put("first", "2")
+	for i := range 30 {
+		put(fmt.Sprintf("fill-%d", i%10), fmt.Sprintf("%d %s", i, strings.Repeat("x", 100_000)))
+	}
+	put("gone", "1")
+	_, derr := ds.Delete([]byte("gone"))
+	put("big", strings.Repeat("large value ", 256<<10))
+	put("last", "3")
+	if err = errors.Join(err, derr, db.Flush(context.Background())); err == nil {
+		_, err = db.GC(context.Background())
+	}
+	if floor := db.Metrics().FloorLSN; err == nil && floor < 30 {
+		err = fmt.Errorf("the floor is at LSN %d: too little was dropped", floor)
+	}
+	return errors.Join(err, db.Close())
+}
+
+// depends makes a store in which bert's writes depend on anna's:
+//
+//	anna  LSN 3 stock = 10, 4 price = 5 of second 100
+//	bert  LSN 6 stock = 9 if it is that of LSN 3, 7 price = 4 of second 50, which is stale
+func depends(dir string) error {
+	db, err := dyngo.Open(dir, &dyngo.Options{Session: dyngo.Session{Actor: "anna"}})
+	if err != nil {
+		return err
+	}
+	ds, err := db.CreateDataset("shop", nil)
+	if err != nil {
+		return err
+	}
+	lsn, err := ds.Put([]byte("stock"), []byte("10"))
+	_, _, nerr := ds.PutNewest([]byte("price"), []byte("5"), time.Unix(100, 0))
+	if err = errors.Join(err, nerr, db.Close()); err != nil {
+		return err
+	}
+	if db, err = dyngo.Open(dir, &dyngo.Options{Session: dyngo.Session{Actor: "bert"}}); err != nil {
+		return err
+	}
+	if ds, err = db.Dataset("shop"); err != nil {
+		return err
+	}
+	_, err = ds.PutIf([]byte("stock"), []byte("9"), lsn)
+	_, _, nerr = ds.PutNewest([]byte("price"), []byte("4"), time.Unix(50, 0))
+	return errors.Join(err, nerr, db.Close())
+}
+
+// backUp backs a store up twice: backup DIR FOLDER.
+func backUp(dir, folder string) error {
+	db, err := dyngo.Open(dir, nil)
+	if err != nil {
+		return err
+	}
+	for i := range 2 {
+		info, serr := db.Snapshot(context.Background(), fmt.Sprintf("s%d", i))
+		if err = errors.Join(err, serr); err != nil {
+			break
+		}
+		_, berr := backup.Create(context.Background(), backup.NewDir(vfs.OS, folder), vfs.OS, info.Dir,
+			time.Unix(1_700_000_000+int64(i), 0), nil)
+		ds, derr := db.CreateDataset("later", nil)
+		if err = errors.Join(err, berr, derr); err == nil {
+			_, err = ds.Put([]byte("k"), []byte("v"))
+		}
 	}
 	return errors.Join(err, db.Close())
 }

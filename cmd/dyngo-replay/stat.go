@@ -11,7 +11,6 @@ import (
 
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/event"
-	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -62,8 +61,11 @@ func stat(cmd *cobra.Command, args []string, filter cli.LogFilter, by []string) 
 	if err != nil {
 		return err
 	}
-	files := wal.OpenFiles(vfs.OS, log.Dir)
-	defer files.Close()
+	files, err := log.OpenFiles()
+	if err != nil {
+		return err
+	}
+	defer files.Close() // only read from
 	v := cli.NewLogView(files, filter)
 	v.Lost = cli.TellLost(cmd)
 	groups := map[string]*statGroup{}

@@ -48,11 +48,11 @@ func runState(cmd *cobra.Command, args []string, at string, rng dyngo.Range, lim
 	if err != nil {
 		return err
 	}
-	db, err := cli.OpenRead(cmd)
+	db, end, err := cli.OpenAny(cmd)
 	if err != nil {
 		return err
 	}
-	defer cli.CloseStore(db, &err)
+	defer end(&err)
 	view, err := db.ViewAt(cmd.Context(), target)
 	if err != nil {
 		return err

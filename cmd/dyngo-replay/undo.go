@@ -81,18 +81,11 @@ type undo struct {
 }
 
 func (u *undo) run() (err error) {
-	if err := cli.CheckStore(cli.GlobalsOf(u.cmd).Dir); err != nil {
-		return err
-	}
-	if u.apply {
-		u.db, err = cli.OpenWrite(u.cmd)
-	} else {
-		u.db, err = cli.OpenRead(u.cmd)
-	}
+	end, err := u.open()
 	if err != nil {
 		return err
 	}
-	defer cli.CloseStore(u.db, &err)
+	defer end(&err)
 	u.batch = u.db.NewBatch()
 	r := cli.NewRenderer(u.cmd, cli.ManyRows, cli.Column{Name: "dataset"}, cli.Column{Name: "key"}, cli.Column{Name: "op"},
 		cli.Column{Name: "value"}, cli.Column{Name: "expires"}, cli.Column{Name: "conflict"})
@@ -135,6 +128,23 @@ func (u *undo) run() (err error) {
 		return cli.Fail(cli.ExitConflict, try, "%s changed again since, and left alone", what)
 	}
 	return nil
+}
+
+// open opens the store: to write only what a writer may open.
+func (u *undo) open() (end func(*error), err error) {
+	if !u.apply {
+		u.db, end, err = cli.OpenAny(u.cmd)
+		return end, err
+	}
+	src, err := cli.OpenSource(u.cmd)
+	if err != nil {
+		return nil, err
+	}
+	if src.Kind != cli.SourceStore || src.Archive != "" {
+		return nil, cli.Usage("--dir with the store, without --archive", "undo --apply writes to a store, and to nothing else")
+	}
+	u.db, err = cli.OpenWrite(u.cmd)
+	return func(err *error) { cli.CloseStore(u.db, err) }, err
 }
 
 // key prints, and adds to the batch, what takes one change back: to what c.After says from what c.Before does.

@@ -51,11 +51,11 @@ code 3.`,
 }
 
 func runHistory(cmd *cobra.Command, dataset string, key []byte, limit int, reverse, long bool) (err error) {
-	db, err := OpenRead(cmd)
+	db, end, err := OpenAny(cmd)
 	if err != nil {
 		return err
 	}
-	defer CloseStore(db, &err)
+	defer end(&err)
 	ds, err := ReadDataset(cmd, db, dataset)
 	if err != nil {
 		return err

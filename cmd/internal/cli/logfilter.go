@@ -83,8 +83,8 @@ func (f *LogFilter) wants(e *LogEvent) bool {
 		(f.Actor == "" || e.Who.Actor == f.Actor) &&
 		(f.Tx == 0 || e.Tx == f.Tx) &&
 		(len(f.Ops) == 0 || contains(f.Ops, e.Op.String())) &&
-		(f.Key == nil || touches(e, dyngo.Range{From: f.Key, To: append(bytes.Clone(f.Key), 0)})) &&
-		(len(f.Prefix) == 0 || touches(e, dyngo.Prefix(f.Prefix)))
+		(f.Key == nil || Touches(e, dyngo.Range{From: f.Key, To: append(bytes.Clone(f.Key), 0)})) &&
+		(len(f.Prefix) == 0 || Touches(e, dyngo.Prefix(f.Prefix)))
 }
 
 // past says that no event of a frame with this base, or of a later one, is to be shown.
@@ -92,8 +92,8 @@ func (f *LogFilter) past(base event.LSN, time int64) bool {
 	return f.To != 0 && base > f.To || f.Until != 0 && time > f.Until || f.Tx != 0 && base > f.Tx
 }
 
-// touches says whether an event is about keys in a range.
-func touches(e *LogEvent, r dyngo.Range) bool {
+// Touches says whether an event is about keys in a range.
+func Touches(e *LogEvent, r dyngo.Range) bool {
 	switch {
 	case e.Op.System():
 		return false

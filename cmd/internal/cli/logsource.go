@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -22,12 +23,15 @@ import (
 
 // A LogSource reads the log of a store, or one file of it, while another process may be writing to it.
 type LogSource struct {
+	FS   vfs.FS
 	Dir  string // of the log files
 	Only uint64 // the sequence of the only file to read, 0 = all
 	// Oldest is the sequence of the first file to read, 0 = the oldest there is.
 	Oldest uint64
 	// Missed is told of events that are gone, since retention has dropped their log files.
 	Missed func(first, last event.LSN)
+
+	store string // whose log it is, empty = of none
 }
 
 // WalDir is the directory of the log files of cmd's store.
@@ -39,62 +43,94 @@ func WalDir(cmd *cobra.Command) (string, error) {
 	return filepath.ToSlash(filepath.Join(dir, "wal")), nil
 }
 
-// StoreLog is the log of cmd's store. What is missed is told on stderr.
+// StoreLog is the log of what cmd reads. What is missed is told on stderr.
 func StoreLog(cmd *cobra.Command) (*LogSource, error) {
-	dir, err := WalDir(cmd)
+	src, err := OpenSource(cmd)
 	if err != nil {
 		return nil, err
 	}
-	oldest, err := OldestLog(GlobalsOf(cmd).Dir)
-	if err != nil {
-		return nil, err
-	}
-	return &LogSource{Dir: dir, Oldest: oldest, Missed: func(first, last event.LSN) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: LSN %d to %d are gone: retention has dropped their log files\n", cmd.Root().Name(), first, last)
-	}}, nil
-}
-
-// OldestLog is the log file that the log of a store begins with since retention dropped those before, 0 = none was dropped.
-func OldestLog(dir string) (uint64, error) {
-	set, err := manifest.Open(vfs.OS, filepath.ToSlash(filepath.Join(dir, "manifest")), manifest.Options{ReadOnly: true})
-	if err != nil {
-		return 0, err
-	}
-	return set.Current().OldestLog, set.Close()
+	return src.Log(cmd)
 }
 
 // LogFile is one log file: of cmd's store by number or name, or any by path.
 func LogFile(cmd *cobra.Command, arg string) (*LogSource, error) {
 	number, numErr := strconv.ParseUint(arg, 10, 64)
 	if info, err := os.Stat(arg); err == nil && numErr != nil {
-		seq, _, ok := wal.ParseFileName(filepath.Base(arg))
+		layer, err := logsIn(arg)
 		switch {
 		case info.IsDir():
-			return nil, Usage("--dir for the directory of a store", "%s is a directory, not a log file", arg)
-		case !ok:
+			return nil, Usage("--dir for a directory", "%s is a directory, not a log file", arg)
+		case err != nil:
+			return nil, err
+		case layer == nil:
 			return nil, Usage("a file named as dyngo-cli log list shows", "%s is not named like a log file", arg)
 		}
-		return &LogSource{Dir: filepath.ToSlash(filepath.Dir(arg)), Only: seq}, nil
+		return fileAlone(cmd.Context(), *layer), nil
 	}
-	dir, err := WalDir(cmd)
+	l, err := StoreLog(cmd)
 	if err != nil {
 		return nil, err
 	}
-	infos, err := wal.ListFiles(vfs.OS, dir)
+	infos, err := l.Files()
 	if err != nil {
 		return nil, err
 	}
 	for _, info := range infos {
 		if info.Name == filepath.Base(arg) || numErr == nil && info.Seq == number {
-			return &LogSource{Dir: dir, Only: info.Seq}, nil
+			l.Only, l.Missed = info.Seq, nil
+			return l, nil
 		}
 	}
 	return nil, Fail(ExitNotFound, "dyngo-cli log list -d "+ShellQuote(GlobalsOf(cmd).Dir), "no log file %q", arg)
 }
 
+// fileAlone is one log file wherever it lies. Values and batches that are not in it are looked for beside it, and in the store whose
+// log folder that is.
+func fileAlone(ctx context.Context, layer logLayer) *LogSource {
+	dir := layer.dir
+	l := &LogSource{Dir: dir, store: path.Dir(dir)}
+	for name := range layer.frozen {
+		l.Only, _, _ = wal.ParseFileName(name)
+	}
+	layer.frozen = nil
+	l.FS = newLogFS(ctx, vfs.OS, path.Clean(dir), layer)
+	if there, err := vfs.Exists(vfs.OS, path.Join(l.store, "manifest")); err != nil || !there || path.Base(dir) != "wal" {
+		l.store = ""
+	}
+	return l
+}
+
+// OpenFiles returns the reader of what lies apart from the events of the log: in log files, or in the value files of the store if
+// retention has dropped these. The caller closes it.
+func (s *LogSource) OpenFiles() (*wal.Files, error) {
+	f := wal.OpenFiles(s.FS, s.Dir)
+	moved := func() error {
+		var values []wal.ValueInfo
+		if s.store != "" {
+			v, err := readVersion(s.FS, s.store)
+			if err != nil {
+				return err
+			}
+			for _, file := range v.Values {
+				name := path.Join(manifest.Dir, manifest.ValueName(file.Num))
+				values = append(values, wal.ValueInfo{Num: uint64(file.Num), Path: path.Join(s.store, name), Name: name,
+					From: file.From, To: file.To})
+			}
+		}
+		f.Move(values)
+		infos, err := wal.ListFiles(s.FS, s.Dir)
+		if err == nil && len(infos) > 0 {
+			f.Drop(infos[0].Seq)
+		}
+		return err
+	}
+	f.Renew = func() bool { return moved() == nil }
+	return f, moved()
+}
+
 // Files lists the log files that are read, oldest first.
 func (s *LogSource) Files() ([]wal.FileInfo, error) {
-	infos, err := wal.ListFiles(vfs.OS, s.Dir)
+	infos, err := wal.ListFiles(s.FS, s.Dir)
 	return slices.DeleteFunc(infos, func(i wal.FileInfo) bool { return i.Seq < s.Oldest || s.Only != 0 && i.Seq != s.Only }), err
 }
 
@@ -108,7 +144,7 @@ func (s *LogSource) begin(filter *LogFilter) (uint64, error) {
 	for _, info := range infos[1:] {
 		begun := info.FirstLSN <= filter.From
 		if !begun && filter.Since > 0 {
-			head, err := wal.ReadHeader(vfs.OS, s.Dir, info)
+			head, err := wal.ReadHeader(s.FS, s.Dir, info)
 			begun = err == nil && head.FirstTime < filter.Since // what can't be read is met later
 		}
 		if !begun {
@@ -141,14 +177,14 @@ func (s *LogSource) Each(ctx context.Context, v *LogView, visit func(f *wal.Fram
 
 // EachOf is Each for one file.
 func (s *LogSource) EachOf(ctx context.Context, v *LogView, seq uint64, visit func(f *wal.Frame) error) error {
-	one := LogSource{Dir: s.Dir, Only: seq}
+	one := LogSource{FS: s.FS, Dir: s.Dir, Only: seq}
 	_, err := one.scan(ctx, v, seq, visit)
 	return err
 }
 
 func (s *LogSource) scan(ctx context.Context, v *LogView, first uint64, visit func(f *wal.Frame) error) (tail wal.Tail, err error) {
 	for {
-		sc, err := wal.NewScanner(vfs.OS, s.Dir, wal.ScanOptions{ReadOnly: true, FromFile: first, Only: s.Only != 0})
+		sc, err := wal.NewScanner(s.FS, s.Dir, wal.ScanOptions{ReadOnly: true, FromFile: first, Only: s.Only != 0})
 		if err == nil {
 			err = frames(ctx, v, func(context.Context) (*wal.Frame, error) { return sc.Next() }, visit)
 			tail = sc.Tail()
@@ -200,7 +236,7 @@ func (s *LogSource) dropped(err error, from event.LSN, first *uint64, file uint6
 	if err == nil || s.Only != 0 {
 		return false
 	}
-	infos, lerr := wal.ListFiles(vfs.OS, s.Dir)
+	infos, lerr := wal.ListFiles(s.FS, s.Dir)
 	at := max(file, *first)
 	if lerr != nil || len(infos) == 0 || infos[0].Seq <= at {
 		return false
@@ -220,7 +256,7 @@ func (s *LogSource) Follow(ctx context.Context, v *LogView, visit func(f *wal.Fr
 	}
 	for {
 		var tail wal.Tail
-		log, err := wal.Follow(vfs.OS, s.Dir, wal.FollowOptions{Clock: clock.NewSystem(), Poll: 50 * time.Millisecond, FromFile: first})
+		log, err := wal.Follow(s.FS, s.Dir, wal.FollowOptions{Clock: clock.NewSystem(), Poll: 50 * time.Millisecond, FromFile: first})
 		if err == nil {
 			d := durable{next: log.Next}
 			err = frames(ctx, v, d.Next, visit)

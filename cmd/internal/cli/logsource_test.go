@@ -53,7 +53,7 @@ func follow(t *testing.T, dir string, from event.LSN, pause func(event.LSN)) *fo
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	f := &follower{lsns: make(chan event.LSN, 1000), gaps: make(chan [2]event.LSN, 10), done: make(chan error, 1)}
-	src := &LogSource{Dir: filepath.Join(dir, "wal"), Missed: func(a, b event.LSN) { f.gaps <- [2]event.LSN{a, b} }}
+	src := &LogSource{FS: vfs.OS, Dir: filepath.Join(dir, "wal"), Missed: func(a, b event.LSN) { f.gaps <- [2]event.LSN{a, b} }}
 	files := wal.OpenFiles(vfs.OS, src.Dir)
 	v := NewLogView(files, LogFilter{From: from})
 	go func() {

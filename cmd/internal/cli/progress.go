@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -10,14 +10,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/dyngodb/dyngo/cmd/internal/cli"
 )
 
-// A progress tells on stderr how far a long command is: a bar with rate and remaining time on a
+// A Progress tells on stderr how far a long command is: a bar with rate and remaining time on a
 // terminal, JSON lines with --progress json, nothing in a pipe. All methods may be called from any
 // goroutine, and on nil.
-type progress struct {
+type Progress struct {
 	mode  string // "bar", "json", "none"
 	w     io.Writer
 	label string
@@ -34,12 +32,12 @@ type progress struct {
 	ended   bool
 }
 
-// newProgress starts to tell about label: total (0 if not known) units of work.
-func newProgress(cmd *cobra.Command, label string, total int64, unit string) *progress {
-	g, w := cli.GlobalsOf(cmd), cmd.ErrOrStderr()
-	p := &progress{
+// NewProgress starts to tell about label: total (0 if not known) units of work.
+func NewProgress(cmd *cobra.Command, label string, total int64, unit string) *Progress {
+	g, w := GlobalsOf(cmd), cmd.ErrOrStderr()
+	p := &Progress{
 		mode: g.Progress, w: w, label: label, unit: unit, total: max(total, 0),
-		now: time.Now, width: cli.TerminalWidth(w),
+		now: time.Now, width: TerminalWidth(w),
 	}
 	if p.mode == "auto" {
 		p.mode = "none"
@@ -53,7 +51,7 @@ func newProgress(cmd *cobra.Command, label string, total int64, unit string) *pr
 }
 
 // Add counts n more units as done.
-func (p *progress) Add(n int64) {
+func (p *Progress) Add(n int64) {
 	if p == nil {
 		return
 	}
@@ -64,7 +62,7 @@ func (p *progress) Add(n int64) {
 }
 
 // Set says that done units in all are done.
-func (p *progress) Set(done int64) {
+func (p *Progress) Set(done int64) {
 	if p == nil {
 		return
 	}
@@ -75,7 +73,7 @@ func (p *progress) Set(done int64) {
 }
 
 // SetTotal corrects the total once it is known.
-func (p *progress) SetTotal(total int64) {
+func (p *Progress) SetTotal(total int64) {
 	if p == nil {
 		return
 	}
@@ -85,7 +83,7 @@ func (p *progress) SetTotal(total int64) {
 }
 
 // Notef prints a line on stderr without tearing the bar.
-func (p *progress) Notef(format string, args ...any) {
+func (p *Progress) Notef(format string, args ...any) {
 	if p == nil {
 		return
 	}
@@ -99,7 +97,7 @@ func (p *progress) Notef(format string, args ...any) {
 }
 
 // SetLabel changes what it is about.
-func (p *progress) SetLabel(label string) {
+func (p *Progress) SetLabel(label string) {
 	if p == nil {
 		return
 	}
@@ -109,7 +107,7 @@ func (p *progress) SetLabel(label string) {
 }
 
 // Hide takes the bar away, until there is more to show, so that a row can be printed on the same terminal.
-func (p *progress) Hide() {
+func (p *Progress) Hide() {
 	if p == nil {
 		return
 	}
@@ -119,7 +117,7 @@ func (p *progress) Hide() {
 }
 
 // Done ends it: the bar disappears, JSON gets its last line. Further calls do nothing.
-func (p *progress) Done() {
+func (p *Progress) Done() {
 	if p == nil {
 		return
 	}
@@ -136,7 +134,7 @@ func (p *progress) Done() {
 }
 
 // maybeShow shows the state at most ten times a second on a terminal and twice in JSON.
-func (p *progress) maybeShow() {
+func (p *Progress) maybeShow() {
 	if p.ended || p.mode == "none" {
 		return
 	}
@@ -155,7 +153,7 @@ func (p *progress) maybeShow() {
 	}
 }
 
-func (p *progress) clear() {
+func (p *Progress) clear() {
 	if p.visible {
 		io.WriteString(p.w, "\r\x1b[K")
 		p.visible = false
@@ -163,7 +161,7 @@ func (p *progress) clear() {
 }
 
 // rate returns units per second and the seconds that remain, -1 if not known.
-func (p *progress) rate() (perSecond, remaining float64) {
+func (p *Progress) rate() (perSecond, remaining float64) {
 	elapsed := p.now().Sub(p.start).Seconds()
 	if elapsed <= 0 || p.done <= 0 {
 		return 0, -1
@@ -175,7 +173,7 @@ func (p *progress) rate() (perSecond, remaining float64) {
 	return perSecond, float64(p.total-p.done) / perSecond
 }
 
-func (p *progress) event(kind string) {
+func (p *Progress) event(kind string) {
 	perSecond, remaining := p.rate()
 	e := struct {
 		Event     string   `json:"event"`
@@ -186,9 +184,9 @@ func (p *progress) event(kind string) {
 		Elapsed   float64  `json:"elapsed_s"`
 		PerSecond float64  `json:"per_s"`
 		Remaining *float64 `json:"eta_s,omitempty"`
-	}{kind, p.label, p.done, p.total, p.unit, round3(p.now().Sub(p.start).Seconds()), round3(perSecond), nil}
+	}{kind, p.label, p.done, p.total, p.unit, Round3(p.now().Sub(p.start).Seconds()), Round3(perSecond), nil}
 	if remaining >= 0 && kind != "done" {
-		remaining = round3(remaining)
+		remaining = Round3(remaining)
 		e.Remaining = &remaining
 	}
 	line, err := json.Marshal(e)
@@ -198,37 +196,38 @@ func (p *progress) event(kind string) {
 	p.w.Write(append(line, '\n'))
 }
 
-func round3(f float64) float64 { return float64(int64(f*1000+0.5)) / 1000 }
+// Round3 rounds to thousandths.
+func Round3(f float64) float64 { return float64(int64(f*1000+0.5)) / 1000 }
 
-func (p *progress) bar() {
+func (p *Progress) bar() {
 	p.visible = true
 	fmt.Fprintf(p.w, "\r%s\x1b[K", p.line())
 }
 
 // line draws the bar in the width of the terminal: label, bar, percent, done of total, rate, time.
-func (p *progress) line() string {
+func (p *Progress) line() string {
 	perSecond, remaining := p.rate()
 	amount := func(n int64) string {
 		if p.unit == "bytes" {
-			return cli.FormatBytes(n)
+			return FormatBytes(n)
 		}
-		return cli.FormatCount(n)
+		return FormatCount(n)
 	}
 	speed := amount(int64(perSecond)) + "/s"
 	if p.unit != "bytes" {
 		speed = amount(int64(perSecond)) + " " + p.unit + "/s"
 	}
 	if p.total == 0 {
-		return cli.TruncateText(fmt.Sprintf("%s  %s  %s", p.label, amount(p.done), speed), p.width-1)
+		return TruncateText(fmt.Sprintf("%s  %s  %s", p.label, amount(p.done), speed), p.width-1)
 	}
 	done := float64(min(p.done, p.total)) / float64(p.total)
 	tail := fmt.Sprintf(" %3.0f%%  %s of %s  %s", 100*done, amount(p.done), amount(p.total), speed)
 	if remaining >= 0 {
 		tail += "  " + formatETA(remaining) + " left"
 	}
-	room := p.width - 1 - cli.TextWidth(p.label) - cli.TextWidth(tail) - 3
+	room := p.width - 1 - TextWidth(p.label) - TextWidth(tail) - 3
 	if room < 6 {
-		return cli.TruncateText(p.label+" "+tail, p.width-1)
+		return TruncateText(p.label+" "+tail, p.width-1)
 	}
 	room = min(room, 30)
 	filled := int(done * float64(room))

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dyngodb/dyngo/cmd/internal/cli"
+	"github.com/spf13/cobra"
 )
 
 // testProgress is a progress whose clock the test moves.
-func testProgress(mode string, total int64, unit string) (*progress, *bytes.Buffer, *time.Time) {
+func testProgress(mode string, total int64, unit string) (*Progress, *bytes.Buffer, *time.Time) {
 	var out bytes.Buffer
 	now := time.Unix(1000, 0)
-	p := &progress{
+	p := &Progress{
 		mode: mode, w: &out, label: "load", unit: unit, total: total, width: 80,
 		now: func() time.Time { return now },
 	}
@@ -24,10 +24,12 @@ func testProgress(mode string, total int64, unit string) (*progress, *bytes.Buff
 
 func TestProgressInPipeIsSilent(t *testing.T) {
 	var out, errs bytes.Buffer
-	cmd := newRootCommand()
+	cmd := &cobra.Command{Use: "program"}
+	SetUpRoot(cmd)
+	AddProgress(cmd)
 	cmd.SetOut(&out)
 	cmd.SetErr(&errs)
-	p := newProgress(cmd, "load", 10, "rows")
+	p := NewProgress(cmd, "load", 10, "rows")
 	p.Add(5)
 	p.Done()
 	if out.Len()+errs.Len() > 0 {
@@ -49,8 +51,8 @@ func TestProgressBar(t *testing.T) {
 	p.Add(1 << 20)
 	line := strings.TrimSuffix(strings.TrimPrefix(out.String(), "\r"), "\x1b[K")
 	want := "load [█████████████··············]  50%  2.0 MiB of 4.0 MiB  2.0 MiB/s  1s left"
-	if line != want || cli.TextWidth(line) > 79 {
-		t.Errorf("got  %q (%d columns)\nwant %q", line, cli.TextWidth(line), want)
+	if line != want || TextWidth(line) > 79 {
+		t.Errorf("got  %q (%d columns)\nwant %q", line, TextWidth(line), want)
 	}
 	out.Reset()
 	p.Notef("row 3: no key")
@@ -74,7 +76,7 @@ func TestProgressNeverLeavesItsLine(t *testing.T) {
 				p.width = width
 				p.done = done
 				*now = now.Add(100 * time.Hour)
-				if n := cli.TextWidth(p.line()); n >= width {
+				if n := TextWidth(p.line()); n >= width {
 					t.Errorf("width %d, %d of %d: %d columns: %q", width, done, total, n, p.line())
 				}
 			}
@@ -113,7 +115,7 @@ func TestProgressJSON(t *testing.T) {
 }
 
 func TestNilProgress(t *testing.T) {
-	var p *progress
+	var p *Progress
 	p.Add(1)
 	p.Set(1)
 	p.SetTotal(1)

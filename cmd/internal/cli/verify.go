@@ -1,33 +1,21 @@
-package main
+package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"path"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
-	"github.com/dyngodb/dyngo/cmd/internal/cli"
+	"github.com/dyngodb/dyngo/integrity"
 	"github.com/dyngodb/dyngo/wal"
 )
 
-func newVerifyCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "verify",
-		Short: "Check every byte of the store, and that its past was not changed",
-		Long: `Check every byte of the store. Of the log: file headers and how they follow each
-other, CRC and chain of each frame, the encoding of each event, the pieces of
-large values, and the end; what a crash left behind the end is told and is no
-damage. Of what is derived from it: the manifest, that the segments it names are
-there and the ones it means, their blocks, order, indexes, filters and hash, and
-that they hold nothing newer than the log.
-
-Damage is listed with file and offset, and the exit code is 6. The command takes
-no lock and works beside a process that writes.
-
-A level looks at what the levels before it look at:
+// LevelHelp says what the levels of a verification look at.
+const LevelHelp = `A level looks at what the levels before it look at:
 
   files   that files are there, follow each other and have their sizes
   crc     all checksums
@@ -35,65 +23,55 @@ A level looks at what the levels before it look at:
   decode  every event and what it refers to
   tree    the hash tree over the log, computed anew; logged hashes of segments
   replay  that the store opens; datasets and sessions of all events
-  state   that a replay of the log gives the values that the store has
+  state   that a replay of the log gives the values that the store has`
 
-The default is tree for a store that keeps a tree, else decode. Checksums find
-accidents. That nobody has changed the past on purpose can be told from a tree
-head that was kept elsewhere: --anchor names files with heads, and with a
-private --signing-key the head of now is added to them if all is well. Without
-an anchor a log that was cut at its end, or forged as a whole, looks sound.
+// Verification is what its flags say.
+type Verification struct {
+	level, key string
+	anchors    []string
 
---init-key makes a key, and the store keeps a tree from then on. --prove prints
-a bundle that the program in docs/verifier checks: that one event is in the log,
-or with "heads", that the log of the last head in --anchor begins this one.`,
-		Example: `  dyngo-cli verify
-  dyngo-cli verify -d /backup/store -o json
-  dyngo-cli verify --init-key /keys/dyngo.key
-  dyngo-cli verify --signing-key /keys/dyngo.key --anchor /elsewhere/heads
-  dyngo-cli verify --signing-key /keys/dyngo.key.pub --anchor /elsewhere/heads
-  dyngo-cli verify --prove 42 --signing-key /keys/dyngo.key > proof.json`,
-		Args: cli.NoArgs,
-	}
-	var o verifyFlags
-	flags := cmd.Flags()
-	flags.StringVar(&o.level, "level", "", "how deep: files, crc, chain, decode, tree, replay or state")
-	flags.StringArrayVar(&o.anchors, "anchor", nil, "file with tree heads to compare with (repeatable)")
-	flags.StringVar(&o.key, "signing-key", "", "file with the key of tree heads, private or public")
-	flags.StringVar(&o.initKey, "init-key", "", "make a key: FILE and FILE.pub; keep a tree")
-	flags.StringVar(&o.prove, "prove", "", `print a proof: of an LSN, or of "heads"`)
-	cmd.MarkFlagsMutuallyExclusive("init-key", "level")
-	cmd.MarkFlagsMutuallyExclusive("init-key", "anchor")
-	cmd.MarkFlagsMutuallyExclusive("init-key", "signing-key")
-	cmd.MarkFlagsMutuallyExclusive("init-key", "prove")
-	cmd.MarkFlagsMutuallyExclusive("level", "prove")
-	cli.MustCompleteFlag(cmd, "level", "files", "crc", "chain", "decode", "tree", "replay", "state")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		switch {
-		case o.initKey != "":
-			return runInitKey(cmd, o.initKey)
-		case o.prove != "":
-			return runProve(cmd, &o)
-		}
-		return runVerify(cmd, &o)
-	}
-	return cmd
+	newest map[string]integrity.Head // in each anchor file; of none, the zero head
+	last   string                    // the newest head in the anchor files, as a note
 }
 
-func runVerify(cmd *cobra.Command, o *verifyFlags) error {
-	dir := cli.GlobalsOf(cmd).Dir
+// AddVerification gives cmd the flags of a verification.
+func AddVerification(cmd *cobra.Command) *Verification {
+	o := &Verification{}
+	cmd.Flags().StringVar(&o.level, "level", "", "how deep: files, crc, chain, decode, tree, replay or state")
+	MustCompleteFlag(cmd, "level", "files", "crc", "chain", "decode", "tree", "replay", "state")
+	o.addKeys(cmd)
+	return o
+}
+
+// AddProof gives cmd the flags of a proof.
+func AddProof(cmd *cobra.Command) *Verification {
+	o := &Verification{}
+	o.addKeys(cmd)
+	return o
+}
+
+func (o *Verification) addKeys(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&o.anchors, "anchor", nil, "file with tree heads to compare with (repeatable)")
+	cmd.Flags().StringVar(&o.key, "signing-key", "", "file with the key of tree heads, private or public")
+}
+
+// Run verifies what cmd reads, and prints what was checked or the damage. The head of a sound log goes to the anchor files if the
+// key is a private one.
+func (o *Verification) Run(cmd *cobra.Command) error {
 	vo, err := o.options()
 	if err != nil {
 		return err
 	}
-	if err := cli.CheckStore(dir); err != nil {
+	src, err := OpenSource(cmd)
+	if err != nil {
 		return err
 	}
-	p := newProgress(cmd, "verify", 0, "bytes")
+	p := NewProgress(cmd, "verify", 0, "bytes")
 	vo.Progress = func(done, total int64) {
 		p.SetTotal(total)
 		p.Set(done)
 	}
-	report, err := dyngo.VerifyWith(cmd.Context(), filepath.ToSlash(dir), nil, vo)
+	report, archived, err := src.verify(cmd.Context(), vo)
 	p.Done()
 	if err != nil {
 		return err
@@ -106,12 +84,112 @@ func runVerify(cmd *cobra.Command, o *verifyFlags) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: no part of the store: a crash left it, or the owner is writing it\n", name)
 	}
 	if report.Count() > 0 {
-		return showDefects(cmd, &report)
+		return showDefects(cmd, src, &report)
+	}
+	if archived != nil {
+		if archived.Count() > 0 {
+			return showDefects(cmd, src, archived)
+		}
+		log := &archived.Log
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: with the log of the store, LSN %d to %d are sound to level %s\n", src.Archive, log.FirstLSN,
+			log.Tail.NextLSN-min(log.Tail.NextLSN, 1), archived.Level)
+	}
+	if src.Kind == SourceLogs {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: log files alone were checked, to level %s: %s\n", src.name, report.Level,
+			src.beyond(report.Level))
 	}
 	if err := showSound(cmd, &report); err != nil {
 		return err
 	}
 	return o.addHead(cmd, &report, vo.Key)
+}
+
+// beyond says why log files alone can't be verified deeper than to a level.
+func (s *Source) beyond(l dyngo.Level) string {
+	const rest = "levels replay and state hold a store's segments against its log, and there are none"
+	if l >= dyngo.LevelTree {
+		return rest
+	}
+	return "level tree compares them with tree heads that --anchor names; " + rest
+}
+
+// verify verifies a source. archived is of the log as a whole if the archive has a part of it.
+func (s *Source) verify(ctx context.Context, vo dyngo.VerifyOptions) (report dyngo.VerifyReport, archived *dyngo.VerifyReport, err error) {
+	if s.Kind == SourceLogs {
+		report, err = s.verifyLogs(ctx, vo)
+		return report, nil, err
+	}
+	report, err = dyngo.VerifyWith(ctx, s.Dir, &dyngo.Options{FS: s.below}, vo)
+	if err != nil || s.Archive == "" || report.Count() > 0 {
+		return report, nil, err
+	}
+	vo.Level = min(report.Level, dyngo.LevelTree)
+	if whole, err := s.whole(); err != nil {
+		return report, nil, err
+	} else if !whole {
+		vo.Level = min(vo.Level, dyngo.LevelDecode)
+	}
+	all, err := s.verifyLogs(ctx, vo)
+	return report, &all, err
+}
+
+// verifyLogs verifies the log alone. Packed files come first: one that is damaged need not have a header that can be read.
+func (s *Source) verifyLogs(ctx context.Context, vo dyngo.VerifyOptions) (report dyngo.VerifyReport, err error) {
+	if vo.Level != dyngo.LevelFiles {
+		if report.Log.Defects, err = s.verifyPacked(ctx); err != nil || len(report.Log.Defects) > 0 {
+			return report, err
+		}
+	}
+	first, head, err := s.first()
+	if err != nil {
+		return report, err
+	}
+	switch {
+	case vo.Level >= dyngo.LevelReplay:
+		return report, Usage("--level decode, or tree with --anchor", "--level %s: %s has log files alone: %s", vo.Level, s.name,
+			s.beyond(dyngo.LevelTree))
+	case vo.Level == dyngo.LevelTree && head.PrevSeq != 0:
+		return report, Usage("--level decode", "--level tree: %s begins with LSN %d: the hashes of what lies before are missing, "+
+			"which the folder integrity of its store has", s.name, first.FirstLSN)
+	case vo.Level == dyngo.LevelDefault:
+		vo.Level = dyngo.LevelDecode
+	}
+	fsys, err := s.logsOnly(ctx)
+	if err != nil {
+		return report, err
+	}
+	return dyngo.VerifyWith(ctx, emptyDir, &dyngo.Options{FS: fsys}, vo)
+}
+
+// verifyPacked holds packed log files against their SHA-256.
+func (s *Source) verifyPacked(ctx context.Context) (defects []error, err error) {
+	shown, ok := s.FS.(*logFS)
+	if !ok {
+		return nil, nil
+	}
+	for _, l := range shown.layers {
+		names, err := l.fs.List(l.dir)
+		if err != nil {
+			return defects, err
+		}
+		for _, name := range names {
+			plain, ok := logName(name)
+			if _, is := l.frozen[plain]; !ok || plain == name || l.frozen != nil && !is {
+				continue
+			}
+			a, err := wal.OpenArchived(l.fs, path.Join(l.dir, name), name)
+			if err == nil {
+				err = errors.Join(a.Verify(ctx, nil), a.Close())
+			}
+			switch {
+			case errors.Is(err, dyngo.ErrCorrupt):
+				defects = append(defects, err)
+			case err != nil:
+				return defects, err
+			}
+		}
+	}
+	return defects, nil
 }
 
 // showSound prints what was checked.
@@ -125,36 +203,36 @@ func showSound(cmd *cobra.Command, all *dyngo.VerifyReport) error {
 	var torn, tornAt any
 	if tail.Cut {
 		name := "wal/" + wal.FileName(tail.File, tail.FirstLSN)
-		torn, tornAt = cli.ByteCell(tail.CutBytes), tail.End
+		torn, tornAt = ByteCell(tail.CutBytes), tail.End
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: what a crash left behind offset %d (%s) is no part of the log and left out. %s\n",
-			name, tail.End, cli.FormatBytes(tail.CutBytes), tail.Doubt)
+			name, tail.End, FormatBytes(tail.CutBytes), tail.Doubt)
 	}
 	if m := all.Manifest; m.CutBytes > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: what a crash left behind offset %d (%s) is left out. %s\n",
-			m.File, m.End, cli.FormatBytes(m.CutBytes), m.Doubt)
+			m.File, m.End, FormatBytes(m.CutBytes), m.Doubt)
 	}
-	columns := []cli.Column{{Name: "dir"}, {Name: "ok", Title: "OK"}, {Name: "damaged"}, {Name: "files"}, {Name: "bytes"},
+	columns := []Column{{Name: "dir"}, {Name: "ok", Title: "OK"}, {Name: "damaged"}, {Name: "files"}, {Name: "bytes"},
 		{Name: "frames"}, {Name: "events"}, {Name: "first_lsn"}, {Name: "last_lsn"}, {Name: "ending"}, {Name: "torn_bytes"},
 		{Name: "torn_offset"}, {Name: "data_frames"}, {Name: "unreferenced_data_frames"}, {Name: "segments"},
 		{Name: "segment_bytes"}, {Name: "segment_entries"}, {Name: "orphans"}}
-	cells := []any{cli.GlobalsOf(cmd).Dir, true, 0, cli.CountCell(report.Files), cli.ByteCell(report.Bytes),
-		cli.CountCell(report.Frames), cli.CountCell(report.Events), report.FirstLSN, tail.NextLSN - min(tail.NextLSN, 1), ending,
-		torn, tornAt, cli.CountCell(report.DataFrames), cli.CountCell(report.Unreferenced), cli.CountCell(all.Segments),
-		cli.ByteCell(all.Bytes), cli.CountCell(all.Entries), cli.CountCell(len(all.Orphans))}
+	cells := []any{GlobalsOf(cmd).Dir, true, 0, CountCell(report.Files), ByteCell(report.Bytes),
+		CountCell(report.Frames), CountCell(report.Events), report.FirstLSN, tail.NextLSN - min(tail.NextLSN, 1), ending,
+		torn, tornAt, CountCell(report.DataFrames), CountCell(report.Unreferenced), CountCell(all.Segments),
+		ByteCell(all.Bytes), CountCell(all.Entries), CountCell(len(all.Orphans))}
 	if t := all.Tree; t != nil {
-		columns = append(columns, cli.Column{Name: "tree_frames"}, cli.Column{Name: "tree_root"}, cli.Column{Name: "heads_agree"},
-			cli.Column{Name: "hashes_logged"})
-		cells = append(cells, cli.CountCell(t.Head.Size), t.Head.Root.String(), cli.CountCell(t.Outside()), cli.CountCell(t.Sealed))
+		columns = append(columns, Column{Name: "tree_frames"}, Column{Name: "tree_root"}, Column{Name: "heads_agree"},
+			Column{Name: "hashes_logged"})
+		cells = append(cells, CountCell(t.Head.Size), t.Head.Root.String(), CountCell(t.Outside()), CountCell(t.Sealed))
 	}
-	r := cli.NewRenderer(cmd, cli.OneSheet, columns...)
+	r := NewRenderer(cmd, OneSheet, columns...)
 	if err := r.Row(cells...); err != nil {
 		return err
 	}
 	return r.Close()
 }
 
-// placeOfDefect takes a defect apart: file and offset, if it is damage, and what is wrong there.
-func placeOfDefect(defect error) (file, offset any, what string) {
+// PlaceOfDefect takes a defect apart: file and offset, if it is damage, and what is wrong there.
+func PlaceOfDefect(defect error) (file, offset any, what string) {
 	what = defect.Error()
 	var damage *dyngo.CorruptionError
 	if errors.As(defect, &damage) {
@@ -165,10 +243,10 @@ func placeOfDefect(defect error) (file, offset any, what string) {
 }
 
 // showDefects lists the damage and fails.
-func showDefects(cmd *cobra.Command, report *dyngo.VerifyReport) error {
-	r := cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "file"}, cli.Column{Name: "offset"}, cli.Column{Name: "what"})
+func showDefects(cmd *cobra.Command, src *Source, report *dyngo.VerifyReport) error {
+	r := NewRenderer(cmd, ManyRows, Column{Name: "file"}, Column{Name: "offset"}, Column{Name: "what"})
 	for _, defect := range report.All() {
-		file, offset, what := placeOfDefect(defect)
+		file, offset, what := PlaceOfDefect(defect)
 		if err := r.Row(file, offset, what); err != nil {
 			return err
 		}
@@ -178,9 +256,9 @@ func showDefects(cmd *cobra.Command, report *dyngo.VerifyReport) error {
 	}
 	more := ""
 	if n := report.Count(); n > 1 {
-		more = fmt.Sprintf(" (%s defects in all)", cli.FormatCount(int64(n)))
+		more = fmt.Sprintf(" (%s defects in all)", FormatCount(int64(n)))
 	}
-	try := "dyngo-cli repair -d " + cli.ShellQuote(cli.GlobalsOf(cmd).Dir) +
+	try := "dyngo-cli repair -d " + ShellQuote(GlobalsOf(cmd).Dir) +
 		" builds manifest and segments anew from the log, which is sound"
 	if t := report.Tree; t != nil && t.Defects == len(report.Defects) {
 		try = "if only files in the folder integrity are named, remove that folder: it is built anew from the log; else the past " +
@@ -189,5 +267,8 @@ func showDefects(cmd *cobra.Command, report *dyngo.VerifyReport) error {
 	if len(report.Log.Defects) > 0 {
 		try = "restore the files named from a backup; reading commands serve what lies before the damage"
 	}
-	return cli.Fail(cli.ExitCorrupt, try, "%w%s", report.All()[0], more)
+	if src.Kind != SourceStore {
+		try = "another copy of the files named"
+	}
+	return Fail(ExitCorrupt, try, "%w%s", report.All()[0], more)
 }

@@ -22,13 +22,18 @@ type condition struct {
 
 // AddWhere gives cmd the flag for conditions on JSON values.
 func AddWhere(cmd *cobra.Command) func() (Where, error) {
-	exprs := cmd.Flags().StringArray("where", nil, "`condition` on JSON values, as 'a.b >= 10'; several must all hold")
+	return AddConditions(cmd, "where", "`condition` on JSON values, as 'a.b >= 10'; several must all hold")
+}
+
+// AddConditions is AddWhere with a flag of another name.
+func AddConditions(cmd *cobra.Command, name, usage string) func() (Where, error) {
+	exprs := cmd.Flags().StringArray(name, nil, usage)
 	return func() (Where, error) {
 		var w Where
 		for _, e := range *exprs {
 			c, ok := parseCondition(e)
 			if !ok {
-				return nil, Usage(whereForms, "--where: %q is no condition", e)
+				return nil, Usage(whereForms, "--%s: %q is no condition", name, e)
 			}
 			w = append(w, c)
 		}
