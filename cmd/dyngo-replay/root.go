@@ -34,7 +34,7 @@ Data goes to stdout, everything else to stderr.
 	cli.AddProgress(root)
 	cli.AddSource(root)
 	root.AddCommand(newDumpCommand(), newStatCommand(), cli.NewHistoryCommand("dyngo-replay"), newBlameCommand(), newDiffCommand(),
-		newStateCommand(), newVerifyCommand(), newProveCommand(), newUndoCommand(),
+		newStateCommand(), newVerifyCommand(), newProveCommand(), newUndoCommand(), newWhatifCommand(),
 		newBisectCommand(), cli.NewManCommand())
 	return root
 }
