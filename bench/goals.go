@@ -67,6 +67,25 @@ func (r *benchRun) goals() []goalRow {
 			}
 		}
 	}
+	nanos := func(ns float64) string { return chart.Nanos(ns) }
+	times := func(x float64) string { return fmt.Sprintf("%.2f×", x) }
+	perOp := func(x work.Result) float64 { return 1e9 / x.OpsPerSec }
+	add(r.goalPast("view, opened and closed", "a view", "< 1 µs", 1000, nanos, perOp))
+	add(r.goalPast("get as of, key unchanged since", "get as of an LSN, in memory", "≤ 2× a get", 2, times, extraOf("ratio")))
+	add(r.goalPast("get as of, key changed since", "the same of a key that was changed since", "≤ 2× a get", 2, times, extraOf("ratio")))
+	add(r.goalPast("get as of, cold", "get as of an LSN, cold: device reads", "≤ 2", 2, func(x float64) string { return fmt.Sprintf("%.2f", x) },
+		extraOf("reads")))
+	for _, bytes := range []string{"100", "1024"} {
+		add(r.goalPast("verify --level tree, "+bytes+" B", "verify --level tree, events of "+bytes+" B", "≥ 80 % of SHA-256's speed", 1/0.8, times,
+			extraOf("ratio")))
+	}
+	add(r.goalPast("durable put with a tree", "durable put with a tree, 64 writers", "≤ 5 % slower", 1.05, times, extraOf("ratio")))
+	add(r.goalPast("restore to an LSN, bytes", "restore of 10 GB to an LSN", "≥ 80 % of plain writes", 1/0.8, times, extraOf("ratio")))
+	seconds := func(s float64) string { return chart.Nanos(s * 1e9) }
+	add(r.goalPast("history of a key", "history of a key, warm", "≤ 100 ms", 0.1, seconds, extraOf("seconds")))
+	add(r.goalPast("bisect", "bisect", "≤ 10 s", 10, seconds, extraOf("seconds")))
+	add(r.goalPast("every event read and counted", "replay", "≥ 2 M events/s", 1.0/2e6, func(s float64) string { return chart.Short(1/s) + "/s" },
+		func(x work.Result) float64 { return 1 / x.OpsPerSec }))
 	add(r.goalMemory("memory", "all in memory"))
 	for _, mode := range []string{"durable", "buffered"} {
 		add(r.goalField("records", mode, "writes_per_s", "records, "+mode+": writes", refRecordWrites))

@@ -82,3 +82,15 @@ func (r *benchRun) goalOverload(suite, name string, atMostMillis float64) (goalR
 		result: chart.Nanos(own.Median), met: own.Median <= atMostMillis*1e6,
 	}, own.N > 0
 }
+
+// goalPast holds a figure of the past suite against the most that it may be.
+func (r *benchRun) goalPast(name, what, goal string, atMost float64, format func(float64) string, figure func(work.Result) float64) (goalRow, bool) {
+	own := r.row("past", name, "dyngo").summary(figure)
+	return goalRow{
+		what: what, goal: goal, dyngo: format(own.Median), other: "–", result: format(own.Median), met: own.Median <= atMost,
+	}, own.N > 0
+}
+
+func extraOf(name string) func(work.Result) float64 {
+	return func(x work.Result) float64 { return x.Extra[name] }
+}

@@ -59,6 +59,39 @@ func amplificationSuite(set settings) suite {
 	return s
 }
 
+// pastSuite measures what only DynGO does, each thing beside what it is held against.
+func pastSuite(set settings) suite {
+	base := work.Spec{Kind: work.Past, Keys: 1_000_000, Pairs: pick(set, 15, 3)}
+	s := suite{title: "The past", rounds: 1, engines: []string{"dyngo"}}
+	add := func(of string, change func(*work.Spec), results ...string) {
+		spec := base
+		spec.Case = of
+		if change != nil {
+			change(&spec)
+		}
+		s.cases = append(s.cases, benchCase{name: results[0], spec: spec, bound: 20 * time.Minute, need: pick(set, 30*gb, 8*gb), results: results})
+	}
+	add("view", nil, "view, opened and closed", "get of the present")
+	add("as of, unchanged key", nil, "get as of, key unchanged since", "get of the present, the same keys")
+	add("as of, changed key", nil, "get as of, key changed since", "get of the present, these keys")
+	add("as of, changed key, cold", nil, "get as of, cold")
+	for _, bytes := range []int{100, 1024} {
+		add("verify the tree", func(s *work.Spec) { s.KeySize, s.ValueSize = pairKey, bytes },
+			fmt.Sprintf("verify --level tree, %d B", bytes), fmt.Sprintf("SHA-256 alone, %d B", bytes))
+	}
+	add("durable put with a tree", func(s *work.Spec) {
+		s.Writers, s.Seconds, s.Pairs = 64, pick(set, 2.0, 1), pick(set, 21, 3)
+	}, "durable put with a tree", "durable put without one")
+	add("restore", func(s *work.Spec) { // 10 GB
+		s.KeySize, s.ValueSize, s.Keys, s.Pairs = pairKey, 1024, pick(set, 9_000_000, 200_000), pick(set, 3, 1)
+	}, "restore to an LSN, bytes", "plain writes, bytes")
+	add("audit", func(s *work.Spec) {
+		s.Ops, s.Keys, s.Pairs = pick(set, int64(100_000_000), 1_000_000), pick(set, 10_000_000, 100_000), pick(set, 5, 3)
+		s.MemoryBudget = pick(set, int64(1<<30), 0)
+	}, "history of a key", "bisect", "every event read and counted")
+	return s
+}
+
 // preparedSpec asks for a store of so many bytes of keys and values with an eighth of that for caches and
 // memtables, and a quarter more and 32 MiB for the process and its page cache.
 func preparedSpec(bytes int64, s work.Spec) work.Spec {

@@ -120,3 +120,26 @@ func (r *benchRun) overloadTable(p *page, s suiteOf) {
 			chart.Nanos(float64(put.P999)), chart.Nanos(float64(put.Max)), chart.Nanos(stats.Summarize(worst).Median))
 	})
 }
+
+// pastTable shows pairs, and what was measured alone.
+func (r *benchRun) pastTable(p *page, s suiteOf) {
+	p.table("case", "-rounds", "-× time", "-lowest", "-highest", "-× CPU", "-device reads/op", "-seconds", "-events")
+	r.each(s, func(w *row) {
+		x := w.Results[0].Extra
+		if x == nil {
+			return // what it was held against
+		}
+		some := func(name, format string) string {
+			if v, ok := x[name]; ok {
+				return fmt.Sprintf(format, v)
+			}
+			return "–"
+		}
+		seconds, events := "–", "–"
+		if t, ok := x["seconds"]; ok {
+			seconds, events = chart.Nanos(t*1e9), chart.Short(x["events"])
+		}
+		p.cells(w.Case, fmt.Sprintf("%.0f", x["pairs"]+x["rounds"]), some("ratio", "%.3f"), some("ratio_min", "%.3f"),
+			some("ratio_max", "%.3f"), some("cpu_ratio", "%.3f"), some("reads", "%.2f"), seconds, events)
+	})
+}

@@ -13,6 +13,7 @@ import (
 // Spec is one case for one engine. It travels to the worker as JSON.
 type Spec struct {
 	Kind         Kind          `json:"kind"`
+	Case         string        `json:"case,omitempty"` // of Past
 	Engine       string        `json:"engine"`
 	Mode         engine.Mode   `json:"mode"`
 	Dir          string        `json:"dir,omitempty"` // fresh and empty, but for Reopen
@@ -29,6 +30,7 @@ type Spec struct {
 	MemoryLimit  int64         `json:"memory_limit,omitempty"` // of process and page cache together; 0 = none
 	Grouped      bool          `json:"grouped,omitempty"`      // the system enforces MemoryLimit
 	Prepared     bool          `json:"prepared,omitempty"`     // Dir holds what Prepare left
+	Pairs        int           `json:"pairs,omitempty"`        // measurements of Past, each beside another
 	WarmUp       float64       `json:"warm_up_s,omitempty"`    // seconds before a measurement; 0 = warmUp
 	Interval     time.Duration `json:"interval,omitempty"`     // of the series; 0 = no series
 	Seed         uint64        `json:"seed,omitempty"`
@@ -55,6 +57,7 @@ const (
 	Memory  Kind = "memory"  // put each of Keys keys twice and count bytes
 	Records Kind = "records" // open loop of large records
 	Clients Kind = "clients" // many clients in process over time
+	Past    Kind = "past"    // what only DynGO does: reads of the past, proofs, restores
 	Probe   Kind = "probe"   // what the disk and the processor can do, without an engine
 )
 
@@ -135,6 +138,8 @@ func Run(s Spec, waiting func(Output)) Output {
 		out.Results, err = runRecords(s)
 	case Clients:
 		out.Results, err = runClients(s)
+	case Past:
+		out.Results, err = runPast(s)
 	case Probe:
 		out.Results, err = runProbe(s)
 	default:
