@@ -309,7 +309,7 @@ func headOf(t *integrity.Tree, logID [16]byte, last LSN, wall int64) (integrity.
 }
 
 // headsName is the file of the heads that the store has signed itself.
-func headsName(dir string) string { return path.Join(dir, integrity.Dir, "heads") }
+func headsName(dir string) string { return path.Join(dir, integrity.Dir, integrity.HeadsName) }
 
 // readHeads says how many frames the newest head has that was signed before. What can't be read counts as none.
 func (k *treeKeeper) readHeads() int64 {

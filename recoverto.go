@@ -23,8 +23,7 @@ import (
 //  1. If RECOVERED-TO names the target, it was done before: the store opens as it is. Find the state. If nothing follows, there is
 //     nothing to do but to write RECOVERED-TO, durably, before anything else is.
 //  2. Restore to recovering, a folder in the store's directory; log files and segments that don't change get second names.
-//     A folder integrity is made there if the store has one, so that the new timeline has a hash tree too. RECOVERED-TO is written
-//     there, durably.
+//     RECOVERED-TO is written there, durably.
 //  3. RECOVER, the bytes of a SNAPSHOT of the newest state of the old timeline, is written durably: from here on, whoever opens the
 //     store for writing goes on, and who opens it for reading is told so.
 //  4. The old files move to a folder of snapshots under a temporary name, with that SNAPSHOT; durably.
@@ -109,14 +108,7 @@ func (c *recovering) recover() error {
 	if err := r.run(); err != nil {
 		return err
 	}
-	tree, err := vfs.Exists(c.fs, c.path(integrity.Dir))
-	if err == nil && tree {
-		err = c.fs.MkdirAll(path.Join(r.dst, integrity.Dir))
-	}
-	if err == nil {
-		err = c.writeRecord(r.dst, r.plan.LSN) // it syncs the folder
-	}
-	if err != nil {
+	if err := c.writeRecord(r.dst, r.plan.LSN); err != nil { // it syncs the folder
 		return err
 	}
 	// Step 3.

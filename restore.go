@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/integrity"
 	"github.com/dyngodb/dyngo/internal/clock"
 	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/vfs"
@@ -24,8 +26,8 @@ import (
 )
 
 // Restore makes a store in the folder dst that is as the one in src was at a target: the log up to there, with all its history, and
-// a new timeline that goes on behind it. src is a store, which may be in use, or the folder of a snapshot; nothing in it is
-// changed. dst must be empty or not be there. The files of dst are its own.
+// a new timeline that goes on behind it. A hash tree over the log comes along as far as it is that of the new store, and goes on. src is
+// a store, which may be in use, or the folder of a snapshot; nothing in it is changed. dst must be empty or not be there. The files of dst are its own.
 //
 // Until Restore returns, dst is no store, and Open says so: ErrUnfinished. When it was interrupted, by a crash or a full disk, the
 // same call goes on where it was, and one for another target begins again.
@@ -65,6 +67,10 @@ type RestorePlan struct {
 	Bytes int64
 	// ReplayBytes of the log are read and applied, since segments don't have that state.
 	ReplayBytes int64
+	// Tree is how many frames of the hash tree have come along. TreeErr is why none has, though src has a tree: it is damaged. The new
+	// store computes one from its log then. Both are set by RestoreWith.
+	Tree    int64
+	TreeErr error
 }
 
 // RestoreFile is a file that a restore uses.
@@ -72,7 +78,7 @@ type RestoreFile struct {
 	Name  string `json:"name"` // relative to src
 	Bytes int64  `json:"bytes"`
 	// Use says what for: "copy", "cut" for the log file that the LSN lies in, "base" for segments that the state at the floor
-	// is made of.
+	// is made of, "tree" for the hash tree, as far as it is needed.
 	Use string `json:"use"`
 }
 
@@ -97,7 +103,8 @@ func RestoreWith(ctx context.Context, src, dst string, t Target, o *RestoreOptio
 //  3. Copy log files before the one with the LSN, and value files. Copy that one as far as the LSN.
 //     If segments hold nothing beyond the LSN, they are copied with their manifest. Else the state at the floor of src is
 //     written anew as segments, nothing if there is no floor, and the log is applied to it. Each file gets its name when it is
-//     durable; an interrupted restore goes on with those that have theirs.
+//     durable; an interrupted restore goes on with those that have theirs. The tree over the log is cut before the frame that the
+//     LSN lies in, and catches up when the store is open.
 //  4. Open dst: the log goes on in a new file, which states the cut and begins the new timeline with a fork event.
 //  5. RESTORE goes, durably: now dst is a store. Close.
 type restoring struct {
@@ -303,6 +310,20 @@ func (r *restoring) list() error {
 			add("copy", valueDisplayName(f.Num), f.SizeBytes)
 		}
 	}
+	names, err := r.from.List(path.Join(r.src, integrity.Dir))
+	if err != nil && !isMissing(err) {
+		return err
+	}
+	for _, name := range names {
+		if _, ok := integrity.ParseName(name); ok {
+			name = path.Join(integrity.Dir, name)
+			info, err := r.from.Stat(path.Join(r.src, name))
+			if err != nil {
+				return err
+			}
+			add("tree", name, info.Size)
+		}
+	}
 	return nil
 }
 
@@ -368,6 +389,9 @@ func (r *restoring) fill() error {
 	if err := r.manifest(); err != nil {
 		return err
 	}
+	if err := r.tree(); err != nil {
+		return err
+	}
 	return syncAncestors(fsys, r.dst)
 }
 
@@ -400,7 +424,7 @@ func (r *restoring) prepare() error {
 		return err
 	}
 	if (pending || err != nil) && (err != nil || have.LogID != info.LogID || have.Timeline != info.Timeline || have.LSN != info.LSN) {
-		for _, name := range []string{"wal", manifest.Dir, "manifest", sideDir} {
+		for _, name := range storeParts {
 			if err := removeAll(fsys, path.Join(r.dst, name)); err != nil {
 				return err
 			}
@@ -422,11 +446,11 @@ func (r *restoring) prepare() error {
 	return r.removeTail()
 }
 
-// removeTail removes what an interrupted restore has written beyond copies: the log from the file with the LSN on, the manifest,
-// and segments that are not those of src.
+// removeTail removes what an interrupted restore has written beyond copies: the log from the file with the LSN on, the manifest, the
+// tree, and segments that are not those of src.
 func (r *restoring) removeTail() error {
 	fsys := r.opts.FS
-	for _, dir := range []string{"manifest", sideDir} {
+	for _, dir := range []string{"manifest", sideDir, integrity.Dir} {
 		if err := removeAll(fsys, path.Join(r.dst, dir)); err != nil {
 			return err
 		}
@@ -596,6 +620,29 @@ func (r *restoring) manifest() error {
 		return err
 	}
 	return manifest.Create(fsys, dir, o, r.set.LogID(), b.seed, b.edit(v.OldestLog, v.Values))
+}
+
+// tree copies the tree over the log, if src has one. It is no reason to fail: what the log has, it tells again.
+func (r *restoring) tree() error {
+	dst := path.Join(r.dst, integrity.Dir)
+	frames, err := copyTree(r.from, r.src, r.opts.FS, dst, integrity.CopyOptions{LogID: r.logID, LSN: r.plan.LSN, Link: r.link, Step: r.step})
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, event.ErrUnsupported) {
+		r.plan.TreeErr = err
+		if err = removeAll(r.opts.FS, dst); err == nil {
+			err = r.opts.FS.MkdirAll(dst)
+		}
+	}
+	r.plan.Tree = frames
+	return err
+}
+
+// copyTree copies the tree of the store in a folder; none is no error.
+func copyTree(from vfs.FS, dir string, to vfs.FS, dst string, o integrity.CopyOptions) (frames int64, err error) {
+	there, err := vfs.Exists(from, path.Join(dir, integrity.Dir))
+	if err != nil || !there {
+		return 0, err
+	}
+	return integrity.Copy(from, path.Join(dir, integrity.Dir), to, dst, o)
 }
 
 func (r *restoring) openBase(b *baseState, seg *manifest.Segment) error {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/integrity"
 	"github.com/dyngodb/dyngo/internal/coding"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
@@ -97,6 +98,9 @@ func (db *DB) makeSnapshot(ctx context.Context, name string) (_ SnapshotInfo, er
 			break
 		}
 	}
+	if err == nil {
+		err = db.snapshotTree(ctx, temp, made.LSN)
+	}
 	if err == nil && db.closed.Load() {
 		err = context.Canceled // Close doesn't wait for an event to be logged
 	}
@@ -158,6 +162,21 @@ func (db *DB) snapshotFiles(ctx context.Context, folder string) (snapshot.Info, 
 	}
 	return snapshot.Make(ctx, snapshot.Source{FS: db.opts.FS, Dir: db.dir, Version: s.version, LogID: db.id, Timeline: db.timeline,
 		Seed: db.sorted.set.HashSeed(), End: end, Now: db.opts.Clock.Wall()}, folder)
+}
+
+// snapshotTree gives a snapshot in a folder the tree over the log, as far as it has come, so that the folder proves what it has even of
+// log files that are gone.
+func (db *DB) snapshotTree(ctx context.Context, folder string, lsn LSN) error {
+	fsys, dst := db.opts.FS, path.Join(folder, integrity.Dir)
+	_, err := copyTree(fsys, db.dir, fsys, dst, integrity.CopyOptions{LogID: db.id, LSN: lsn, Link: true, Step: func([]byte) error { return ctx.Err() }})
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, event.ErrUnsupported) {
+		db.opts.Logger.Warn("dyngo: the tree over the log is damaged, the snapshot has none; verify tells more", "err", err)
+		err = removeAll(fsys, dst)
+	}
+	if err == nil {
+		err = fsys.SyncDir(folder)
+	}
+	return err
 }
 
 func snapshotInfo(name, folder string, i *snapshot.Info) SnapshotInfo {

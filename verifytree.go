@@ -168,7 +168,7 @@ func (c *treeCheck) anchors(o *VerifyOptions) error {
 	for _, a := range o.Heads {
 		add(AnchorResult{Anchor: a})
 	}
-	name := integrity.Dir + "/heads"
+	name := path.Join(integrity.Dir, integrity.HeadsName)
 	data, err := c.fs.ReadFile(headsName(c.dir), integrity.MaxHeadsBytes)
 	if isMissing(err) {
 		return nil

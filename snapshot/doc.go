@@ -16,11 +16,13 @@
 //	           the one before ends, and its dictionary. CLEAN, which says that the log ends behind that.
 //	segments/  segments, history segments and value files of one version of the manifest: as the log files
 //	manifest/  one file that begins with that version
+//	integrity/ the tree over the log, if the store keeps one: the full files are links, the last one is copied up to a frame
+//	           before the LSN; see package integrity
 //	SNAPSHOT   see below
 //
 // So the folder opens read-only as any store that was closed, and Verify checks it. It must not be written to, since a store that
 // grew out of it would have LSNs that mean something else in the store that it is of: package dyngo refuses to where SNAPSHOT is.
-// SNAPSHOT is written last; without it a folder is no snapshot.
+// SNAPSHOT is written after all but the tree; without it a folder is no snapshot.
 //
 // Integers are little-endian, CRC is CRC-32C (Castagnoli).
 //
