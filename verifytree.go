@@ -1,12 +1,15 @@
 package dyngo
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"path"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/integrity"
@@ -69,6 +72,7 @@ type treeCheck struct {
 	entries []integrity.Entry // of one tree file
 	sealed  map[string][32]byte
 	logged  map[string][]byte
+	begun   bool // a frame was added
 	lost    bool // the tree files and the log have no common frames any more
 }
 
@@ -189,7 +193,8 @@ func (c *treeCheck) anchors(o *VerifyOptions) error {
 	return nil
 }
 
-// scan adds up the frames of the log, and says where it ends.
+// scan adds up the frames of the log, and says where it ends. Their records are computed by as many goroutines as there are
+// processors, some frames ahead of where they are added up.
 func (c *treeCheck) scan(oldest uint64, src *integrity.Source) (wal.Tail, error) {
 	s, err := wal.NewScanner(c.fs, path.Join(c.dir, "wal"), wal.ScanOptions{ReadOnly: true, FromFile: oldest})
 	if err != nil {
@@ -197,26 +202,108 @@ func (c *treeCheck) scan(oldest uint64, src *integrity.Source) (wal.Tail, error)
 		return wal.Tail{}, c.defect(err)
 	}
 	defer s.Close() // only read from
-	for begun := false; ; {
+	workers := runtime.GOMAXPROCS(0)
+	work := make(chan *recording, 2*workers)
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			for r := range work {
+				r.compute(src)
+			}
+		})
+	}
+	defer group.Wait()
+	defer close(work)
+	var ahead []*recording // handed out, the oldest first
+	next := newRecording()
+	// add takes up what is ahead but for some, and then what next has.
+	add := func(but int) error {
+		for len(ahead) > but {
+			r := ahead[0]
+			ahead = ahead[1:]
+			<-r.done
+			for i := range r.frames {
+				if err := c.frame(&r.frames[i]); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	hand := func() {
+		ahead = append(ahead, next)
+		work <- next
+		next = newRecording()
+	}
+	for {
 		if err := c.ctx.Err(); err != nil {
 			return wal.Tail{}, err
 		}
 		f, err := s.Next()
-		if err == io.EOF {
-			return s.Tail(), nil
+		if err == nil && f.Kind == wal.KindCommit && next.add(f) {
+			hand()
+			err = add(2*workers - 1)
 		}
-		if err == nil && f.Kind == wal.KindCommit {
-			if !begun {
-				begun = true
-				c.begin(f)
+		if err != nil { // the end or damage, behind what was read
+			end := err == io.EOF
+			hand()
+			if behind := add(0); behind != nil {
+				end, err = false, behind
 			}
-			err = c.frame(f, src)
-		}
-		if err != nil {
+			if end {
+				return s.Tail(), nil
+			}
 			c.lost = true // what lies behind damage is not known
 			return s.Tail(), c.defect(err)
 		}
 		c.tell(c.done+s.Bytes(), c.done+c.report.Log.Bytes)
+	}
+}
+
+// recording is frames whose records are computed.
+type recording struct {
+	frames []recorded
+	bodies []byte
+	done   chan struct{}
+}
+
+// recorded is a frame with its record and the hashes of segments that its events tell.
+type recorded struct {
+	wal.Frame
+	from, to int // of its body in bodies
+	record   integrity.Record
+	sealed   []sealedHash
+	err      error
+}
+
+type sealedHash struct {
+	name string
+	hash []byte
+}
+
+// recordingBytes is how many bytes of frames are handed out at once, so that handing out costs little beside hashing.
+const recordingBytes = 128 << 10
+
+func newRecording() *recording { return &recording{done: make(chan struct{})} }
+
+// add copies a frame, and says whether it is time to hand out.
+func (r *recording) add(f *wal.Frame) bool {
+	from := len(r.bodies)
+	r.bodies = append(r.bodies, f.Body...)
+	r.frames = append(r.frames, recorded{Frame: *f, from: from, to: len(r.bodies)})
+	return len(r.bodies)+len(r.frames)*256 >= recordingBytes
+}
+
+func (r *recording) compute(src *integrity.Source) {
+	defer close(r.done)
+	for i := range r.frames {
+		f := &r.frames[i]
+		f.Body = r.bodies[f.from:f.to:f.to]
+		f.record, f.err = src.RecordOf(&f.Frame, func(e *event.Event) {
+			if e.Op == event.OpSegmentSealed {
+				f.sealed = append(f.sealed, sealedHash{string(e.Key), bytes.Clone(e.Value)})
+			}
+		})
 	}
 }
 
@@ -272,13 +359,18 @@ func (c *treeCheck) entry(i int64) integrity.Entry {
 	return c.entries[n]
 }
 
-// frame computes a frame's leaf and holds it against that in the tree files.
-func (c *treeCheck) frame(f *wal.Frame, src *integrity.Source) error {
-	r, err := src.RecordOf(f, func(e *event.Event) {
-		if name := string(e.Key); e.Op == event.OpSegmentSealed && c.sealed[name] != [32]byte{} {
-			c.logged[name] = append(c.logged[name][:0], e.Value...)
+// frame adds a frame's record, and holds it against that in the tree files.
+func (c *treeCheck) frame(f *recorded) error {
+	if !c.begun {
+		c.begun = true
+		c.begin(&f.Frame)
+	}
+	r, err := f.record, f.err
+	for _, s := range f.sealed {
+		if c.sealed[s.name] != [32]byte{} {
+			c.logged[s.name] = s.hash
 		}
-	})
+	}
 	gone := errors.Is(err, wal.ErrDropped) || errors.Is(err, integrity.ErrRedacted)
 	if err != nil && !gone {
 		return err
@@ -291,12 +383,12 @@ func (c *treeCheck) frame(f *wal.Frame, src *integrity.Source) error {
 	case e.LSN == 0: // not in the tree files, or damaged, which was told
 	case e.LSN != f.BaseLSN && !c.lost:
 		c.lost = true
-		c.report.Defects = append(c.report.Defects, integrity.Mismatch(f, c.n))
+		c.report.Defects = append(c.report.Defects, integrity.Mismatch(&f.Frame, c.n))
 	case gone:
 		h = e.Hash
 		c.r.Gone++
 	case e.Hash != h && !c.lost:
-		c.report.Defects = append(c.report.Defects, integrity.Mismatch(f, c.n))
+		c.report.Defects = append(c.report.Defects, integrity.Mismatch(&f.Frame, c.n))
 	}
 	c.r.Frames++
 	c.add(h, f.BaseLSN+LSN(f.Count)-1)
