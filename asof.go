@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
-	"github.com/dyngodb/dyngo/internal/cache"
 	"github.com/dyngodb/dyngo/memtable"
 	"github.com/dyngodb/dyngo/segment"
 	"github.com/dyngodb/dyngo/wal"
@@ -161,31 +160,33 @@ func (p *past) find(f *found, ds *Dataset, key []byte) (*formerVersion, error) {
 		return nil, ErrNotFound
 	}
 	db.pacer.Foreground(1, 0)
-	// 2. The newest version of all.
-	if !newer && ds.dropped.Load() == 0 {
-		var err error
-		var ok bool
-		f.block, ok, err = s.get(ds.id, key, event.MaxLSN, &f.entry)
-		if err != nil {
-			f.guard.Exit()
-			return nil, p.explain(err)
+	// 2. The newest version up to there that segments have. If there is no newer one at all, no event lies between.
+	var below formerVersion
+	b, ok, newerThere, err := s.getPast(ds.id, key, p.lsn, &f.entry)
+	if err != nil {
+		f.guard.Exit()
+		return nil, p.explain(err)
+	}
+	if ok && !newer && !newerThere && ds.dropped.Load() == 0 && p.mayLive(ranges, f.entry.Op, key, f.entry.LSN) &&
+		!ds.ranges.Covers(key, p.lsn, event.MaxLSN) {
+		f.block = b
+		if due, ok := event.Expiry(f.entry.Parts); !ok || p.at < due {
+			return nil, nil
 		}
-		if ok && f.entry.LSN <= p.lsn && p.mayLive(ranges, f.entry.Op, key, f.entry.LSN) &&
-			!ds.ranges.Covers(key, p.lsn, event.MaxLSN) {
-			if due, ok := event.Expiry(f.entry.Parts); !ok || p.at < due {
-				return nil, nil
-			}
-			f.drop()
-			return nil, ErrNotFound
-		}
-		f.dropBlock()
+		f.release()
+		return nil, ErrNotFound
 	}
 	// 3. and 4. The log, and what was below it.
-	var below formerVersion
-	b, ok, err := p.atMost(s, ds.id, key, &f.entry)
 	if ok {
 		below.set(&f.entry)
 		b.Release()
+	}
+	if (!ok || below.lsn <= s.version.FloorLSN) && len(s.history) > 0 {
+		b, ok, err = s.floorVersion(ds.id, key, &f.entry)
+		if below = (formerVersion{}); ok {
+			below.set(&f.entry)
+			b.Release()
+		}
 	}
 	read := db.valueReads.Enter() // what below refers to stays
 	defer read.Exit()
@@ -195,31 +196,6 @@ func (p *past) find(f *found, ds *Dataset, key []byte) (*formerVersion, error) {
 		return nil, p.explain(err)
 	}
 	return p.former(ds, key, &below, flushed)
-}
-
-// drop releases what does not count.
-func (f *found) drop() {
-	f.dropBlock()
-	f.guard.Exit()
-}
-
-func (f *found) dropBlock() {
-	if f.block != nil {
-		f.block.Release()
-		f.block = nil
-	}
-}
-
-// atMost finds the newest version of a key up to the view's LSN that segments have, or history if none is above the floor.
-func (p *past) atMost(s *sources, ds event.DatasetID, key []byte, e *segment.Entry) (*cache.Block, bool, error) {
-	b, ok, err := s.get(ds, key, p.lsn, e)
-	if err != nil || ok && e.LSN > s.version.FloorLSN || len(s.history) == 0 {
-		return b, ok, err
-	}
-	if ok {
-		b.Release()
-	}
-	return s.floorVersion(ds, key, e)
 }
 
 // rangesIn is rangesOf for calls of the user.

@@ -256,6 +256,39 @@ func (s *sources) getLeft(ds event.DatasetID, key []byte, max, left LSN, e *segm
 	return nil, false, nil
 }
 
+// getPast finds a key's newest version up to max, and whether there may be a newer one; where the filters of segments that have only
+// newer events can tell, no data block is read for that.
+func (s *sources) getPast(ds event.DatasetID, key []byte, max LSN, e *segment.Entry) (b *cache.Block, ok, newer bool, err error) {
+	hash := segment.Hash(s.seed, ds, key)
+	for i := range s.runs {
+		r := &s.runs[i]
+		n := r.firstFrom(ds, key)
+		if n == len(r.Segments) || !r.holds(n, ds, key) {
+			continue
+		}
+		if r.Segments[n].MinLSN > max {
+			if !newer {
+				newer, err = r.readers[n].MayHave(ds, key, hash)
+			}
+		} else {
+			if !newer && r.Segments[n].MaxLSN > max {
+				if b, ok, err = r.readers[n].Get(ds, key, hash, event.MaxLSN, e); ok && e.LSN > max {
+					newer = true
+					b.Release()
+					b, ok = nil, false
+				}
+			}
+			if err == nil && !ok {
+				b, ok, err = r.readers[n].Get(ds, key, hash, max, e)
+			}
+		}
+		if ok || err != nil {
+			return b, ok, newer, err
+		}
+	}
+	return nil, false, newer, nil
+}
+
 // readerOf is what a merge reads a segment with. The caller holds the sources meanwhile.
 func (s *sources) readerOf(seg *manifest.Segment) (*segment.Reader, func(), error) {
 	for i := range s.runs {

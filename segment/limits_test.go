@@ -93,6 +93,26 @@ func TestAMissingKeyCostsNoBlock(t *testing.T) {
 			passed++
 		}
 	}
+	may := 0
+	for i := range n {
+		before := c.hits + c.misses
+		for odd := range 2 {
+			key := fmt.Appendf(nil, "key-%08d", 2*i+odd)
+			has, err := r.MayHave(1, key, Hash(testSeed, 1, key))
+			if err != nil || !has && odd == 0 {
+				t.Fatalf("%s: may have %t, %v", key, has, err)
+			}
+			if has && odd == 1 {
+				may++
+			}
+		}
+		if got := c.hits + c.misses - before; got > 2 {
+			t.Fatalf("asking for two keys looked at %d blocks", got)
+		}
+	}
+	if may != passed {
+		t.Errorf("it may have %d of the missing keys, %d passed the filter", may, passed)
+	}
 	if passed > n*13/1000 {
 		t.Errorf("%d of %d missing keys passed the filter", passed, n)
 	}

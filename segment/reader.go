@@ -211,6 +211,19 @@ func (r *Reader) Get(ds event.DatasetID, key []byte, hash uint64, max event.LSN,
 	return b, true, nil
 }
 
+// MayHave says whether the segment may have versions of a key, by its filter: false is certain. It reads no data block.
+func (r *Reader) MayHave(ds event.DatasetID, key []byte, hash uint64) (bool, error) {
+	if r.top.n == 0 {
+		return false, nil
+	}
+	k := entryKey(ds, key, event.MaxLSN)
+	i := r.top.floor(&k)
+	if i < 0 || !r.filters {
+		return i >= 0, nil
+	}
+	return r.filterHas(r.top.handle(i), r.top.col(colFilter, i), hash)
+}
+
 // filterHas asks the filter page of n bytes that follows an index block.
 func (r *Reader) filterHas(index handle, n uint64, hash uint64) (bool, error) {
 	if n == 0 {
