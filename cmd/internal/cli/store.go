@@ -146,7 +146,7 @@ func explainEngine(err error, what, dir string) (code int, _, try string, ok boo
 	case errors.Is(err, backup.ErrNoBackup):
 		return ExitNotFound, what, "dyngo-cli backup list with the folder of the backups", true
 	case errors.Is(err, dyngo.ErrNotEmpty):
-		return ExitConflict, what, "another folder: restore makes a new store and changes none", true
+		return ExitConflict, what, "another folder: restore makes a new store; or --delta, which replaces an earlier one", true
 	case errors.Is(err, dyngo.ErrUnfinished):
 		return ExitUnavailable, what, "dyngo-cli restore SRC " + ShellQuote(dir) + " with the same target, which goes on", true
 	case errors.Is(err, dyngo.ErrMidBatch):
