@@ -228,7 +228,7 @@ func (db *DB) close() error {
 	db.reads.Close()
 	db.arena.Close()
 	errs = append(errs, db.files.Close())
-	if db.keys != nil {
+	if db.keys != nil && db.opts.KeyRing == nil {
 		errs = append(errs, db.keys.Close())
 	}
 	if db.lock != nil {

@@ -191,7 +191,7 @@ func (db *DB) open() error {
 		db.start(db.retention.run)
 		db.start(db.watchViews)
 	}
-	if db.keys != nil && db.log != nil {
+	if db.keys != nil && !db.keys.ReadOnly() && db.log != nil {
 		if err := db.finishErasure(db.ctx); err != nil {
 			return fmt.Errorf("carry out an erasure that was begun: %w", err)
 		}

@@ -75,6 +75,9 @@ type Options struct {
 	// too. Default: none.
 	Keys string
 
+	// KeyRing is used instead of Keys: a folder of keys on another file system, or one that is not to be changed. The caller closes it.
+	KeyRing *keyring.Ring
+
 	// FS and Clock replace the operating system in tests. Default: the operating system.
 	FS    vfs.FS
 	Clock clock.Clock
@@ -156,6 +159,9 @@ func (o *Options) validate() error {
 	}
 	if o.RecoverTo != (Target{}) && (o.InMemory || o.ReadOnly) {
 		return fmt.Errorf("dyngo: Options.RecoverTo needs a store on disk that is opened for writing")
+	}
+	if o.Keys != "" && o.KeyRing != nil {
+		return fmt.Errorf("dyngo: Options.Keys and Options.KeyRing exclude each other")
 	}
 	if o.InMemory && o.ReadOnly {
 		return fmt.Errorf("dyngo: Options.InMemory and Options.ReadOnly exclude each other")

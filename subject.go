@@ -22,6 +22,7 @@ const maxSealedBytes = MaxValueBytes / (pieceBytes + keyring.Overhead) * pieceBy
 // openKeys opens the folder of keys, if one is given.
 func (db *DB) openKeys() error {
 	if db.opts.Keys == "" {
+		db.keys = db.opts.KeyRing
 		return nil
 	}
 	if !db.opts.InMemory {

@@ -60,6 +60,9 @@ func Open(fsys vfs.FS, dir string, o Options) *Ring { return &Ring{fs: fsys, dir
 // Dir is the folder.
 func (r *Ring) Dir() string { return r.dir }
 
+// ReadOnly says that the folder is only read.
+func (r *Ring) ReadOnly() bool { return r.o.ReadOnly }
+
 // Close gives the lock back.
 func (r *Ring) Close() error {
 	r.mu.Lock()
