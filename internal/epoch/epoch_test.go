@@ -39,7 +39,7 @@ func TestLaterGuardsAreNotWaitedFor(t *testing.T) {
 		g := d.Enter()
 		c := make(chan struct{})
 		d.Retire(func() { close(c) })
-		for d.epoch.Load() == g.epoch {
+		for uint32(d.epoch.Load()) == g.epoch {
 			runtime.Gosched()
 		}
 		h := d.Enter()
@@ -136,9 +136,29 @@ func TestDoubleExitPanics(t *testing.T) {
 		if recover() == nil {
 			t.Fatal("no panic")
 		}
-		g.held.Add(1)
+		g.held.Add(taken)
 	}()
 	g.Exit()
+}
+
+// TestTicks: the guards that are taken at a stripe are numbered one after the other, whoever holds them meanwhile.
+func TestTicks(t *testing.T) {
+	d := New()
+	defer d.Close()
+	first := d.Enter()
+	first.held.Add(-3 << 32) // the count overflows below
+	for i := range uint32(4) {
+		g := d.Enter()
+		if g.Stripe() != first.Stripe() || g.Stripe() < 0 || g.Stripe() >= Stripes {
+			t.Fatalf("stripe %d, then %d", first.Stripe(), g.Stripe())
+		}
+		if want := first.Tick() - 3 + 1 + i; g.Tick() != want {
+			t.Errorf("guard %d has tick %d, want %d", i, g.Tick(), want)
+		}
+		g.Exit()
+	}
+	first.Exit()
+	d.Synchronize() // nothing is counted as held
 }
 
 func BenchmarkPin(b *testing.B) {
