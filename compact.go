@@ -412,7 +412,7 @@ func (c *compactor) measure(s *sources) map[manifest.FileNum]compaction.Heat {
 			if before, ok := c.heat[seg.Num]; ok && now > before.at {
 				dt := float64(now-before.at) / float64(time.Second)
 				keep := 1 / (1 + dt/heatSeconds)
-				r.Reads = keep*before.Reads + (1-keep)*float64(r.reads-before.reads)*heatSample/dt
+				r.Reads = keep*before.Reads + (1-keep)*float64(r.reads-before.reads)/dt
 				r.Scans = keep*before.Scans + (1-keep)*float64(r.scans-before.scans)/dt
 			}
 			next[seg.Num], rates[seg.Num] = r, r.Heat

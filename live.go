@@ -28,6 +28,7 @@ const (
 //
 //	{"cmd":"stats"}     Metrics
 //	{"cmd":"levels"}    Levels
+//	{"cmd":"hot"}       Hot
 //	{"cmd":"plan"}      []CompactStep: what compact would do
 //	{"cmd":"flush"}     DB.Flush, then Metrics
 //	{"cmd":"compact"}   DB.Compact, then Metrics
@@ -139,6 +140,8 @@ func (s *liveServer) answer(line []byte, progress func(Metrics) error) (any, err
 		return s.db.Metrics(), nil
 	case "levels":
 		return s.db.Levels()
+	case "hot":
+		return s.db.Hot()
 	case "plan":
 		return s.db.CompactPlan(s.db.ctx)
 	case "flush":
@@ -164,7 +167,7 @@ func (s *liveServer) answer(line []byte, progress func(Metrics) error) (any, err
 	case "dropsnapshot":
 		return nil, s.db.DropSnapshot(req.Name)
 	}
-	return nil, fmt.Errorf("unknown command %q; there are: stats, levels, plan, flush, compact, gcplan, gc, snapshot, dropsnapshot", req.Cmd)
+	return nil, fmt.Errorf("unknown command %q; there are: stats, levels, hot, plan, flush, compact, gcplan, gc, snapshot, dropsnapshot", req.Cmd)
 }
 
 // watch runs work and tells of its progress until it ends. When nobody can be told any more, the work is given up.

@@ -4,7 +4,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dyngodb/dyngo/internal/heat"
 	"github.com/dyngodb/dyngo/internal/offheap"
+	"github.com/dyngodb/dyngo/internal/pacer"
 	"github.com/dyngodb/dyngo/memtable"
 	"github.com/dyngodb/dyngo/wal"
 )
@@ -58,6 +60,12 @@ type Metrics struct {
 	// runs, CacheBytes by blocks of segments, ReaderBytes by what open segments keep. OffHeapBytes is all memory outside of
 	// Go's heap of all stores in this process.
 	MemoryBudgetBytes, TailBytes, IndexBytes, CacheBytes, ReaderBytes, OffHeapBytes int64
+	// HeatBytes is what DB.Hot has its figures in, beside the budget.
+	HeatBytes int64
+	// Operations is about how many there were, and how long they took lately, by the sample that DB.Hot goes by.
+	Operations heat.Totals
+	// FlushJobs and MergeJobs run at present, and OtherJobs: retention, side files, the hash tree.
+	FlushJobs, MergeJobs, OtherJobs int64
 	// LogFiles are there, LogBytes is their size. FloorLSN is the LSN up to which retention has dropped events: the present
 	// loses nothing by that. FilesDropped counts log files that retention has dropped, RetentionErrors when it could not.
 	LogFiles                      int
@@ -95,6 +103,10 @@ func (db *DB) Metrics() Metrics {
 		DamagedSegments: db.count.setsAside.Load(), TTLPending: int64(db.ttl.pending()),
 		MemoryBudgetBytes: db.opts.MemoryBudget, OffHeapBytes: offheap.InUse(),
 	}
+	m.HeatBytes, m.Operations = int64(db.heat.Bytes()), db.heat.Totals()
+	jobs := db.pacer.Metrics().Classes
+	m.FlushJobs, m.MergeJobs = jobs[pacer.Flush].Running, jobs[pacer.Compaction].Running
+	m.OtherJobs = jobs[pacer.Index].Running + jobs[pacer.Verify].Running
 	if held := db.views.hold(); len(held) > 0 {
 		m.OpenViews, m.OldestView = len(held), held[0]
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/epoch"
+	"github.com/dyngodb/dyngo/internal/heat"
 	"github.com/dyngodb/dyngo/internal/pacer"
 	"github.com/dyngodb/dyngo/internal/tail"
 	"github.com/dyngodb/dyngo/internal/vfs"
@@ -120,9 +121,6 @@ func (db *DB) open() error {
 			return fmt.Errorf("create %s: %w", db.walDir(), err)
 		}
 	}
-	if err := db.openKeys(); err != nil {
-		return err
-	}
 	// 3. Memory.
 	db.arena = tail.NewArena()
 	db.reads, db.calls, db.valueReads = epoch.New(), epoch.New(), epoch.New()
@@ -131,6 +129,7 @@ func (db *DB) open() error {
 	db.throttle = throttle{db: db, told: causeCount}
 	db.ttl, db.flusher, db.compact, db.retention = newExpirer(db), newFlusher(db), newCompactor(db), newRetention(db)
 	db.side = newSideFiles(db)
+	db.heat = heat.New(db.opts.Clock)
 	db.pacer = pacer.New(db.opts.Clock, pacer.Options{Cores: runtime.GOMAXPROCS(0)})
 	// 4. The segments, then what the log holds above them.
 	if err := db.openSorted(); err != nil {
@@ -177,6 +176,7 @@ func (db *DB) open() error {
 	}
 	// 6. What runs beside.
 	db.start(func() { db.mem.DrainPending(db.ctx, 2) })
+	db.start(func() { db.heat.Run(db.ctx) })
 	if db.log != nil {
 		db.start(db.flusher.run)
 		db.flusher.wakeUp() // recovery may have left more in memory than there is room for
@@ -190,11 +190,6 @@ func (db *DB) open() error {
 		}
 		db.start(db.retention.run)
 		db.start(db.watchViews)
-	}
-	if db.keys != nil && !db.keys.ReadOnly() && db.log != nil {
-		if err := db.finishErasure(db.ctx); err != nil {
-			return fmt.Errorf("carry out an erasure that was begun: %w", err)
-		}
 	}
 	if db.opts.Live && !db.opts.InMemory && !db.opts.ReadOnly {
 		if db.live, err = serveLive(db); err != nil {

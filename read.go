@@ -5,8 +5,10 @@ import (
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/cache"
+	"github.com/dyngodb/dyngo/internal/clock"
 	"github.com/dyngodb/dyngo/internal/coding"
 	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/heat"
 	"github.com/dyngodb/dyngo/internal/tail"
 	"github.com/dyngodb/dyngo/memtable"
 	"github.com/dyngodb/dyngo/segment"
@@ -35,10 +37,8 @@ func (ds *Dataset) hasAt(key []byte, max LSN, at int64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	s := f.sealed()
 	f.release()
-	gone, err := ds.db.erased(s)
-	return !gone, openError(ds.db.dir, err)
+	return true, nil
 }
 
 // Lookup returns key with its value, LSN, log time and expiry, all copies, or ErrNotFound. The LSN is what PutIf takes.
@@ -58,7 +58,6 @@ func (ds *Dataset) Lookup(key []byte) (KV, error) {
 	defer read.Exit()
 	f.release()
 	var err error
-	kv.Subject = ds.db.subject(v.sealed)
 	kv.Value, err = v.resolve(ds.db, []byte{})
 	return kv, openError(ds.db.dir, err)
 }
@@ -125,17 +124,9 @@ func (f *found) parts() []byte {
 func (f *found) plain() bool {
 	if f.block != nil {
 		_, _, packed := event.CodecOf(f.entry.Parts)
-		return !packed && f.entry.Flags&event.ValueFlags == 0
+		return !packed && f.entry.Flags&event.FlagValueRef == 0
 	}
 	return plain(f.rec.Flags(), f.rec.Mem(), f.rec.Parts())
-}
-
-// sealed is what opens the value, nil if it is not sealed.
-func (f *found) sealed() *sealed {
-	if f.block != nil {
-		return sealedBy(f.entry.Flags, f.entry.Parts, f.entry.Key)
-	}
-	return sealedRecord(f.rec)
 }
 
 // stored is the value as it is stored.
@@ -180,35 +171,70 @@ func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 		f.guard.Exit()
 		return ds.errDropped()
 	}
-	r, ok := db.mem.Get(db.mem.Hash(ds.id, key), ds.id, key, max)
+	look := lookup{ds: ds, key: key, hash: db.mem.Hash(ds.id, key)}
+	if db.heat.Due(f.guard.Tick()) {
+		look.begin()
+	}
+	r, ok := db.mem.Get(look.hash, ds.id, key, max)
 	if ok {
 		if f.rec = r; ds.alive(ds.ranges, r, max, at) {
+			if look.sampled > 0 {
+				look.end(f.guard, heat.Read)
+			}
 			return nil
 		}
-		f.guard.Exit()
-		return ErrNotFound
+		return f.missed(&look)
 	}
 	s := db.sorted.current.Load()
 	left := LSN(db.sorted.leaving.Load())
 	if s.oldest > left {
-		f.guard.Exit()
-		return ErrNotFound
+		return f.missed(&look)
 	}
 	db.pacer.Foreground(1, 0)
 	var err error
-	f.block, ok, err = s.getLeft(ds.id, key, max, left, &f.entry)
+	f.block, ok, err = s.getLeft(ds.id, key, max, left, look.sampled, &f.entry)
 	if ok && ds.entryAlive(ds.ranges, &f.entry, key, max, at) {
+		if look.sampled > 0 {
+			look.end(f.guard, heat.Read)
+		}
 		return nil
 	}
 	if f.block != nil {
 		f.block.Release()
 		f.block = nil
 	}
-	f.guard.Exit()
 	if err != nil {
+		f.guard.Exit()
 		return openError(db.dir, err)
 	}
+	return f.missed(&look)
+}
+
+// missed is how find ends when there is no live version.
+func (f *found) missed(look *lookup) error {
+	if look.sampled > 0 {
+		look.end(f.guard, heat.Miss)
+	}
+	f.guard.Exit()
 	return ErrNotFound
+}
+
+// lookup is what is told of a search for a key, if it is one of those that are sampled.
+type lookup struct {
+	ds      *Dataset
+	key     []byte
+	hash    uint64
+	sampled int64 // how many searches this one stands for, 0 = it is not sampled
+	began   int64 // Mono
+}
+
+func (l *lookup) begin() {
+	l.sampled, l.began = int64(l.ds.db.heat.Interval()), l.ds.db.opts.Clock.Mono()
+}
+
+func (l *lookup) end(g guard, kind heat.Kind) {
+	db := l.ds.db
+	db.heat.Add(g.Stripe(), kind, l.ds.id, l.hash, l.key, clock.Elapsed(db.opts.Clock, l.began))
 }
 
 // alive says whether a version is a value at (max, at): not a delete, not covered by a range delete, not expired. at = 0
@@ -256,9 +282,8 @@ func expiryOf(r tail.Record) (int64, bool) {
 
 // value is what is needed to read a version's value after its memory is no longer pinned.
 type value struct {
-	inline []byte  // stored bytes, a copy
-	ref    bool    // inline is an encoded event.ValueRef
-	sealed *sealed // nil = it is not
+	inline []byte // stored bytes, a copy
+	ref    bool   // inline is an encoded event.ValueRef
 	codec  event.Codec
 	raw    int  // size before compression, with codec
 	stub   bool // the stored bytes are in the log:
@@ -269,7 +294,7 @@ type value struct {
 
 // loadValue copies what is needed to read the record's value; buf is reused. The record is pinned.
 func loadValue(r tail.Record, buf []byte) value {
-	v := value{ref: r.Flags()&event.FlagValueRef != 0, sealed: sealedRecord(r)}
+	v := value{ref: r.Flags()&event.FlagValueRef != 0}
 	if codec, raw, ok := event.CodecOf(r.Parts()); ok {
 		v.codec, v.raw = codec, raw
 	}
@@ -285,7 +310,7 @@ func loadValue(r tail.Record, buf []byte) value {
 
 // loadEntry is loadValue for a version in a segment.
 func loadEntry(e *segment.Entry, buf []byte) value {
-	v := value{ref: e.Flags&event.FlagValueRef != 0, sealed: sealedBy(e.Flags, e.Parts, e.Key)}
+	v := value{ref: e.Flags&event.FlagValueRef != 0}
 	if codec, raw, ok := event.CodecOf(e.Parts); ok {
 		v.codec, v.raw = codec, raw
 	}
@@ -311,13 +336,7 @@ func (v *value) resolve(db *DB, dst []byte) ([]byte, error) {
 		if err != nil {
 			return dst, err
 		}
-		if v.sealed != nil && !db.opts.sealed {
-			return v.sealed.openLarge(db, dst, ref)
-		}
 		return db.appendLarge(dst, ref)
-	}
-	if v.sealed != nil && !db.opts.sealed {
-		return v.sealed.open(db, dst, 0, true, stored)
 	}
 	if v.codec != 0 {
 		return decompress(dst, v.codec, stored, v.raw)

@@ -2,7 +2,6 @@ package dyngo
 
 import (
 	"bytes"
-	"errors"
 	"iter"
 	"slices"
 	"sync"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/epoch"
+	"github.com/dyngodb/dyngo/internal/heat"
 	"github.com/dyngodb/dyngo/internal/tail"
 	"github.com/dyngodb/dyngo/memtable"
 )
@@ -58,15 +58,36 @@ func (ds *Dataset) scan(r Range, max LSN, at int64, closed *atomic.Bool, yield f
 			return
 		}
 		if !ok {
+			s.sample(nil)
 			return
 		}
 		if s.left == 1 {
 			s.detach()
 		}
 		if !yield(s.kv, nil) || s.left == 1 {
+			s.sample(s.kv.Key)
 			return
 		}
 	}
+}
+
+// sample tells how far the scan has come, if it is to be told: to a key, nil = all of its range.
+func (s *scanner) sample(last []byte) {
+	if !s.sampled {
+		return
+	}
+	from, to, reach := s.r.From, s.r.To, heat.Before
+	if s.r.To == nil {
+		reach = heat.ToEnd
+	}
+	switch {
+	case last == nil:
+	case s.r.Reverse:
+		from = last
+	default:
+		to, reach = last, heat.Through
+	}
+	s.ds.db.heat.AddScan(s.stripe, s.ds.id, from, to, reach)
 }
 
 func (r *Range) check() error {
@@ -107,6 +128,9 @@ type scanner struct {
 	onDisk     bool     // there are segments: disk is in use
 	disk       diskScan
 	mem        memtable.Iterator
+
+	sampled bool // it is one of those that are told to heat
+	stripe  int  // where its first guard was counted
 
 	left   int     // of the limit, the present pair included; 0 = no limit
 	batch  int     // pairs that a step copies
@@ -276,10 +300,11 @@ func (s *scanner) memPair(key []byte) (bool, error) {
 	s.kv.Key, s.kv.Value = key[:len(key):len(key)], nil
 	s.stamp(p.lsn, p.time, p.expires)
 	switch {
-	case p.value >= 0:
-		return s.resolve(&s.values[p.value])
-	case !s.r.KeysOnly:
+	case s.r.KeysOnly:
+	case p.value < 0:
 		s.kv.Value = s.buf[p.keyEnd:p.valEnd:p.valEnd]
+	default:
+		return s.resolve(&s.values[p.value])
 	}
 	return true, nil
 }
@@ -292,9 +317,6 @@ func (s *scanner) stamp(lsn LSN, time, expires int64) {
 	}
 	if expires != s.expires {
 		s.expires, s.kv.Expires = expires, unixTime(expires)
-	}
-	if s.kv.Subject != "" {
-		s.kv.Subject = ""
 	}
 }
 
@@ -313,21 +335,17 @@ func (s *scanner) diskPair() (bool, error) {
 		due, _ = event.Expiry(e.Parts)
 	}
 	s.stamp(e.LSN, e.Time, due)
-	if s.r.KeysOnly && e.Flags&event.FlagSealed == 0 {
+	if s.r.KeysOnly {
 		return true, nil
 	}
-	if e.Flags&event.ValueFlags == 0 && len(e.Parts) == 0 { // the usual case: the value as it is
+	if e.Flags&event.FlagValueRef == 0 && len(e.Parts) == 0 { // the usual case: the value as it is
 		s.val = append(s.val[:0], e.Value...)
 		s.kv.Value = s.val
 		return true, nil
 	}
 	v := loadEntry(e, s.raw[:0])
 	s.raw = v.inline
-	live, err := s.resolve(&v)
-	if !live && err == nil {
-		s.passed()
-	}
-	return live, err
+	return s.resolve(&v)
 }
 
 // passed moves the segments on behind the pair that was taken of them last.
@@ -338,7 +356,7 @@ func (s *scanner) passed() {
 	}
 }
 
-// resolve reads the value of the pair. It reports false if the value's subject was erased.
+// resolve reads the value of the pair.
 func (s *scanner) resolve(v *value) (bool, error) {
 	db := s.ds.db
 	call := db.calls.Enter() // Close waits until the log was read
@@ -346,17 +364,8 @@ func (s *scanner) resolve(v *value) (bool, error) {
 	if db.closed.Load() {
 		return false, ErrClosed
 	}
-	if v.sealed != nil {
-		if gone, err := db.erased(v.sealed); gone || err != nil || s.r.KeysOnly {
-			return !gone && err == nil, err
-		}
-		s.kv.Subject = db.subject(v.sealed)
-	}
 	var err error
 	if s.val, err = v.resolve(db, s.val[:0]); err != nil {
-		if errors.Is(err, ErrErased) { // just now
-			return false, nil
-		}
 		if s.closed != nil && s.closed.Load() { // meanwhile: what the view saw may have gone
 			return false, ErrClosed
 		}
@@ -439,8 +448,9 @@ func (s *scanner) keyStart(i int) int32 {
 
 // copy is one step under a pin.
 func (s *scanner) copy() error {
+	first := s.batch == 0
 	switch {
-	case s.batch == 0:
+	case first:
 		if s.batch = firstScanBatch; s.left > 0 {
 			s.batch = maxScanBatch
 		}
@@ -456,6 +466,9 @@ func (s *scanner) copy() error {
 	}
 	g := s.ds.db.reads.Enter()
 	defer g.Exit()
+	if first {
+		s.sampled, s.stripe = s.ds.db.heat.Due(g.Tick()), g.Stripe()
+	}
 	if s.ds.db.closed.Load() || s.closed != nil && s.closed.Load() {
 		return ErrClosed
 	}
@@ -504,14 +517,7 @@ func (s *scanner) copyRecord(rec tail.Record) {
 	p.lsn, p.time, p.expires, p.value, p.dead = lsn, rec.Time(), expires, -1, dead
 	s.buf = append(s.buf, key...)
 	p.keyEnd = int32(len(s.buf))
-	switch {
-	case dead:
-	case s.r.KeysOnly:
-		if flags&event.FlagSealed != 0 {
-			p.value = int32(len(s.values))
-			s.values = append(s.values, value{sealed: sealedBy(flags, parts, key)})
-		}
-	default:
+	if !s.r.KeysOnly && !dead {
 		if plain(flags, mem, parts) {
 			s.buf = append(s.buf, val...)
 		} else {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"path"
 	"sort"
 	"strings"
@@ -74,10 +73,8 @@ type sourceRun struct {
 	heat    []*segmentHeat    // the same
 }
 
-// segmentHeat counts what looks into a segment. Point reads are sampled: one in heatSample counts.
+// segmentHeat counts what looks into a segment. Point reads are sampled: one counts for all that it stands for.
 type segmentHeat struct{ reads, scans atomic.Int64 }
-
-const heatSample = 64
 
 // openSorted reads the manifest in the store's directory and opens the segments that it names.
 func (db *DB) openSorted() error {
@@ -230,12 +227,12 @@ func (s *sources) empty() bool { return len(s.runs) == 0 }
 // get finds the newest version of a key with an LSN ≤ max. e aliases b, which the caller releases. At most one device read
 // for each part of a segment that is not cached.
 func (s *sources) get(ds event.DatasetID, key []byte, max LSN, e *segment.Entry) (b *cache.Block, ok bool, err error) {
-	return s.getLeft(ds, key, max, event.MaxLSN, e)
+	return s.getLeft(ds, key, max, event.MaxLSN, 0, e)
 }
 
 // getLeft is get for who has missed the key in memory, which has everything above left: runs that only have that are passed
-// over.
-func (s *sources) getLeft(ds event.DatasetID, key []byte, max, left LSN, e *segment.Entry) (b *cache.Block, ok bool, err error) {
+// over. What it looks into counts as read so many times.
+func (s *sources) getLeft(ds event.DatasetID, key []byte, max, left LSN, counts int64, e *segment.Entry) (b *cache.Block, ok bool, err error) {
 	hash := segment.Hash(s.seed, ds, key)
 	for i := range s.runs {
 		r := &s.runs[i]
@@ -246,8 +243,8 @@ func (s *sources) getLeft(ds event.DatasetID, key []byte, max, left LSN, e *segm
 		if n == len(r.Segments) || !r.holds(n, ds, key) || r.Segments[n].MinLSN > max {
 			continue
 		}
-		if rand.Uint32()%heatSample == 0 {
-			r.heat[n].reads.Add(1)
+		if counts > 0 {
+			r.heat[n].reads.Add(counts)
 		}
 		if b, ok, err = r.readers[n].Get(ds, key, hash, max, e); ok || err != nil {
 			return b, ok, err

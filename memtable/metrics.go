@@ -4,6 +4,7 @@ package memtable
 type Metrics struct {
 	Keys       int64 // distinct keys in memory, deleted ones included
 	Versions   int64 // versions in memory; a rise without more keys calls for Leave
+	Shards     int64 // parts that the index is divided into
 	Slots      int64 // slots of all tables; Keys/Slots below 0.1 for long means that many keys share few shards
 	DeadSlots  int64 // slots of keys that have left; new keys take them, or they go with the next table of the shard
 	IndexBytes int64 // memory of all slots, including tables that drain or are being made ready
@@ -25,7 +26,7 @@ type Metrics struct {
 
 // Metrics returns the table's figures. It takes each shard's lock for a moment.
 func (t *Table) Metrics() Metrics {
-	m := Metrics{Pending: t.pendingCount.Load()}
+	m := Metrics{Shards: shardCount, Pending: t.pendingCount.Load()}
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()

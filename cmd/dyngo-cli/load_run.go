@@ -15,7 +15,6 @@ import (
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/cmd/dyngo-cli/internal/rows"
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
-	"github.com/dyngodb/dyngo/keyring"
 )
 
 // loadBatchBytes is the size of rows at which a batch is stored, whatever --batch says.
@@ -28,7 +27,6 @@ type loader struct {
 	q        *loadRequest
 	key      rows.Key
 	version  rows.Path
-	subject  rows.Path
 	file     *loadFile
 	reader   *rows.Reader
 	progress *cli.Progress
@@ -67,11 +65,6 @@ func (q *loadRequest) run(cmd *cobra.Command) (err error) {
 	var format rows.Format
 	if l.key, l.version, format, err = q.spec(); err != nil {
 		return err
-	}
-	if q.subjectField != "" {
-		if l.subject, err = rows.ParsePath(q.subjectField); err != nil {
-			return cli.Usage("--subject-field FIELD", "--subject-field: %w", err)
-		}
 	}
 	if l.file, err = openLoadFile(cmd, q.file); err != nil {
 		return err
@@ -136,9 +129,6 @@ func (l *loader) openReader(format rows.Format, from *rows.Position) error {
 		err = l.key.Bind(r.Header())
 		if err == nil && l.version != nil {
 			l.version, err = l.version.Bind(r.Header())
-		}
-		if err == nil && l.subject != nil {
-			l.subject, err = l.subject.Bind(r.Header())
 		}
 	}
 	var broken *rows.Broken
@@ -288,25 +278,14 @@ func (l *loader) add(row rows.Row) *rows.BadRow {
 	if err != nil {
 		return refuse(err)
 	}
-	wo := l.q.why
-	if l.subject != nil {
-		subject, err := rows.Text(row.JSON, l.subject)
-		if err == nil {
-			err = keyring.CheckSubject(string(subject))
-		}
-		if err != nil {
-			return refuse(fmt.Errorf("subject: %w", err))
-		}
-		wo.Subject = string(subject)
-	}
 	if l.version != nil {
 		t, err := rows.Version(row.JSON, l.version)
 		if err != nil {
 			return refuse(err)
 		}
-		l.batch.PutNewestWith(l.ds, key, row.JSON, t, wo)
+		l.batch.PutNewestWith(l.ds, key, row.JSON, t, l.q.why)
 	} else {
-		l.batch.PutWith(l.ds, key, row.JSON, wo)
+		l.batch.PutWith(l.ds, key, row.JSON, l.q.why)
 	}
 	l.inBatch[string(key)] = true
 	l.fates = append(l.fates, fate{count, len(row.JSON)})
