@@ -74,8 +74,9 @@ type formerVersion struct {
 	parts []byte
 }
 
-func (f *formerVersion) stored() value {
-	v := value{inline: f.value, ref: f.flags&event.FlagValueRef != 0}
+// stored is what is needed to read the value of a key's version.
+func (f *formerVersion) stored(key []byte) value {
+	v := value{inline: f.value, ref: f.flags&event.FlagValueRef != 0, sealed: sealedBy(f.flags, f.parts, key)}
 	if codec, raw, ok := event.CodecOf(f.parts); ok {
 		v.codec, v.raw = codec, raw
 	}
@@ -105,7 +106,7 @@ func (p *past) appendTo(ds *Dataset, dst, key []byte) ([]byte, error) {
 	defer read.Exit()
 	var v value
 	if old != nil {
-		v = old.stored()
+		v = old.stored(key)
 	} else {
 		v = f.value(nil)
 		f.release()
@@ -120,10 +121,18 @@ func (p *past) has(ds *Dataset, key []byte) (bool, error) {
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
-	if err == nil && old == nil {
+	if err != nil {
+		return false, err
+	}
+	var s *sealed
+	if old != nil {
+		s = sealedBy(old.flags, old.parts, key)
+	} else {
+		s = f.sealed()
 		f.release()
 	}
-	return err == nil, err
+	gone, err := p.db.erased(s)
+	return !gone && err == nil, p.explain(err)
 }
 
 // find looks for a key's version that was alive. It is in f, which is to be released, or else in what is returned.

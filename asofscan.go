@@ -308,12 +308,12 @@ func (s *pastScan) segmentPair(e *segment.Entry) (bool, error) {
 	}
 	due, _ := event.Expiry(e.Parts)
 	s.pair(e.LSN, e.Time, due)
-	if s.r.KeysOnly {
+	if s.r.KeysOnly && e.Flags&event.FlagSealed == 0 {
 		return true, nil
 	}
 	v := loadEntry(e, s.raw[:0])
 	s.raw = v.inline
-	return true, s.resolve(&v)
+	return s.resolve(&v)
 }
 
 // loggedPair makes a pair of a version in the log, which is read unless memory has it.
@@ -327,7 +327,7 @@ func (s *pastScan) loggedPair(at *place) (bool, error) {
 			return false, nil
 		}
 		s.pair(at.lsn, at.time, due)
-		if s.r.KeysOnly {
+		if s.r.KeysOnly && r.Flags()&event.FlagSealed == 0 {
 			g.Exit()
 			return true, nil
 		}
@@ -336,7 +336,7 @@ func (s *pastScan) loggedPair(at *place) (bool, error) {
 			s.raw = v.inline
 		}
 		g.Exit()
-		return true, s.resolve(&v)
+		return s.resolve(&v)
 	}
 	g.Exit()
 	f, err := db.readFormer(at)
@@ -353,11 +353,11 @@ func (s *pastScan) formerPair(f *formerVersion) (bool, error) {
 	}
 	due, _ := event.Expiry(f.parts)
 	s.pair(f.lsn, f.time, due)
-	if s.r.KeysOnly {
+	if s.r.KeysOnly && f.flags&event.FlagSealed == 0 {
 		return true, nil
 	}
-	v := f.stored()
-	return true, s.resolve(&v)
+	v := f.stored(s.key)
+	return s.resolve(&v)
 }
 
 // pair sets all of the pair but the value.
@@ -365,11 +365,22 @@ func (s *pastScan) pair(lsn LSN, time, due int64) {
 	s.kv = KV{Key: s.key[:len(s.key):len(s.key)], LSN: lsn, Time: unixTime(time), Expires: unixTime(due)}
 }
 
-func (s *pastScan) resolve(v *value) error {
-	read := s.p.db.valueReads.Enter() // retention waits
+// resolve reads the value of the pair. It reports false if the value's subject was erased.
+func (s *pastScan) resolve(v *value) (bool, error) {
+	db := s.p.db
+	if v.sealed != nil {
+		if gone, err := db.erased(v.sealed); gone || err != nil || s.r.KeysOnly {
+			return !gone && err == nil, err
+		}
+		s.kv.Subject = db.subject(v.sealed)
+	}
+	read := db.valueReads.Enter() // retention waits
 	defer read.Exit()
 	var err error
-	s.val, err = v.resolve(s.p.db, s.val[:0])
+	s.val, err = v.resolve(db, s.val[:0])
 	s.kv.Value = s.val
-	return err
+	if errors.Is(err, ErrErased) { // just now
+		return false, nil
+	}
+	return err == nil, err
 }

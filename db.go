@@ -15,6 +15,7 @@ import (
 	"github.com/dyngodb/dyngo/internal/heat"
 	"github.com/dyngodb/dyngo/internal/pacer"
 	"github.com/dyngodb/dyngo/internal/tail"
+	"github.com/dyngodb/dyngo/keyring"
 	"github.com/dyngodb/dyngo/memtable"
 	"github.com/dyngodb/dyngo/recovery"
 	"github.com/dyngodb/dyngo/wal"
@@ -60,6 +61,9 @@ type DB struct {
 	throttle  throttle
 	sorted    *sortedFiles
 	side      *sideFiles
+	keys      *keyring.Ring // of subjects; nil = none are given
+	sealing   sync.RWMutex  // held by commits of sealed values until they have LSNs; by Erase when it takes a key away
+	erasing   sync.Mutex    // one at a time erases; taken before all other locks
 	heat      *heat.Sampler
 	pacer     *pacer.Pacer // of the work of flusher and compactor: the foreground comes first
 	id        [16]byte     // of the log, zero until the log is open
@@ -226,6 +230,9 @@ func (db *DB) close() error {
 	db.reads.Close()
 	db.arena.Close()
 	errs = append(errs, db.files.Close())
+	if db.keys != nil && db.opts.KeyRing == nil {
+		errs = append(errs, db.keys.Close())
+	}
 	if db.lock != nil {
 		errs = append(errs, db.lock.Close())
 	}

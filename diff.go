@@ -374,7 +374,7 @@ func (p *past) lookup(ds *Dataset, key []byte) (*KV, error) {
 	var v value
 	var due int64
 	if old != nil {
-		v = old.stored()
+		v = old.stored(key)
 		due, _ = event.Expiry(old.parts)
 		kv.LSN, kv.Time = old.lsn, unixTime(old.time)
 	} else {
@@ -384,7 +384,11 @@ func (p *past) lookup(ds *Dataset, key []byte) (*KV, error) {
 		f.release()
 	}
 	kv.Expires = unixTime(due)
+	kv.Subject = p.db.subject(v.sealed)
 	kv.Value, err = v.resolve(p.db, []byte{})
+	if errors.Is(err, ErrErased) {
+		return nil, nil
+	}
 	return kv, err
 }
 

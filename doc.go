@@ -36,6 +36,7 @@
 //	snapshot   the state at one LSN, kept under a name
 //	backup     copies of a store in a place of immutable objects
 //	integrity  the hash tree over the log, signed heads of it, proofs
+//	keyring    the keys that values of subjects are encrypted under
 //	cmd        dyngo-cli, dyngo-replay
 //	internal   vfs (files, crashes, faults) · clock · tail (events in memory) · epoch (when memory may go) · offheap ·
 //	           cache (blocks of segments) · iter (merging) · pacer (background work) · heat (what is hot) · coding · corruption
@@ -50,6 +51,7 @@
 //
 // Taken in this order; each guards what its comment lists:
 //
+//	DB.erasing                   held while a subject is erased, during I/O
 //	DB.snapshots                 held while a snapshot is made or dropped, during I/O; retention.one is taken under it
 //	DB.starting                  held while the log's first file is made; no other path holds a lock while taking it
 //	retention.one                one pass of retention; held during I/O, flusher.one and treeKeeper.one are taken under it
@@ -58,12 +60,14 @@
 //	compactor.one, flusher.one   one merge, one flush at a time; held during I/O; neither is taken under the other
 //	sortedFiles.mu               held while the sources of reads change
 //	catalog.mu                   dataset created or dropped
+//	Ring.mu (keyring)            held while the folder of keys is changed or searched, during I/O; no lock below is taken under it
+//	DB.sealing                   a commit of encrypted values has it for reading until it has its LSNs
 //	memtable shard(s)            in ascending order; LockAll takes all
 //	wal.Log.mu                   LSNs and places; never held during I/O
 //	wal.writer.mu                the newest file; held while a frame is handed to the file system
 //	past.mu                      what a view of the past has found out; held while a log file is read into an overlay
 //	sideFiles.mu                 held while a side file is opened
-//	catalog.dictMu, expirer.mu, flusher.mu, viewSet.mu, holdSet.mu, sortedFiles.goneMu, wal.Files.mu,
+//	catalog.dictMu, expirer.mu, flusher.mu, viewSet.mu, holdSet.mu, sortedFiles.goneMu, wal.Files.mu, Ring.cacheMu,
 //	heat.Sampler.mu              leaves
 //
 // Readers take none of them: they pin an epoch.Domain and follow atomic pointers. Scans hold their segments by a reference.

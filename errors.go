@@ -47,6 +47,14 @@ var (
 var (
 	// ErrNotFound is returned for a key that is absent at the time and LSN of the read.
 	ErrNotFound = errors.New("dyngo: key not found")
+	// ErrErased is returned for a value whose subject was erased: its key was destroyed. It matches ErrNotFound too. Scans leave
+	// such a pair out.
+	ErrErased error = erasedError{}
+	// ErrNoKeys is matched when a value of a subject is written or read and its key is not at hand: Options.Keys does not say where
+	// keys are, or names another folder.
+	ErrNoKeys = errors.New("dyngo: the key of a subject is not at hand")
+	// ErrNoSubject is matched by Erase for a subject of which nothing was ever written with these keys.
+	ErrNoSubject = errors.New("dyngo: nothing was written of this subject with these keys")
 	// ErrNoDataset is matched when no dataset of that name exists, or it was dropped.
 	ErrNoDataset = errors.New("dyngo: no such dataset")
 	// ErrClosed is returned by every call after Close.
@@ -85,6 +93,14 @@ var (
 // CorruptionError tells where stored bytes are damaged: File is relative to the store's directory, Offset is the first
 // byte in doubt. It matches ErrCorrupt.
 type CorruptionError = corruption.Error
+
+// erasedError is the type of ErrErased.
+type erasedError struct{}
+
+func (erasedError) Error() string { return "dyngo: the subject was erased" }
+
+// Is makes the error match ErrNotFound.
+func (erasedError) Is(target error) bool { return target == ErrNotFound }
 
 // LockedError tells who has the store open for writing. PID is 0 when that is not known.
 type LockedError struct {

@@ -203,3 +203,35 @@ func ExampleDataset_History() {
 	// put 40 "match 40"
 	// dataset-created  ""
 }
+
+// Values of a subject are encrypted under a key of their own. When it is destroyed, nobody can read them any more: not here, not in
+// snapshots, not in backups.
+func ExampleDB_Erase() {
+	db, err := dyngo.Open("", &dyngo.Options{InMemory: true, Keys: "/keys"}) // outside of the store
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	customers, err := db.CreateDataset("customers", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = customers.PutWith([]byte("17"), []byte("Anna, 12 Elm Street"), dyngo.WriteOptions{Subject: "customer 17"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	value, err := customers.Get([]byte("17"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s\n", value)
+	erased, err := db.Erase(context.Background(), "customer 17", dyngo.EraseOptions{Reason: "asked for it", Count: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = customers.Get([]byte("17"))
+	fmt.Println(erased.Events, "value:", err, errors.Is(err, dyngo.ErrErased), errors.Is(err, dyngo.ErrNotFound))
+	// Output:
+	// Anna, 12 Elm Street
+	// 1 value: dyngo: the subject was erased true true
+}

@@ -405,7 +405,7 @@ func (b *floorBuild) keep(f *sideFile, e *segment.Entry) error {
 		return err
 	}
 	return b.out.add(&segment.Entry{Dataset: e.Dataset, Key: e.Key, LSN: e.LSN, Time: e.Time, Op: ev.Op,
-		Flags: ev.Flags & event.FlagValueRef, Session: e.Session, Value: ev.Value, Parts: ev.Parts})
+		Flags: ev.Flags & event.ValueFlags, Session: e.Session, Value: ev.Value, Parts: ev.Parts})
 }
 
 // lost says whether pieces of a large value lay in a log file that was dropped before its commit, and did not move: nothing

@@ -321,7 +321,7 @@ func (f *flusher) write(work *pacer.Job, gens []tail.Generation, last LSN, o mem
 				step = 0
 			}
 			e := segment.Entry{
-				Dataset: r.Dataset(), Key: r.Key(), LSN: r.LSN(), Time: r.Time(), Op: r.Op(), Flags: r.Flags() & event.FlagValueRef,
+				Dataset: r.Dataset(), Key: r.Key(), LSN: r.LSN(), Time: r.Time(), Op: r.Op(), Flags: r.Flags() & event.ValueFlags,
 				Session: r.Session(), Value: r.Value(), Parts: r.Parts(),
 			}
 			if r.Mem()&tail.MemStub != 0 { // of a batch too big for a commit frame

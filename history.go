@@ -36,6 +36,10 @@ type Version struct {
 	// Lost says that the value is gone, since it was overwritten and lies in a log file that retention has dropped, though the
 	// event lies above the floor: a batch or large value that was written while the log went on to the next file.
 	Lost bool
+	// Subject is whom the value is about, see WriteOptions.Subject; empty = nobody, or it was erased. Erased says that the
+	// value can't be read any more since its subject was erased.
+	Subject string
+	Erased  bool
 	// Actor, Address and Client are who wrote, as Options.Session said; Reason, Ticket and Correlation say why, as WriteOptions
 	// did.
 	Actor, Address, Client      string
@@ -260,12 +264,16 @@ func (h *history) version(e *event.Event) (v Version, err error) {
 		if due, ok := event.Expiry(e.Parts); ok {
 			v.Expires = unixTime(due)
 		}
-		stored := value{inline: e.Value, ref: e.Flags&event.FlagValueRef != 0}
+		stored := value{inline: e.Value, ref: e.Flags&event.FlagValueRef != 0, sealed: sealedBy(e.Flags, e.Parts, e.Key)}
 		if codec, raw, ok := event.CodecOf(e.Parts); ok {
 			stored.codec, stored.raw = codec, raw
 		}
+		v.Subject = h.db.subject(stored.sealed)
 		if v.Value, err = stored.resolve(h.db, []byte{}); err != nil {
 			v.Value = nil
+		}
+		if errors.Is(err, ErrErased) {
+			v.Erased, v.Subject, err = true, "", nil
 		}
 	case event.OpDeleteRange:
 		if len(e.Key) > 0 {

@@ -41,9 +41,16 @@ func (ds *Dataset) PutReaderWith(key []byte, size int64, r io.Reader, wo WriteOp
 	}
 	h := ds.db.beginHold("a large value is being written")
 	defer h.release()
-	ref, err := ds.db.storeLarge(ds, ioReader{r}, size)
+	k, err := ds.db.subjectKey(&wo)
+	if err != nil {
+		return 0, err
+	}
+	ref, err := ds.db.storeLarge(ds, ioReader{r}, size, key, k)
 	if err != nil {
 		return 0, openError(ds.db.dir, err)
+	}
+	if k != nil {
+		o.sealed = k.ID
 	}
 	o.value, o.flags = event.AppendValueRef(nil, ref), event.FlagValueRef
 	lsn, _, err := ds.writeOne(o, wo)
@@ -76,7 +83,7 @@ func (ds *Dataset) Open(key []byte) (io.ReadSeekCloser, error) {
 		vr.piece, vr.size = b, int64(len(b))
 		return vr, nil
 	}
-	v.ref = false
+	vr.sealed, v.ref, v.sealed = v.sealed, false, nil
 	b, err := v.resolve(ds.db, nil)
 	if err != nil {
 		return nil, err
@@ -84,12 +91,25 @@ func (ds *Dataset) Open(key []byte) (io.ReadSeekCloser, error) {
 	if vr.ref, err = event.ParseValueRef(b); err != nil {
 		return nil, err
 	}
+	vr.index = -1
+	if vr.sealed != nil { // the last piece says how long the value is
+		vr.index = len(vr.ref.Pieces) - 1
+		if vr.piece, err = vr.sealed.openPiece(ds.db, nil, vr.ref.Pieces, vr.index); err != nil {
+			return nil, openError(ds.db.dir, err)
+		}
+	}
 	vr.ends = make([]int64, len(vr.ref.Pieces))
 	for i, p := range vr.ref.Pieces {
-		vr.size += int64(p.RawLen)
+		switch {
+		case vr.sealed == nil:
+			vr.size += int64(p.RawLen)
+		case i < vr.index:
+			vr.size += pieceBytes
+		default:
+			vr.size += int64(len(vr.piece))
+		}
 		vr.ends[i] = vr.size
 	}
-	vr.index = -1
 	for _, p := range vr.ref.Pieces {
 		if n := len(vr.files); n == 0 || vr.files[n-1] != p.File {
 			ds.db.holds.pin(p.File)
@@ -103,6 +123,7 @@ func (ds *Dataset) Open(key []byte) (io.ReadSeekCloser, error) {
 type valueReader struct {
 	db     *DB
 	ref    event.ValueRef
+	sealed *sealed // nil = it is not
 	ends   []int64 // where each piece ends in the value
 	size   int64
 	pos    int64
@@ -130,7 +151,7 @@ func (r *valueReader) Read(p []byte) (int, error) {
 		}
 		if i != r.index {
 			call := r.db.calls.Enter() // Close waits for the device read
-			piece, err := r.db.appendPiece(r.piece[:0], r.ref.Pieces[i])
+			piece, err := r.appendPiece(r.piece[:0], i)
 			call.Exit()
 			if err != nil {
 				r.index = -1
@@ -142,6 +163,13 @@ func (r *valueReader) Read(p []byte) (int, error) {
 	n := copy(p, r.piece[r.pos-start:])
 	r.pos += int64(n)
 	return n, nil
+}
+
+func (r *valueReader) appendPiece(dst []byte, i int) ([]byte, error) {
+	if r.sealed != nil {
+		return r.sealed.openPiece(r.db, dst, r.ref.Pieces, i)
+	}
+	return r.db.appendPiece(dst, r.ref.Pieces[i])
 }
 
 func (r *valueReader) Seek(offset int64, whence int) (int64, error) {

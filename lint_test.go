@@ -31,7 +31,7 @@ var levels = map[string]int{
 
 	"recovery": 31, "backup": 31, "compaction": 30, "integrity": 30, "snapshot": 30, "index": 30, "query": 30, "bus": 30,
 
-	"wal": 20, "memtable": 20, "segment": 20, "manifest": 20,
+	"wal": 20, "memtable": 20, "segment": 20, "manifest": 20, "keyring": 20,
 
 	"internal/heat": 12, "internal/clock": 11, "internal/iter": 11, "internal/tail": 11, "event": 10,
 

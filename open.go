@@ -121,6 +121,9 @@ func (db *DB) open() error {
 			return fmt.Errorf("create %s: %w", db.walDir(), err)
 		}
 	}
+	if err := db.openKeys(); err != nil {
+		return err
+	}
 	// 3. Memory.
 	db.arena = tail.NewArena()
 	db.reads, db.calls, db.valueReads = epoch.New(), epoch.New(), epoch.New()
@@ -190,6 +193,11 @@ func (db *DB) open() error {
 		}
 		db.start(db.retention.run)
 		db.start(db.watchViews)
+	}
+	if db.keys != nil && !db.keys.ReadOnly() && db.log != nil {
+		if err := db.finishErasure(db.ctx); err != nil {
+			return fmt.Errorf("carry out an erasure that was begun: %w", err)
+		}
 	}
 	if db.opts.Live && !db.opts.InMemory && !db.opts.ReadOnly {
 		if db.live, err = serveLive(db); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/dyngodb/dyngo/integrity"
 	"github.com/dyngodb/dyngo/internal/clock"
 	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/keyring"
 )
 
 // LSN is a log sequence number: 1, 2, 3 …, one per event, dense within a timeline. 0 means none.
@@ -68,12 +69,24 @@ type Options struct {
 	// integrity.NewKey or `dyngo-cli verify --init-key` made. Keep it outside of the store. Default: heads are not signed.
 	SigningKey string
 
+	// Keys is the folder of the keys that values of subjects are encrypted under (WriteOptions.Subject), which DB.Erase destroys. It
+	// is made with the first key, and must lie outside of the store and apart from backups of it: who has a copy of a key can
+	// read what was erased. Who writes of subjects, or erases, has the folder locked until Close. Needed to read such values
+	// too. Default: none.
+	Keys string
+
+	// KeyRing is used instead of Keys: a folder of keys on another file system, or one that is not to be changed. The caller closes it.
+	KeyRing *keyring.Ring
+
 	// FS and Clock replace the operating system in tests. Default: the operating system.
 	FS    vfs.FS
 	Clock clock.Clock
 
 	// Sizes of batches that go to data frames, see batch.go. Only this package's tests set them.
 	spillBatch, spillPiece int64
+
+	// Values of subjects are given as they are stored. Only verification sets it.
+	sealed bool
 
 	// Set by Restore alone: the log goes on in a new timeline, behind this point of its parent.
 	fork *fork
@@ -146,6 +159,9 @@ func (o *Options) validate() error {
 	}
 	if o.RecoverTo != (Target{}) && (o.InMemory || o.ReadOnly) {
 		return fmt.Errorf("dyngo: Options.RecoverTo needs a store on disk that is opened for writing")
+	}
+	if o.Keys != "" && o.KeyRing != nil {
+		return fmt.Errorf("dyngo: Options.Keys and Options.KeyRing exclude each other")
 	}
 	if o.InMemory && o.ReadOnly {
 		return fmt.Errorf("dyngo: Options.InMemory and Options.ReadOnly exclude each other")
@@ -277,6 +293,11 @@ type WriteOptions struct {
 	TTL time.Duration
 	// Ack says when the write returns.
 	Ack Ack
+	// Subject is whom the value is about, 1 to 255 bytes of UTF-8: the value is encrypted under a key of its own before it reaches
+	// the log, and can't be read any more once the subject is erased (DB.Erase). The key and all else of the record is not
+	// encrypted and should not hold personal data; the name is neither in the log nor in names of files. Needs Options.Keys.
+	// Such a value has at most 1 GiB less 256 KiB. No meaning for deletes. Default: none, the value is not encrypted.
+	Subject string
 	// Reason and Ticket say why, Correlation what else belongs to it, such as the id of a request; they are kept in the event
 	// for audits.
 	Reason, Ticket, Correlation string
@@ -286,6 +307,8 @@ func (o *WriteOptions) validate() error {
 	switch {
 	case o.Ack > AckApplied:
 		return limitError("WriteOptions.Ack is %d, allowed are AckDefault, AckDurable and AckApplied", o.Ack)
+	case o.Subject != "" && keyring.CheckSubject(o.Subject) != nil:
+		return limitError("WriteOptions.Subject: %v", keyring.CheckSubject(o.Subject))
 	case len(o.Reason) > MaxAnnotation:
 		return limitError("WriteOptions.Reason has %d bytes, at most %d are allowed", len(o.Reason), MaxAnnotation)
 	case len(o.Ticket) > MaxAnnotation:
@@ -322,6 +345,7 @@ type KV struct {
 	LSN        LSN       // of the event that wrote it
 	Time       time.Time // log time of that event
 	Expires    time.Time // zero = never
+	Subject    string    // whom the value is about, see WriteOptions.Subject; empty = nobody
 }
 
 // DatasetInfo describes a dataset.

@@ -37,8 +37,10 @@ func (ds *Dataset) hasAt(key []byte, max LSN, at int64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	s := f.sealed()
 	f.release()
-	return true, nil
+	gone, err := ds.db.erased(s)
+	return !gone, openError(ds.db.dir, err)
 }
 
 // Lookup returns key with its value, LSN, log time and expiry, all copies, or ErrNotFound. The LSN is what PutIf takes.
@@ -58,6 +60,7 @@ func (ds *Dataset) Lookup(key []byte) (KV, error) {
 	defer read.Exit()
 	f.release()
 	var err error
+	kv.Subject = ds.db.subject(v.sealed)
 	kv.Value, err = v.resolve(ds.db, []byte{})
 	return kv, openError(ds.db.dir, err)
 }
@@ -124,9 +127,17 @@ func (f *found) parts() []byte {
 func (f *found) plain() bool {
 	if f.block != nil {
 		_, _, packed := event.CodecOf(f.entry.Parts)
-		return !packed && f.entry.Flags&event.FlagValueRef == 0
+		return !packed && f.entry.Flags&event.ValueFlags == 0
 	}
 	return plain(f.rec.Flags(), f.rec.Mem(), f.rec.Parts())
+}
+
+// sealed is what opens the value, nil if it is not sealed.
+func (f *found) sealed() *sealed {
+	if f.block != nil {
+		return sealedBy(f.entry.Flags, f.entry.Parts, f.entry.Key)
+	}
+	return sealedRecord(f.rec)
 }
 
 // stored is the value as it is stored.
@@ -282,8 +293,9 @@ func expiryOf(r tail.Record) (int64, bool) {
 
 // value is what is needed to read a version's value after its memory is no longer pinned.
 type value struct {
-	inline []byte // stored bytes, a copy
-	ref    bool   // inline is an encoded event.ValueRef
+	inline []byte  // stored bytes, a copy
+	ref    bool    // inline is an encoded event.ValueRef
+	sealed *sealed // nil = it is not
 	codec  event.Codec
 	raw    int  // size before compression, with codec
 	stub   bool // the stored bytes are in the log:
@@ -294,7 +306,7 @@ type value struct {
 
 // loadValue copies what is needed to read the record's value; buf is reused. The record is pinned.
 func loadValue(r tail.Record, buf []byte) value {
-	v := value{ref: r.Flags()&event.FlagValueRef != 0}
+	v := value{ref: r.Flags()&event.FlagValueRef != 0, sealed: sealedRecord(r)}
 	if codec, raw, ok := event.CodecOf(r.Parts()); ok {
 		v.codec, v.raw = codec, raw
 	}
@@ -310,7 +322,7 @@ func loadValue(r tail.Record, buf []byte) value {
 
 // loadEntry is loadValue for a version in a segment.
 func loadEntry(e *segment.Entry, buf []byte) value {
-	v := value{ref: e.Flags&event.FlagValueRef != 0}
+	v := value{ref: e.Flags&event.FlagValueRef != 0, sealed: sealedBy(e.Flags, e.Parts, e.Key)}
 	if codec, raw, ok := event.CodecOf(e.Parts); ok {
 		v.codec, v.raw = codec, raw
 	}
@@ -336,7 +348,13 @@ func (v *value) resolve(db *DB, dst []byte) ([]byte, error) {
 		if err != nil {
 			return dst, err
 		}
+		if v.sealed != nil && !db.opts.sealed {
+			return v.sealed.openLarge(db, dst, ref)
+		}
 		return db.appendLarge(dst, ref)
+	}
+	if v.sealed != nil && !db.opts.sealed {
+		return v.sealed.open(db, dst, 0, true, stored)
 	}
 	if v.codec != 0 {
 		return decompress(dst, v.codec, stored, v.raw)

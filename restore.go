@@ -45,6 +45,10 @@ type RestoreOptions struct {
 	Session Session
 	// Progress is told the bytes copied and in all. May be nil.
 	Progress func(done, total int64)
+	// Delta lets dst be a store of the same log, as an earlier restore, which is replaced: files that the new state has too, with the same
+	// SHA-256, stay and are not copied again. From the first change on dst is no store until all is done. One that has snapshots is
+	// refused.
+	Delta bool
 
 	// FS and Clock replace the operating system in tests.
 	FS    vfs.FS
@@ -71,6 +75,8 @@ type RestorePlan struct {
 	// store computes one from its log then. Both are set by RestoreWith.
 	Tree    int64
 	TreeErr error
+	// Reused is the bytes of files that Delta had not to copy.
+	Reused int64
 }
 
 // RestoreFile is a file that a restore uses.
@@ -121,6 +127,8 @@ type restoring struct {
 	files   []wal.FileInfo // of the log, up to the one to cut; empty if src is
 	base    bool           // the state at the floor is written anew
 	link    bool           // dst is within src: files that don't change get second names
+	delta   bool           // see RestoreOptions
+	damage  error          // behind the last event of src that can be read; nil = none
 	after   int64          // log time that the new timeline begins after
 	logID   [16]byte
 	parent  [16]byte // timeline that src is in
@@ -136,7 +144,7 @@ func newRestoring(ctx context.Context, src, dst string, t Target, o *RestoreOpti
 	if from == nil {
 		from = opts.FS
 	}
-	return &restoring{ctx: ctx, opts: opts, from: from, src: path.Clean(src), dst: path.Clean(dst), target: t, progress: o.Progress}
+	return &restoring{ctx: ctx, opts: opts, from: from, src: path.Clean(src), dst: path.Clean(dst), target: t, progress: o.Progress, delta: o.Delta}
 }
 
 // maxRestoreTries bounds how often src is looked at again because its owner has removed files meanwhile.
@@ -163,7 +171,8 @@ func (r *restoring) look() (err error) {
 		return err
 	}
 	t, err := named(fsys, r.src, r.target)
-	if err != nil {
+	unnamed := errors.Is(err, ErrNoSnapshot) && r.isBackup() // the log may tell
+	if err != nil && !unnamed {
 		return err
 	}
 	// The manifest comes first: what it says that segments have, the log has too.
@@ -182,7 +191,15 @@ func (r *restoring) look() (err error) {
 	if err := r.end(&w); err != nil {
 		return err
 	}
+	if unnamed {
+		if t, err = w.logged(r.ctx, r.target); err != nil {
+			return err
+		}
+	}
 	lsn, _, err := w.resolve(r.ctx, t)
+	if r.damage != nil && r.isBackup() && t.kind != targetLSN && (err != nil || lsn == w.durable) {
+		err = fmt.Errorf("the backup is damaged behind LSN %d, up to which it can be restored by that LSN: %w", w.durable, r.damage)
+	}
 	if err != nil {
 		return err
 	}
@@ -244,6 +261,12 @@ func (r *restoring) source() error {
 	return err
 }
 
+// isBackup says whether src is the view of a backup, which has no snapshots and knows the hashes of its files.
+func (r *restoring) isBackup() bool {
+	_, ok := r.from.(interface{ Sum(name string) *[32]byte })
+	return ok
+}
+
 // end learns where the log of src ends, from its newest file, and which log and timeline it is.
 func (r *restoring) end(w *window) error {
 	if len(w.files) == 0 {
@@ -258,6 +281,7 @@ func (r *restoring) end(w *window) error {
 	for {
 		_, err := s.Next()
 		if errors.Is(err, ErrCorrupt) && s.Tail().NextLSN > 0 { // what lies before it is sound
+			r.damage = err
 			break
 		}
 		if err == io.EOF {
@@ -368,6 +392,9 @@ func (r *restoring) fill() error {
 		return err
 	}
 	r.done = 0
+	if err := r.reuse(); err != nil {
+		return err
+	}
 	for _, f := range r.plan.Files {
 		switch f.Use {
 		case "copy":
@@ -405,11 +432,140 @@ func (r *restoring) occupied() error {
 		return err
 	}
 	for _, name := range names {
-		if name != "LOCK" && name != snapshot.PendingName+".tmp" {
+		replaced := slices.Contains(storeParts, name) || name == recoveredFile || name == liveName
+		if name == snapshot.Dir {
+			list, err := r.opts.FS.List(path.Join(r.dst, name))
+			if err != nil {
+				return err
+			}
+			replaced = len(list) == 0
+		}
+		if name != "LOCK" && name != snapshot.PendingName+".tmp" && !(r.delta && replaced) {
 			return fmt.Errorf("%w: %s holds %s", ErrNotEmpty, r.dst, name)
 		}
 	}
 	return nil
+}
+
+// earlierDir is where Delta puts the files of the store that was in dst until it is known which of them stay.
+const earlierDir = "earlier"
+
+// aside moves the files of the store that was in dst aside, or what a restore to another state has left. RESTORE is there, and says
+// that dst has nothing of the state that it is to have.
+func (r *restoring) aside() error {
+	fsys, earlier := r.opts.FS, path.Join(r.dst, earlierDir)
+	if err := fsys.MkdirAll(earlier); err != nil {
+		return err
+	}
+	for _, part := range storeParts {
+		from, to := path.Join(r.dst, part), path.Join(earlier, part)
+		there, err := vfs.Exists(fsys, from)
+		if err != nil || !there {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		taken, err := vfs.Exists(fsys, to)
+		switch {
+		case err != nil:
+			return err
+		case taken || part != "wal" && part != manifest.Dir:
+			err = removeAll(fsys, from)
+		default:
+			err = fsys.Rename(from, to)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := fsys.Remove(path.Join(r.dst, recoveredFile)); err != nil && !isMissing(err) {
+		return err
+	}
+	return fsys.SyncDir(earlier)
+}
+
+// reuse takes back what aside has moved and the state has too. The rest goes, so that there is room.
+func (r *restoring) reuse() error {
+	fsys, earlier := r.opts.FS, path.Join(r.dst, earlierDir)
+	there, err := vfs.Exists(fsys, earlier)
+	if err != nil || !there {
+		return err
+	}
+	pace := func(int64) error { return r.ctx.Err() }
+	for _, f := range r.plan.Files {
+		name := path.Join(earlier, f.Name)
+		info, err := fsys.Stat(name)
+		if f.Use != "copy" || isMissing(err) || err == nil && info.Size != f.Bytes {
+			continue
+		}
+		var have [32]byte
+		if err == nil {
+			have, err = hashFile(fsys, name, pace)
+		}
+		if err != nil {
+			return err
+		}
+		var want [32]byte
+		if from, ok := r.from.(interface{ Sum(name string) *[32]byte }); ok {
+			if sum := from.Sum(path.Join(r.src, f.Name)); sum != nil {
+				want = *sum
+			}
+		} else if want, err = hashFile(r.from, path.Join(r.src, f.Name), pace); err != nil {
+			return err
+		}
+		if have != want {
+			continue
+		}
+		if err := fsys.Rename(name, path.Join(r.dst, f.Name)); err != nil {
+			return err
+		}
+		r.plan.Reused += f.Bytes
+	}
+	return removeAll(fsys, earlier)
+}
+
+// sameLog returns an error if dst is not a store of the log that src is of, or is src itself, under another path perhaps.
+func (r *restoring) sameLog() error {
+	fsys := r.opts.FS
+	if err := unfinished(fsys, r.dst); err != nil {
+		return err
+	}
+	probe := snapshot.PendingName + ".tmp" // which occupied passes over
+	if err := fsys.Remove(path.Join(r.dst, probe)); err != nil && !isMissing(err) {
+		return err
+	}
+	f, err := fsys.Create(path.Join(r.dst, probe))
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		return err
+	}
+	before, err := vfs.Exists(r.from, path.Join(r.src, probe))
+	if rerr := fsys.Remove(path.Join(r.dst, probe)); err == nil {
+		err = rerr
+	}
+	if err != nil {
+		return err
+	}
+	if before {
+		after, err := vfs.Exists(r.from, path.Join(r.src, probe))
+		if err == nil && !after {
+			err = fmt.Errorf("%w: %s is the store that is to be restored", ErrNotEmpty, r.dst)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	id, err := wal.ReadLogID(fsys, path.Join(r.dst, "wal"))
+	if isMissing(err) { // it has no store
+		return nil
+	}
+	if err == nil && id != r.logID {
+		err = fmt.Errorf("%w: %s is a store of another log, %x, than %s, %x", ErrNotEmpty, r.dst, id, r.src, r.logID)
+	}
+	return err
 }
 
 // prepare sees to it that dst holds nothing but files of the state that is to be restored.
@@ -423,11 +579,29 @@ func (r *restoring) prepare() error {
 	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return err
 	}
+	if r.delta && !pending && err == nil {
+		if err := r.sameLog(); err != nil {
+			return err
+		}
+		none := (&snapshot.Info{}).Encode()
+		if err := vfs.WriteFileSync(fsys, path.Join(r.dst, snapshot.PendingName), none[:]); err != nil {
+			return err
+		}
+		pending = true
+	}
 	if (pending || err != nil) && (err != nil || have.LogID != info.LogID || have.Timeline != info.Timeline || have.LSN != info.LSN) {
-		for _, name := range storeParts {
-			if err := removeAll(fsys, path.Join(r.dst, name)); err != nil {
-				return err
+		if r.delta {
+			err = r.aside()
+		} else {
+			for _, name := range append([]string{earlierDir}, storeParts...) {
+				if err := removeAll(fsys, path.Join(r.dst, name)); err != nil {
+					return err
+				}
 			}
+			err = nil
+		}
+		if err != nil {
+			return err
 		}
 		if err := fsys.SyncDir(r.dst); err != nil { // before RESTORE says that what is there is of another state
 			return err
@@ -484,8 +658,11 @@ func (r *restoring) room() error {
 	}
 	need := r.plan.Bytes
 	for _, f := range r.plan.Files {
-		if info, err := r.opts.FS.Stat(path.Join(r.dst, f.Name)); err == nil && f.Use == "copy" {
-			need -= info.Size
+		for _, dir := range []string{r.dst, path.Join(r.dst, earlierDir)} {
+			if info, err := r.opts.FS.Stat(path.Join(dir, f.Name)); err == nil && f.Use == "copy" && info.Size == f.Bytes {
+				need -= info.Size
+				break
+			}
 		}
 	}
 	if free, _, err := r.opts.FS.Free(r.dst); err == nil && free < need {

@@ -556,3 +556,120 @@ func TestRestoreWithEveryCallFailingOnce(t *testing.T) {
 		}
 	}
 }
+
+// Delta replaces an earlier restore, and copies only what it doesn't have: files that are there and are not what they should be are
+// copied too. It is refused where it would replace something else.
+func TestRestoreDelta(t *testing.T) {
+	crash := vfs.NewCrash(1)
+	r, ends := restoreSource(t, crash)
+	if err := r.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m, now := r.m, r.clock.Now()
+	const dir = "/replaced"
+	first, second := ends[len(ends)-1], ends[len(ends)-2]
+	delta := func(fs vfs.FS, lsn dyngo.LSN) (dyngo.RestorePlan, error) {
+		return dyngo.RestoreWith(context.Background(), storeDir, dir, dyngo.AtLSN(lsn),
+			&dyngo.RestoreOptions{FS: fs, Clock: hurried{clock.NewManual(time.Unix(0, now))}, Delta: true})
+	}
+	if plan, err := delta(crash, first); err != nil || plan.Reused > 0 {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	log, err := wal.ListFiles(crash, dir+"/wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepAll})
+	plan, err := delta(fresh, second)
+	if err != nil || plan.Reused == 0 {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	if err := restored(m, fresh, dir, second, now, []string{"d"}); err != nil {
+		t.Fatal(err)
+	}
+	spoiled := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepAll})
+	if err := spoil(spoiled, dir+"/wal/"+log[0].Name, "changed"); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := delta(spoiled, second); err != nil || again.Reused != plan.Reused-log[0].Size {
+		t.Fatalf("%+v, %v, want %d bytes less than %d", again, err, log[0].Size, plan.Reused)
+	}
+	if err := restored(m, spoiled, dir, second, now, []string{"d"}); err != nil {
+		t.Fatal(err)
+	}
+
+	// Each call fails once, and power after it; the same call goes on, and so does one without Delta.
+	step := int64(5)
+	if testing.Short() {
+		step = 61
+	}
+	for k := int64(1); ; k += step {
+		left := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepAll})
+		fault := vfs.NewFault(left)
+		fault.Inject(vfs.Plan{K: k, Kind: kindOf(k)})
+		err := within(func() error {
+			_, err := delta(fault, second)
+			return err
+		})
+		failed := fault.Failed()
+		if len(failed) == 0 {
+			if err != nil {
+				t.Fatalf("nothing failed, but: %v", err)
+			}
+			if kindOf(k) > vfs.FailAfter { // which only some calls can hit
+				continue
+			}
+			t.Logf("%d calls", k)
+			break
+		}
+		fault.Heal()
+		after := left.PowerLoss(vfs.CrashOptions{Seed: uint64(k)})
+		if err != nil && k%2 == 0 {
+			_, err = delta(after, second)
+		} else if err != nil {
+			_, err = dyngo.RestoreWith(context.Background(), storeDir, dir, dyngo.AtLSN(second),
+				&dyngo.RestoreOptions{FS: after, Clock: hurried{clock.NewManual(time.Unix(0, now))}})
+			if errors.Is(err, dyngo.ErrNotEmpty) { // nothing was changed, or all
+				_, err = delta(after, second)
+			}
+		}
+		if err == nil {
+			err = restored(m, after, dir, second, now, []string{"d"})
+		}
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", failed, err, fault.Trace())
+		}
+	}
+
+	// A store of another log, one that has snapshots, and the store itself stay.
+	other := mustOpen(t, "/other", options(crash, r.clock))
+	ds, err := other.CreateDataset("d", nil)
+	if err == nil {
+		_, err = ds.Put([]byte("k"), []byte("v"))
+	}
+	if err := errors.Join(err, other.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for dst, want := range map[string]string{"/other": "another log", storeDir: "is the store that is to be restored"} {
+		_, err := dyngo.RestoreWith(t.Context(), storeDir, dst, dyngo.AtLSN(second), &dyngo.RestoreOptions{FS: crash, Clock: r.clock, Delta: true})
+		if !errors.Is(err, dyngo.ErrNotEmpty) || !strings.Contains(err.Error(), want) {
+			t.Errorf("onto %s: %v", dst, err)
+		}
+		db, err := dyngo.Open(dst, options(crash, r.clock))
+		if err != nil {
+			t.Fatalf("%s was changed: %v", dst, err)
+		}
+		if dst == "/other" {
+			_, err = db.Snapshot(t.Context(), "s")
+		}
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := dyngo.RestoreWith(t.Context(), "/other", "/other/snapshots/s", dyngo.AtEnd(), &dyngo.RestoreOptions{FS: crash, Clock: r.clock, Delta: true}); !errors.Is(err, dyngo.ErrNotEmpty) {
+		t.Errorf("onto a snapshot: %v", err)
+	}
+	if _, err := dyngo.RestoreWith(t.Context(), "/other/snapshots/s", "/other", dyngo.AtEnd(), &dyngo.RestoreOptions{FS: crash, Clock: r.clock, Delta: true}); !errors.Is(err, dyngo.ErrNotEmpty) {
+		t.Errorf("onto a store with snapshots: %v", err)
+	}
+}

@@ -2,6 +2,7 @@ package dyngo
 
 import (
 	"bytes"
+	"errors"
 	"iter"
 	"slices"
 	"sync"
@@ -300,11 +301,10 @@ func (s *scanner) memPair(key []byte) (bool, error) {
 	s.kv.Key, s.kv.Value = key[:len(key):len(key)], nil
 	s.stamp(p.lsn, p.time, p.expires)
 	switch {
-	case s.r.KeysOnly:
-	case p.value < 0:
-		s.kv.Value = s.buf[p.keyEnd:p.valEnd:p.valEnd]
-	default:
+	case p.value >= 0:
 		return s.resolve(&s.values[p.value])
+	case !s.r.KeysOnly:
+		s.kv.Value = s.buf[p.keyEnd:p.valEnd:p.valEnd]
 	}
 	return true, nil
 }
@@ -317,6 +317,9 @@ func (s *scanner) stamp(lsn LSN, time, expires int64) {
 	}
 	if expires != s.expires {
 		s.expires, s.kv.Expires = expires, unixTime(expires)
+	}
+	if s.kv.Subject != "" {
+		s.kv.Subject = ""
 	}
 }
 
@@ -335,17 +338,21 @@ func (s *scanner) diskPair() (bool, error) {
 		due, _ = event.Expiry(e.Parts)
 	}
 	s.stamp(e.LSN, e.Time, due)
-	if s.r.KeysOnly {
+	if s.r.KeysOnly && e.Flags&event.FlagSealed == 0 {
 		return true, nil
 	}
-	if e.Flags&event.FlagValueRef == 0 && len(e.Parts) == 0 { // the usual case: the value as it is
+	if e.Flags&event.ValueFlags == 0 && len(e.Parts) == 0 { // the usual case: the value as it is
 		s.val = append(s.val[:0], e.Value...)
 		s.kv.Value = s.val
 		return true, nil
 	}
 	v := loadEntry(e, s.raw[:0])
 	s.raw = v.inline
-	return s.resolve(&v)
+	live, err := s.resolve(&v)
+	if !live && err == nil {
+		s.passed()
+	}
+	return live, err
 }
 
 // passed moves the segments on behind the pair that was taken of them last.
@@ -356,7 +363,7 @@ func (s *scanner) passed() {
 	}
 }
 
-// resolve reads the value of the pair.
+// resolve reads the value of the pair. It reports false if the value's subject was erased.
 func (s *scanner) resolve(v *value) (bool, error) {
 	db := s.ds.db
 	call := db.calls.Enter() // Close waits until the log was read
@@ -364,8 +371,17 @@ func (s *scanner) resolve(v *value) (bool, error) {
 	if db.closed.Load() {
 		return false, ErrClosed
 	}
+	if v.sealed != nil {
+		if gone, err := db.erased(v.sealed); gone || err != nil || s.r.KeysOnly {
+			return !gone && err == nil, err
+		}
+		s.kv.Subject = db.subject(v.sealed)
+	}
 	var err error
 	if s.val, err = v.resolve(db, s.val[:0]); err != nil {
+		if errors.Is(err, ErrErased) { // just now
+			return false, nil
+		}
 		if s.closed != nil && s.closed.Load() { // meanwhile: what the view saw may have gone
 			return false, ErrClosed
 		}
@@ -517,7 +533,14 @@ func (s *scanner) copyRecord(rec tail.Record) {
 	p.lsn, p.time, p.expires, p.value, p.dead = lsn, rec.Time(), expires, -1, dead
 	s.buf = append(s.buf, key...)
 	p.keyEnd = int32(len(s.buf))
-	if !s.r.KeysOnly && !dead {
+	switch {
+	case dead:
+	case s.r.KeysOnly:
+		if flags&event.FlagSealed != 0 {
+			p.value = int32(len(s.values))
+			s.values = append(s.values, value{sealed: sealedBy(flags, parts, key)})
+		}
+	default:
 		if plain(flags, mem, parts) {
 			s.buf = append(s.buf, val...)
 		} else {

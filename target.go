@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/coding"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -170,6 +171,34 @@ func (w *window) resolve(ctx context.Context, t Target) (lsn LSN, at int64, err 
 	}
 	in, err := w.locate(ctx, lsn)
 	return lsn, in.time, err
+}
+
+// logged finds the LSN of a snapshot in the events of the log, newest first: it may have been dropped since, or be elsewhere.
+func (w *window) logged(ctx context.Context, t Target) (Target, error) {
+	for i := len(w.files) - 1; i >= 0; i-- {
+		found := false
+		err := w.db.eachCommit(ctx, w.files[i].Seq, w.durable, func(f *wal.Frame) (bool, error) {
+			if f.Flags&wal.FrameSpilled != 0 {
+				return false, nil
+			}
+			for e, err := range f.Events() {
+				if err != nil {
+					return false, err
+				}
+				if e.Op != event.OpSnapshot || string(e.Key) != t.name {
+					continue
+				}
+				if n, m := coding.Uvarint(e.Value); m == len(e.Value) {
+					t.kind, t.lsn, found = targetLSN, LSN(n), true
+				}
+			}
+			return false, nil
+		})
+		if err != nil || found {
+			return t, err
+		}
+	}
+	return t, fmt.Errorf("%w: %q, also in the log", ErrNoSnapshot, t.name)
 }
 
 // fileOf is the index of the log file that an LSN lies in.

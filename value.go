@@ -13,6 +13,7 @@ import (
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/tail"
+	"github.com/dyngodb/dyngo/keyring"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -25,12 +26,12 @@ const (
 
 // store gives the op's value the form in which it is logged: as it is, compressed, or written ahead in pieces with a
 // reference in its place.
-func (c *commit) store(db *DB, o *op) error {
+func (c *commit) store(db *DB, o *op, k *keyring.Key) error {
 	if len(o.value) >= o.ds.opts.LargeValue {
 		if c.hold == nil {
 			c.hold = db.beginHold("a large value is being written")
 		}
-		ref, err := db.storeLarge(o.ds, &sliceReader{b: o.value}, int64(len(o.value)))
+		ref, err := db.storeLarge(o.ds, &sliceReader{b: o.value}, int64(len(o.value)), o.key, k)
 		if err != nil {
 			return err
 		}
@@ -38,14 +39,20 @@ func (c *commit) store(db *DB, o *op) error {
 		o.flags |= event.FlagValueRef
 		return nil
 	}
-	if o.ds.opts.Compression == NoCompression || len(o.value) < minCompress {
-		return nil
+	stored, codec := o.value, event.CodecNone
+	if o.ds.opts.Compression != NoCompression && len(o.value) >= minCompress {
+		start := len(c.value)
+		c.value = compress(c.value, o.ds.opts.Compression, o.value)
+		if packed := c.value[start:]; len(packed) < len(o.value)-len(o.value)/8 {
+			stored, codec = packed, event.Codec(o.ds.opts.Compression)
+		}
 	}
-	start := len(c.value)
-	c.value = compress(c.value, o.ds.opts.Compression, o.value)
-	if packed := c.value[start:]; len(packed) < len(o.value)-len(o.value)/8 {
-		c.scratch = event.AppendCodec(c.scratch, event.Codec(o.ds.opts.Compression), len(o.value))
-		o.value = packed
+	switch {
+	case k != nil:
+		o.value = k.Seal(nil, keyring.Piece{Key: o.key, Last: true}, codec, len(o.value), stored)
+	case codec != event.CodecNone:
+		c.scratch = event.AppendCodec(c.scratch, codec, len(o.value))
+		o.value = stored
 	}
 	return nil
 }
@@ -80,10 +87,13 @@ func readFull(r io.Reader, b []byte) error {
 	return err
 }
 
-// storeLarge writes size bytes ahead of their commit. If the commit never comes, the pieces are garbage.
-func (db *DB) storeLarge(ds *Dataset, r pieceReader, size int64) (event.ValueRef, error) {
-	ref := event.ValueRef{RawSize: size}
-	var buf, packed []byte
+// storeLarge writes size bytes ahead of their commit, sealed with k unless that is nil. If the commit never comes, the pieces are
+// garbage.
+func (db *DB) storeLarge(ds *Dataset, r pieceReader, size int64, key []byte, k *keyring.Key) (ref event.ValueRef, err error) {
+	if k != nil && size > maxSealedBytes {
+		return ref, limitError("value of %d bytes, one of a subject has at most %d", size, maxSealedBytes)
+	}
+	var buf, packed, box []byte
 	if _, ok := r.(ioReader); ok {
 		buf = make([]byte, min(size, pieceBytes))
 	}
@@ -101,6 +111,11 @@ func (db *DB) storeLarge(ds *Dataset, r pieceReader, size int64) (event.ValueRef
 				stored, p.Codec, p.StoredLen = packed, event.Codec(ds.opts.Compression), uint32(len(packed))
 			}
 		}
+		if k != nil {
+			box = k.Seal(box[:0], keyring.Piece{Key: key, Index: uint32(len(ref.Pieces)), Last: left == 0}, p.Codec, len(raw), stored)
+			stored, p.Codec = box, event.CodecNone
+			p.StoredLen, p.RawLen = uint32(len(box)), uint32(len(box))
+		}
 		if _, err := db.log.Admit(db.now(), 0, false); err != nil {
 			return ref, err
 		}
@@ -110,6 +125,7 @@ func (db *DB) storeLarge(ds *Dataset, r pieceReader, size int64) (event.ValueRef
 		}
 		p.File, p.Offset, p.CRC = pos.File, uint64(pos.Offset), crc
 		ref.Pieces = append(ref.Pieces, p)
+		ref.RawSize += int64(p.RawLen)
 	}
 	return ref, nil
 }
@@ -152,7 +168,7 @@ func (db *DB) appendPiece(dst []byte, p event.Piece) ([]byte, error) {
 
 // plain says that the stored bytes of a record in memory are the value.
 func plain(flags event.Flags, mem tail.Mem, parts []byte) bool {
-	if mem&tail.MemStub != 0 || flags&event.FlagValueRef != 0 {
+	if mem&tail.MemStub != 0 || flags&event.ValueFlags != 0 {
 		return false
 	}
 	if len(parts) == 0 {

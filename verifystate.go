@@ -56,7 +56,7 @@ func (v *verification) replay() error {
 }
 
 func (v *verification) replayOnce() error {
-	db, err := Open(v.dir, &Options{FS: v.fs, ReadOnly: true})
+	db, err := Open(v.dir, &Options{FS: v.fs, ReadOnly: true, sealed: true})
 	if err != nil {
 		if errors.Is(err, ErrNoStore) {
 			return nil

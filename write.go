@@ -73,7 +73,12 @@ func (ds *Dataset) PutNewestWith(key, value []byte, t time.Time, wo WriteOptions
 // expired keys are). It is decided against the newest version, durable or not. Otherwise the error is a *ConflictError,
 // which matches ErrConflict and names the LSN found, and nothing is logged.
 func (ds *Dataset) PutIf(key, value []byte, ifLSN LSN) (LSN, error) {
-	lsn, _, err := ds.writeOne(op{kind: event.OpPut, key: key, value: value, conditional: true, ifLSN: ifLSN}, WriteOptions{})
+	return ds.PutIfWith(key, value, ifLSN, WriteOptions{})
+}
+
+// PutIfWith is PutIf with options.
+func (ds *Dataset) PutIfWith(key, value []byte, ifLSN LSN, wo WriteOptions) (LSN, error) {
+	lsn, _, err := ds.writeOne(op{kind: event.OpPut, key: key, value: value, conditional: true, ifLSN: ifLSN}, wo)
 	return lsn, err
 }
 
@@ -86,6 +91,7 @@ type op struct {
 	base       []byte // parts, encoded, that don't depend on the key's present version
 	parts      []byte // base and what was decided under the shard lock
 	hash       uint64
+	sealed     uint64 // id of the key that the value is encrypted under, with event.FlagSealed
 	expires    int64
 	time       recordTime // newest: of this write; deletes keep that of the version before
 	newest     bool
@@ -95,6 +101,7 @@ type op struct {
 	// conditional: only if the key's version has ifLSN.
 	conditional bool
 	ifLSN       LSN
+	erased      LSN   // of the key's version whose value can't be read any more, as lookUp saw it; 0 = none
 	prior       prior // the key's newest version in segments, if memory has none; see commit.lookUp
 }
 
@@ -131,6 +138,7 @@ type commit struct {
 	tick       uint32 // of the guard that priors were looked up under, which was counted at stripe: what is sampled goes by them
 	stripe     int
 	hold       *hold // of the log files that values were written ahead to; nil = none was
+	seals      bool  // some value is encrypted
 }
 
 func (db *DB) newCommit() *commit { return db.commits.Get().(*commit) }
@@ -142,7 +150,7 @@ func (db *DB) release(c *commit) {
 	c.log.Sizes, c.log.Pos, c.log.Spill = c.log.Sizes[:0], c.log.Pos[:0], nil
 	c.log.Wire, c.seen, c.value = 0, nil, c.value[:0]
 	c.hold.release()
-	c.hold = nil
+	c.hold, c.seals = nil, false
 	if cap(c.ops) <= 1024 && cap(c.scratch) <= 64<<10 && cap(c.value) <= 512<<10 {
 		db.commits.Put(c)
 	}
@@ -150,6 +158,14 @@ func (db *DB) release(c *commit) {
 
 // writeOne is the way of a single write: check, store a large value ahead, commit, wait.
 func (ds *Dataset) writeOne(o op, wo WriteOptions) (LSN, bool, error) {
+	lsn, applied, err := ds.writeOnce(o, wo)
+	for err == errKeyGone && o.flags&event.FlagValueRef == 0 { // the subject was erased just now, and gets a new key
+		lsn, applied, err = ds.writeOnce(o, wo)
+	}
+	return lsn, applied, err
+}
+
+func (ds *Dataset) writeOnce(o op, wo WriteOptions) (LSN, bool, error) {
 	db := ds.db
 	g, err := db.enterCall()
 	if err != nil {
@@ -233,9 +249,21 @@ func (c *commit) add(db *DB, o op, wo WriteOptions, now int64) error {
 		c.scratch = event.AppendAnnotations(c.scratch, annotations(wo))
 	}
 	if o.kind == event.OpPut && o.flags&event.FlagValueRef == 0 {
-		if err := c.store(db, &o); err != nil {
+		k, err := db.subjectKey(&wo)
+		if err != nil {
 			return err
 		}
+		if err := c.store(db, &o, k); err != nil {
+			return err
+		}
+		if k != nil {
+			o.sealed = k.ID
+		}
+	}
+	if o.sealed != 0 {
+		o.flags |= event.FlagSealed
+		c.scratch = event.AppendSubjectKey(c.scratch, o.sealed)
+		c.seals = true
 	}
 	o.base = c.scratch[start:len(c.scratch):len(c.scratch)]
 	o.parts = o.base
@@ -336,7 +364,12 @@ func (db *DB) commit(c *commit, ack wal.Ack, frees bool, now int64) error {
 		if err = c.lookUp(db); err != nil {
 			return err
 		}
-		if err = db.begin(c, ack, now); err != errDeparted {
+		if c.seals {
+			err = db.beginSealed(c, ack, now)
+		} else {
+			err = db.begin(c, ack, now)
+		}
+		if err != errDeparted {
 			break
 		}
 		c.undecide()
@@ -353,6 +386,16 @@ func (db *DB) commit(c *commit, ack wal.Ack, frees bool, now int64) error {
 		c.sample(db, first, every, time.Duration(db.now()-began))
 	}
 	return nil
+}
+
+// beginSealed is begin for values that are encrypted under keys that must be there still.
+func (db *DB) beginSealed(c *commit, ack wal.Ack, now int64) error {
+	db.sealing.RLock()
+	defer db.sealing.RUnlock()
+	if err := c.checkKeys(db); err != nil {
+		return err
+	}
+	return db.begin(c, ack, now)
 }
 
 // sample tells heat of every so many of the commit's operations, from the first on; all of them took so long.
@@ -431,17 +474,23 @@ func (c *commit) lookUp(db *DB) error {
 	c.tick, c.stripe = g.Tick(), g.Stripe()
 	c.departures = db.mem.Departures()
 	s := db.sorted.current.Load() // after it: a key's segment is there before the key leaves
-	if s.empty() {
+	if s.empty() && db.keys == nil {
 		return nil
 	}
 	for i := range c.ops {
 		o := &c.ops[i]
-		o.prior = prior{}
+		o.prior, o.erased = prior{}, 0
 		if !o.decides() || o.kind == event.OpDelete && !s.recordTimes {
 			continue
 		}
 		if _, head, ok := db.mem.Head(o.hash, o.ds.id, o.key); ok {
 			o.prior = priorOf(head) // it may leave before the lock is taken
+			if err := o.seeErased(db, head.LSN(), head.Flags(), head.Parts()); err != nil {
+				return err
+			}
+			continue
+		}
+		if s.empty() {
 			continue
 		}
 		var e segment.Entry
@@ -455,9 +504,25 @@ func (c *commit) lookUp(db *DB) error {
 		o.prior = prior{found: true, op: e.Op, lsn: e.LSN}
 		o.prior.time.ns, o.prior.time.has = event.RecordTime(e.Parts)
 		o.prior.expires, _ = event.Expiry(e.Parts)
+		err = o.seeErased(db, e.LSN, e.Flags, e.Parts)
 		b.Release()
+		if err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// seeErased looks whether the version that a condition is about can be read. If another one comes meanwhile, it can.
+func (o *op) seeErased(db *DB, lsn LSN, flags event.Flags, parts []byte) error {
+	if !o.conditional {
+		return nil
+	}
+	gone, err := db.erased(sealedBy(flags, parts, nil))
+	if gone {
+		o.erased = lsn
+	}
+	return err
 }
 
 // decides says that what the op does depends on the newest version of its key.
@@ -639,7 +704,7 @@ func priorOf(head tail.Record) prior {
 
 // current is the LSN of the version as a reader would see it if everything were visible; 0 = absent.
 func (p prior) current(o *op, now int64) LSN {
-	if !p.found || p.op != event.OpPut || p.expires != 0 && now >= p.expires ||
+	if !p.found || p.op != event.OpPut || p.lsn == o.erased || p.expires != 0 && now >= p.expires ||
 		o.ds.ranges.Any() && o.ds.ranges.Covers(o.key, p.lsn, event.MaxLSN) {
 		return 0
 	}

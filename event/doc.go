@@ -27,7 +27,7 @@
 //
 //	session  varint   who wrote it; 0 = the engine
 //	key      str      at most 65536 bytes
-//	value    str      with FlagValueRef: a value reference
+//	value    str      with FlagValueRef: a value reference; with FlagSealed: encrypted, see package keyring
 //	parts             to the end
 //
 // A part, zero or more, tags ascending, none twice:

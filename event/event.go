@@ -32,7 +32,7 @@ type Event struct {
 	Dataset DatasetID
 	Session SessionID
 	Key     []byte
-	Value   []byte // an encoded ValueRef with FlagValueRef, compressed with a codec part
+	Value   []byte // an encoded ValueRef with FlagValueRef, compressed with a codec part, encrypted with FlagSealed
 	Parts   []byte // encoded optional parts, see FindPart; empty if there are none
 }
 
@@ -46,19 +46,25 @@ const (
 	FlagValueRef Flags = 1 << 1
 	// FlagMore says that the batch goes on with the next event.
 	FlagMore Flags = 1 << 2
+	// FlagSealed says that the value is encrypted under the key that the subject-key part names: see package keyring. What a
+	// reference stands for is, then, in pieces.
+	FlagSealed Flags = 1 << 3
 
-	knownFlags = FlagNotApplied | FlagValueRef | FlagMore
+	// ValueFlags are those that say how the value is stored: they go wherever the value goes.
+	ValueFlags = FlagValueRef | FlagSealed
+	// KnownFlags are all that this version knows.
+	KnownFlags = FlagNotApplied | FlagMore | ValueFlags
 )
 
 // String lists the flags' names, "-" if none is set.
 func (f Flags) String() string {
 	s := ""
-	for i, name := range [...]string{"not-applied", "value-ref", "more"} {
+	for i, name := range [...]string{"not-applied", "value-ref", "more", "sealed"} {
 		if f&(1<<i) != 0 {
 			s += "|" + name
 		}
 	}
-	if rest := f &^ knownFlags; rest != 0 {
+	if rest := f &^ KnownFlags; rest != 0 {
 		s += "|0x" + strconv.FormatUint(uint64(rest), 16)
 	}
 	if s == "" {

@@ -51,7 +51,7 @@ func ParseWire(b []byte) (e Event, payload []byte, n int, err error) {
 	if !e.Op.Known() && !e.Op.Skippable() {
 		return Event{}, nil, 0, unknownOp(e.Op, k)
 	}
-	if e.Flags&^knownFlags != 0 {
+	if e.Flags&^KnownFlags != 0 {
 		return Event{}, nil, 0, Unsupported("event flags %s", e.Flags)
 	}
 	at := k + 2
@@ -80,7 +80,7 @@ func ParseWire(b []byte) (e Event, payload []byte, n int, err error) {
 		}
 	}
 	// A plain put needs no more than this; all else is looked at one by one.
-	if e.Op != OpPut || e.Flags&FlagValueRef != 0 || e.Dataset == 0 || len(e.Key) == 0 || len(e.Key) > MaxKeyBytes {
+	if e.Op != OpPut || e.Flags&ValueFlags != 0 || e.Dataset == 0 || len(e.Key) == 0 || len(e.Key) > MaxKeyBytes {
 		if err := checkForm(&e, at, n-len(e.Parts)-len(e.Value)); err != nil {
 			return Event{}, nil, 0, err
 		}
@@ -109,6 +109,17 @@ func checkForm(e *Event, at, valueAt int) error {
 		}
 		if err := checkValueRef(e.Value); err != nil {
 			return corruption.Shift(err, valueAt)
+		}
+	}
+	if e.Flags&FlagSealed != 0 {
+		if e.Op != OpPut && e.Op != OpMerge {
+			return corrupt(at, "%s: its value is sealed", e.Op)
+		}
+		if _, ok := SubjectKey(e.Parts); !ok {
+			return corrupt(at, "%s: its value is sealed, and no key is named", e.Op)
+		}
+		if _, ok := FindPart(e.Parts, TagCodec); ok {
+			return corrupt(at, "%s: a codec of a sealed value", e.Op)
 		}
 	}
 	ofLog := e.Op == OpSessionOpened

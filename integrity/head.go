@@ -127,10 +127,14 @@ func (k *Key) Private() bool { return k != nil && k.signer != nil }
 
 // Sign returns the head as a note, signed if the key can.
 func (k *Key) Sign(h *Head) (string, error) {
+	return k.sign(h.Text())
+}
+
+func (k *Key) sign(text string) (string, error) {
 	if !k.Private() {
-		return h.Text() + "\n", nil
+		return text + "\n", nil
 	}
-	msg, err := note.Sign(&note.Note{Text: h.Text()}, k.signer)
+	msg, err := note.Sign(&note.Note{Text: text}, k.signer)
 	return string(msg), err
 }
 

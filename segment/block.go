@@ -381,7 +381,7 @@ func (s *sorted) uniform() bool {
 	n, op, flags, lsn := s.cols[colKeyLen].base, s.cols[colOp].base, s.cols[colFlags].base, &s.cols[colLSN]
 	return wide == 0 && n <= event.MaxKeyBytes && s.cols[colParts].base == 0 &&
 		len(s.common)+int(n) > datasetLen && len(s.common)+int(n) <= datasetLen+event.MaxKeyBytes &&
-		op <= math.MaxUint8 && storable(event.Op(op)) && flags <= math.MaxUint8 && event.Flags(flags)&^knownFlags == 0 &&
+		op <= math.MaxUint8 && storable(event.Op(op)) && flags <= math.MaxUint8 && event.Flags(flags)&^event.KnownFlags == 0 &&
 		lsn.base > 0 && lsn.base <= uint64(event.MaxLSN) && lsn.mask <= uint64(event.MaxLSN)-lsn.base
 }
 
@@ -433,7 +433,7 @@ func (s *sorted) checkData(i, end int, span uint64) error {
 	if !storable(event.Op(op)) {
 		return event.Unsupported("op %d in a segment", op)
 	}
-	if event.Flags(flags)&^knownFlags != 0 {
+	if event.Flags(flags)&^event.KnownFlags != 0 {
 		return event.Unsupported("event flags %s", event.Flags(flags))
 	}
 	if parts > span {
@@ -444,8 +444,6 @@ func (s *sorted) checkData(i, end int, span uint64) error {
 	}
 	return nil
 }
-
-const knownFlags = event.FlagNotApplied | event.FlagValueRef | event.FlagMore
 
 // storable reports whether a segment may hold events of an op: those that make a version of a key.
 func storable(o event.Op) bool {

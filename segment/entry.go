@@ -17,7 +17,7 @@ type Entry struct {
 	Op      event.Op
 	Flags   event.Flags
 	Session event.SessionID
-	Value   []byte // as in the event's payload: compressed with a codec part, an encoded event.ValueRef with FlagValueRef
+	Value   []byte // as in the event's payload: see event.Event.Value
 	Parts   []byte // encoded, as in the event's payload
 }
 

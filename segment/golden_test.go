@@ -34,6 +34,7 @@ var golden = map[string]func(t *testing.T, fsys vfs.FS, name string){
 		write(t, fsys, name, goldenOptions(NoCompression), nil,
 			RangeDelete{Dataset: 3, From: []byte("a"), LSN: 5, Time: testTime})
 	},
+	"sealed": goldenSealed,
 	"padded": goldenPadded,
 	"future": goldenFuture,
 }
@@ -141,6 +142,18 @@ func goldenEvery(t *testing.T, fsys vfs.FS, name string, c Compression) {
 	write(t, fsys, name, goldenOptions(c), es,
 		RangeDelete{Dataset: 2, From: []byte("b"), To: []byte("c"), LSN: 2000, Time: testTime + 2000},
 		RangeDelete{Dataset: 1, LSN: 1999, Time: testTime + 1999})
+}
+
+// goldenSealed is a segment with encrypted values.
+func goldenSealed(t *testing.T, fsys vfs.FS, name string) {
+	subject := event.AppendSubjectKey(nil, 0x7edcba9876543210)
+	ref := event.AppendValueRef(nil, event.ValueRef{RawSize: 1000, Pieces: []event.Piece{
+		{File: 1, Offset: 4168, StoredLen: 1000, RawLen: 1000, CRC: 0x1234}}})
+	write(t, fsys, name, goldenOptions(NoCompression), []Entry{
+		{Dataset: 1, Key: []byte("inline"), LSN: 1, Time: testTime, Op: event.OpPut, Flags: event.FlagSealed, Session: 1,
+			Value: []byte("nonce and ciphertext"), Parts: subject},
+		{Dataset: 1, Key: []byte("large"), LSN: 2, Time: testTime, Op: event.OpPut, Flags: event.FlagSealed | event.FlagValueRef,
+			Session: 1, Value: ref, Parts: subject}})
 }
 
 // goldenFuture is a file with what a later minor version may add and this one passes over: a property and a feature

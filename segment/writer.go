@@ -224,7 +224,7 @@ func (w *Writer) Add(e *Entry) error {
 	shared := sharedLen(w.last, w.cur)
 	sameKey := shared == len(w.cur) && shared == len(w.last)
 	if e.Dataset == 0 || len(e.Key) == 0 || len(e.Key) > event.MaxKeyBytes || !storable(e.Op) || e.LSN == 0 ||
-		e.LSN > event.MaxLSN || e.Flags&^knownFlags != 0 || len(e.Value)+len(e.Parts) > maxPackedRaw/2 {
+		e.LSN > event.MaxLSN || e.Flags&^event.KnownFlags != 0 || len(e.Value)+len(e.Parts) > maxPackedRaw/2 {
 		panic(fmt.Sprintf("dyngo: bug: segment: %s %s of dataset %d, LSN %d, key of %d bytes, value of %d", e.Op, e.Flags,
 			e.Dataset, e.LSN, len(e.Key), len(e.Value)))
 	}

@@ -30,6 +30,7 @@ var golden = map[string]func(fsys vfs.FS, dir string){
 	"every":  goldenEvery,
 	"future": goldenFuture,
 	"plain":  goldenPlain,
+	"sealed": goldenSealed,
 	"torn":   goldenTorn,
 }
 
@@ -286,6 +287,20 @@ func goldenEvery(fsys vfs.FS, dir string) {
 	b.next++
 	b.frame(Frame{Kind: KindData, Flags: FrameRedacted, OrigCRC: 0xdeadbeef}, make([]byte, 20))
 	b.puts(2)
+	b.watermark()
+	b.clean()
+}
+
+// goldenSealed has values that are encrypted: one in its event, one in pieces.
+func goldenSealed(fsys vfs.FS, dir string) {
+	b := newBuilder(fsys, dir)
+	b.start(EndingNone)
+	subject := event.AppendSubjectKey(nil, 0x7edcba9876543210)
+	b.commit(event.AppendWire(nil, event.OpPut, event.FlagSealed, 1, 5, payload(1, "inline", "nonce and ciphertext", subject)))
+	first, last := b.data([]byte("the first sealed piece")), b.data([]byte("the last"))
+	ref := event.AppendValueRef(nil, event.ValueRef{RawSize: 30, Pieces: []event.Piece{first, last}})
+	b.commit(event.AppendWire(nil, event.OpPut, event.FlagSealed|event.FlagValueRef, 1, 6, payload(1, "large", string(ref), subject)))
+	b.commit(event.AppendWire(nil, event.OpKeyDestroyed, 0, 0, 7, payload(1, "", "", subject)))
 	b.watermark()
 	b.clean()
 }

@@ -36,6 +36,10 @@ field holds RFC 3339 text or a number of s, ms, µs or ns since 1970. Rows that
 are not newer than what is stored are counted as stale, so loading a file twice
 changes nothing.
 
+--subject says whom all rows are about, --subject-field in which field each row
+says so: their values are encrypted under keys of theirs in the folder --keys,
+which dyngo-cli erase destroys. Keys of rows are not encrypted.
+
 JSON rows are stored as the bytes they came in. A CSV row becomes a JSON object
 of strings in header order. A bad row is reported with its line and left out;
 the exit code is then 1. --strict stops at the first one.
@@ -56,10 +60,14 @@ a crash, the same command with --resume goes on behind the last stored row.`,
 	f.StringVar(&q.format, "format", "auto", "auto, json, jsonl, geojson, csv")
 	f.IntVar(&q.batch, "batch", 2000, "rows stored at a time, all or none of them after a crash")
 	f.IntVar(&q.showBad, "show-bad", 100, "how many bad rows are reported, 0 = all; the others are counted")
+	f.StringVar(&q.subject, "subject", "", "whom all rows are about: encrypt them under a key of theirs")
+	f.StringVar(&q.subjectField, "subject-field", "", "field that says whom a row is about")
+	cmd.MarkFlagsMutuallyExclusive("subject", "subject-field")
 	why := cli.AddWhy(cmd)
 	cli.MustCompleteFlag(cmd, "format", "auto", "json", "jsonl", "geojson", "csv")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		q.dataset, q.file, q.why = args[0], args[1], why()
+		q.why.Subject = q.subject
 		return q.run(cmd)
 	}
 	return cmd
@@ -69,6 +77,8 @@ a crash, the same command with --resume goes on behind the last stored row.`,
 type loadRequest struct {
 	dataset, file  string
 	key, version   string
+	subject        string
+	subjectField   string
 	format         string
 	resume, strict bool
 	batch, showBad int
@@ -157,6 +167,15 @@ func (q *loadRequest) again(cmd *cobra.Command) string {
 	}
 	if q.strict {
 		words = append(words, "--strict")
+	}
+	if q.subject != "" {
+		words = append(words, "--subject", q.subject)
+	}
+	if q.subjectField != "" {
+		words = append(words, "--subject-field", q.subjectField)
+	}
+	if keys := cmd.Root().PersistentFlags().Lookup("keys"); keys.Changed {
+		words = append(words, "--keys", keys.Value.String())
 	}
 	if dir := cli.GlobalsOf(cmd).Dir; dir != "./dyngo-data" {
 		words = append(words, "-d", dir)

@@ -15,6 +15,7 @@ import (
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/cmd/dyngo-cli/internal/rows"
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
+	"github.com/dyngodb/dyngo/keyring"
 )
 
 // loadBatchBytes is the size of rows at which a batch is stored, whatever --batch says.
@@ -27,6 +28,7 @@ type loader struct {
 	q        *loadRequest
 	key      rows.Key
 	version  rows.Path
+	subject  rows.Path
 	file     *loadFile
 	reader   *rows.Reader
 	progress *cli.Progress
@@ -65,6 +67,11 @@ func (q *loadRequest) run(cmd *cobra.Command) (err error) {
 	var format rows.Format
 	if l.key, l.version, format, err = q.spec(); err != nil {
 		return err
+	}
+	if q.subjectField != "" {
+		if l.subject, err = rows.ParsePath(q.subjectField); err != nil {
+			return cli.Usage("--subject-field FIELD", "--subject-field: %w", err)
+		}
 	}
 	if l.file, err = openLoadFile(cmd, q.file); err != nil {
 		return err
@@ -129,6 +136,9 @@ func (l *loader) openReader(format rows.Format, from *rows.Position) error {
 		err = l.key.Bind(r.Header())
 		if err == nil && l.version != nil {
 			l.version, err = l.version.Bind(r.Header())
+		}
+		if err == nil && l.subject != nil {
+			l.subject, err = l.subject.Bind(r.Header())
 		}
 	}
 	var broken *rows.Broken
@@ -278,14 +288,25 @@ func (l *loader) add(row rows.Row) *rows.BadRow {
 	if err != nil {
 		return refuse(err)
 	}
+	wo := l.q.why
+	if l.subject != nil {
+		subject, err := rows.Text(row.JSON, l.subject)
+		if err == nil {
+			err = keyring.CheckSubject(string(subject))
+		}
+		if err != nil {
+			return refuse(fmt.Errorf("subject: %w", err))
+		}
+		wo.Subject = string(subject)
+	}
 	if l.version != nil {
 		t, err := rows.Version(row.JSON, l.version)
 		if err != nil {
 			return refuse(err)
 		}
-		l.batch.PutNewestWith(l.ds, key, row.JSON, t, l.q.why)
+		l.batch.PutNewestWith(l.ds, key, row.JSON, t, wo)
 	} else {
-		l.batch.PutWith(l.ds, key, row.JSON, l.q.why)
+		l.batch.PutWith(l.ds, key, row.JSON, wo)
 	}
 	l.inBatch[string(key)] = true
 	l.fates = append(l.fates, fate{count, len(row.JSON)})

@@ -16,15 +16,20 @@ func newPutCommand() *cobra.Command {
 		Long: `Store a value under a key; the dataset and the store are created if need be.
 
 VALUE is the value itself, - for what comes from stdin, or @FILE for the bytes
-of a file. The command returns when the value survives power loss.`,
+of a file. The command returns when the value survives power loss.
+
+With --subject the value is encrypted under a key of that subject, which is made
+in the folder --keys: dyngo-cli erase destroys it. KEY is not encrypted.`,
 		Example: `  dyngo-cli put scores alice 42
   dyngo-cli put sessions s1 '{"user":"alice"}' --ttl 30m
   dyngo-cli put pictures logo @logo.png --reason "new brand"
+  dyngo-cli put customers 17 @data.json --subject anna --keys /keys
   date | dyngo-cli put notes today -`,
 		Args: cli.ExactArgs("DATASET", "KEY", "VALUE"),
 	}
 	ttl := cmd.Flags().Duration("ttl", 0, "time to live, such as 90s, 30m or 24h")
 	ifLSN := cmd.Flags().String("if-lsn", "", "only if the key is still at this LSN (0: absent), else exit 7")
+	subject := cmd.Flags().String("subject", "", "whom the value is about: encrypt it under a key of theirs")
 	escaped := cli.AddEscaped(cmd)
 	why := cli.AddWhy(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -41,7 +46,7 @@ of a file. The command returns when the value survives power loss.`,
 		}
 		defer value.close()
 		p := putRequest{dataset: args[0], key: key, value: value, options: why(), ifLSN: *ifLSN}
-		p.options.TTL = *ttl
+		p.options.TTL, p.options.Subject = *ttl, *subject
 		return p.run(cmd)
 	}
 	return cmd
@@ -76,7 +81,7 @@ func (p *putRequest) run(cmd *cobra.Command) (err error) {
 	case p.value.file != nil:
 		lsn, err = ds.PutReaderWith(p.key, p.value.size, p.value.file, p.options)
 	case p.ifLSN != "":
-		lsn, err = ds.PutIf(p.key, p.value.data, want)
+		lsn, err = ds.PutIfWith(p.key, p.value.data, want, p.options)
 	default:
 		lsn, err = ds.PutWith(p.key, p.value.data, p.options)
 	}
@@ -93,15 +98,12 @@ func (p *putRequest) run(cmd *cobra.Command) (err error) {
 
 // condition reads --if-lsn and refuses what can't be had together.
 func (p *putRequest) condition() (dyngo.LSN, error) {
-	plain := p.options == dyngo.WriteOptions{}
 	switch {
 	case p.value.file != nil && p.ifLSN != "":
 		return 0, cli.Usage("leave the flag out, or store a value of at most 64 MiB",
 			"a value of %s is streamed, without --if-lsn", cli.FormatBytes(p.value.size))
 	case p.ifLSN == "":
 		return 0, nil
-	case !plain:
-		return 0, cli.Usage("", "--if-lsn does not go with --ttl, --reason and --ticket")
 	}
 	n, err := strconv.ParseUint(p.ifLSN, 10, 63)
 	if err != nil {

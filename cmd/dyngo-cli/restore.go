@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -11,7 +12,6 @@ import (
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/backup"
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
-	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
 func newRestoreCommand() *cobra.Command {
@@ -23,17 +23,29 @@ time, a snapshot, before or after a batch. Its history up to then comes along,
 and goes on in a timeline of its own.
 
 SRC is a store, which may be in use, the folder of a snapshot, or a folder of
-backups, of which --backup picks one, else the newest; it is not changed. DST is
-empty, or not there yet. Until all is done DST is no store; when the command was
-interrupted, or the disk was full, the same command goes on.
+backups: of these the one is taken that has the state and is restored soonest,
+or the one that --backup names. It is not changed. DST is empty, or not there
+yet. Until all is done DST is no store; when the command was interrupted, or the
+disk was full, the same command goes on.
 
---plan only says what would be used, the last event that comes along and the
-first that does not. --verify checks every byte of the new store. Times are as
-2026-11-20T14:31:59Z, or as -10m for ten minutes ago.`,
+--delta replaces a store in DST that is of the same log, as an earlier restore:
+files that it has already, with the right SHA-256, are not copied again.
+
+--datasets and --prefix restore a part: its keys and values with what is left of
+their time to live, in datasets with the same options. History, LSNs, times, who
+and why don't come along; the session in the new store's log says what it is a
+part of. All of the store is restored for that to DST.whole first, and removed.
+
+--plan only says what would be used, the last event that comes along, the first
+that does not, the room, and the time at stated rates. --verify checks every
+byte of the new store. Times are as 2026-11-20T14:31:59Z, or as -10m for ten
+minutes ago.`,
 		Example: `  dyngo-cli restore dyngo-data restored --to-time -10m --plan
   dyngo-cli restore dyngo-data restored --before-tx 8812
   dyngo-cli restore dyngo-data/snapshots/before-import restored --verify
-  dyngo-cli restore /backup/store restored --to-time 2026-11-20T14:31:59Z`,
+  dyngo-cli restore /backup/store restored --to-time 2026-11-20T14:31:59Z
+  dyngo-cli restore /backup/store restored --delta --to-lsn 88231004
+  dyngo-cli restore /backup/store scores --datasets scores,players`,
 		Args: cli.ExactArgs("SRC", "DST"),
 	}
 	f := cmd.Flags()
@@ -43,74 +55,120 @@ first that does not. --verify checks every byte of the new store. Times are as
 	beforeTx := f.Uint64("before-tx", 0, "before the batch that begins with this LSN")
 	afterTx := f.Uint64("after-tx", 0, "after the batch that begins with this LSN")
 	id := f.String("backup", "", "of a folder of backups, the one with this `id`")
-	plan := f.Bool("plan", false, "only say what would be done")
-	verify := f.Bool("verify", false, "check every byte of the new store")
+	r := restore{}
+	f.BoolVar(&r.plan, "plan", false, "only say what would be done")
+	f.BoolVar(&r.verify, "verify", false, "check every byte of the new store")
+	f.BoolVar(&r.delta, "delta", false, "replace a store in DST, keep its files that are right")
+	f.StringSliceVar(&r.part.datasets, "datasets", nil, "only these datasets: `a,b`")
+	f.StringVar(&r.part.prefix, "prefix", "", "only keys that begin with this")
 	cmd.MarkFlagsMutuallyExclusive("to-lsn", "to-time", "to-snapshot", "before-tx", "after-tx")
 	cmd.MarkFlagsMutuallyExclusive("plan", "verify")
+	cmd.MarkFlagsMutuallyExclusive("delta", "datasets")
+	cmd.MarkFlagsMutuallyExclusive("delta", "prefix")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		target := dyngo.AtEnd()
+		w := wanted{target: dyngo.AtEnd()}
 		switch set := cmd.Flags().Changed; {
 		case set("to-lsn"):
-			target = dyngo.AtLSN(dyngo.LSN(*toLSN))
+			w = wanted{target: dyngo.AtLSN(dyngo.LSN(*toLSN)), from: dyngo.LSN(*toLSN), to: dyngo.LSN(*toLSN)}
 		case set("before-tx"):
-			target = dyngo.BeforeTx(dyngo.LSN(*beforeTx))
+			w = wanted{target: dyngo.BeforeTx(dyngo.LSN(*beforeTx)), from: dyngo.LSN(*beforeTx - min(*beforeTx, 1)), to: dyngo.LSN(*beforeTx)}
 		case set("after-tx"):
-			target = dyngo.AfterTx(dyngo.LSN(*afterTx))
+			w = wanted{target: dyngo.AfterTx(dyngo.LSN(*afterTx)), from: dyngo.LSN(*afterTx), to: dyngo.LSN(*afterTx)}
 		case set("to-snapshot"):
-			target = dyngo.AtSnapshot(*toSnapshot)
+			w = wanted{target: dyngo.AtSnapshot(*toSnapshot), named: true}
 		case set("to-time"):
 			var err error
-			if target, err = cli.ParseTime("--to-time", *toTime, time.Now()); err != nil {
+			if w.time, err = cli.ParseTime("--to-time", *toTime, time.Now()); err != nil {
 				return err
 			}
+			w.target = dyngo.AtTime(w.time)
 		}
-		return runRestore(cmd, args[0], args[1], *id, target, *plan, *verify)
+		r.cmd, r.src, r.dst, r.want = cmd, args[0], args[1], w
+		return r.run(*id)
 	}
 	return cmd
 }
 
-func runRestore(cmd *cobra.Command, src, dst, id string, t dyngo.Target, plan, verify bool) error {
-	o := &dyngo.RestoreOptions{Session: cli.Session(cmd)}
-	from, to := filepath.ToSlash(src), filepath.ToSlash(dst)
-	if cli.HasBackups(src) {
-		objects := backup.NewDir(vfs.OS, from)
-		b, err := backup.Find(cmd.Context(), objects, id)
+// restore is one call of the command.
+type restore struct {
+	cmd                 *cobra.Command
+	src, dst            string
+	want                wanted
+	plan, verify, delta bool
+	part                part
+
+	backup string // id of the one that is used
+}
+
+func (r *restore) run(id string) error {
+	o := &dyngo.RestoreOptions{Session: cli.Session(r.cmd), Delta: r.delta}
+	from, to := filepath.ToSlash(r.src), r.dst
+	if cli.HasBackups(r.src) {
+		c := chooser{cmd: r.cmd, folder: r.src, want: r.want}
+		b, err := c.choose(id)
 		if err != nil {
 			return err
 		}
-		from, o.From = ".", backup.FS(cmd.Context(), objects, &b)
-	} else if err := cli.CheckStore(src); err != nil {
+		r.backup = b.ID
+		from, o.From = ".", backup.FS(r.cmd.Context(), c.objects, b)
+	} else if err := cli.CheckStore(r.src); err != nil {
 		return err
 	} else if id != "" {
-		return cli.Usage("dyngo-cli restore without --backup", "%s is a store, not a folder of backups", src)
+		return cli.Usage("dyngo-cli restore without --backup", "%s is a store, not a folder of backups", r.src)
 	}
-	if plan {
-		done, err := dyngo.PlanRestore(cmd.Context(), from, t, o)
+	if r.plan {
+		done, err := dyngo.PlanRestore(r.cmd.Context(), from, r.want.target, o)
 		if err != nil {
 			return err
 		}
-		return showRestore(cmd, src, dst, &done)
+		return r.show(&done)
 	}
-	p := cli.NewProgress(cmd, "restore", 0, "bytes")
+	if !r.part.all() {
+		if err := r.part.check(r.dst); err != nil {
+			return err
+		}
+		to, o.Delta = wholeOf(r.dst), true // what an interrupted call has left is of use
+	}
+	done, err := r.make(from, to, o)
+	if err != nil {
+		return err
+	}
+	if done.TreeErr != nil {
+		fmt.Fprintf(r.cmd.ErrOrStderr(), "%s: the hash tree of %s did not come along, it is damaged: %v\n", r.cmd.Root().Name(), r.src, done.TreeErr)
+	}
+	if !r.part.all() {
+		err := r.part.take(r.cmd, to, r.dst, &done)
+		if err != nil && !errors.Is(err, dyngo.ErrNoDataset) {
+			fmt.Fprintf(r.cmd.ErrOrStderr(), "%s stays: the same command goes on with it\n", to)
+			return err
+		}
+		if err := errors.Join(err, os.RemoveAll(to)); err != nil {
+			return err
+		}
+		fmt.Fprintf(r.cmd.ErrOrStderr(), "%s has a part, %v, without its history\n", r.dst, &r.part)
+	}
+	if r.verify {
+		if err := verifyRestored(r.cmd, r.dst); err != nil {
+			return err
+		}
+	}
+	return r.show(&done)
+}
+
+// make restores all of the store.
+func (r *restore) make(from, to string, o *dyngo.RestoreOptions) (dyngo.RestorePlan, error) {
+	p := cli.NewProgress(r.cmd, "restore", 0, "bytes")
 	o.Progress = func(done, total int64) {
 		p.SetTotal(total)
 		p.Set(done)
 	}
-	done, err := dyngo.RestoreWith(cmd.Context(), from, to, t, o)
+	done, err := dyngo.RestoreWith(r.cmd.Context(), from, filepath.ToSlash(to), r.want.target, o)
 	p.Done()
 	var locked *dyngo.LockedError
 	if errors.As(err, &locked) {
-		return cli.Fail(cli.ExitUnavailable, "wait for "+cli.PidName(locked.PID), "another restore into %s goes on: %w", dst, err)
+		return done, cli.Fail(cli.ExitUnavailable, "wait for "+cli.PidName(locked.PID), "another restore into %s goes on, or it is open: %w", to, err)
 	}
-	if err != nil {
-		return err
-	}
-	if verify {
-		if err := verifyRestored(cmd, dst); err != nil {
-			return err
-		}
-	}
-	return showRestore(cmd, src, dst, &done)
+	return done, err
 }
 
 func verifyRestored(cmd *cobra.Command, dst string) error {
@@ -129,22 +187,33 @@ func verifyRestored(cmd *cobra.Command, dst string) error {
 	return err
 }
 
-// showRestore prints what was restored, or would be.
-func showRestore(cmd *cobra.Command, src, dst string, p *dyngo.RestorePlan) error {
-	r := cli.NewRenderer(cmd, cli.OneSheet, cli.Column{Name: "src"}, cli.Column{Name: "dst"}, cli.Column{Name: "lsn"}, cli.Column{Name: "time"},
-		cli.Column{Name: "next_lsn"}, cli.Column{Name: "next_time"}, cli.Column{Name: "last_lsn"}, cli.Column{Name: "timeline"},
-		cli.Column{Name: "files"}, cli.Column{Name: "bytes"}, cli.Column{Name: "replay_bytes"}, cli.Column{Name: "used", Detail: true})
-	var at, next, nextTime any
+// show prints what was restored, or would be.
+func (r *restore) show(p *dyngo.RestorePlan) error {
+	cols := []cli.Column{{Name: "src"}, {Name: "dst"}, {Name: "backup"}, {Name: "lsn"}, {Name: "time"}, {Name: "next_lsn"}, {Name: "next_time"},
+		{Name: "last_lsn"}, {Name: "timeline"}, {Name: "files"}, {Name: "bytes"}, {Name: "replay_bytes"}}
+	var at, next, nextTime, id any
 	if !p.Time.IsZero() {
 		at = p.Time.UTC()
 	}
 	if p.Next > 0 {
 		next, nextTime = p.Next, p.NextTime.UTC()
 	}
-	err := r.Row(src, dst, p.LSN, at, next, nextTime, p.Last, p.Timeline, cli.CountCell(len(p.Files)), cli.ByteCell(p.Bytes),
-		cli.ByteCell(p.ReplayBytes), cli.JsonCell(p.Files))
-	if err != nil {
+	if r.backup != "" {
+		id = r.backup
+	}
+	cells := []any{r.src, r.dst, id, p.LSN, at, next, nextTime, p.Last, p.Timeline, cli.CountCell(len(p.Files)), cli.ByteCell(p.Bytes),
+		cli.ByteCell(p.ReplayBytes)}
+	if r.plan {
+		need, free := room(p, r.dst)
+		cols = append(cols, cli.Column{Name: "need_bytes"}, cli.Column{Name: "free_bytes"}, cli.Column{Name: "estimate_s"}, cli.Column{Name: "rates"})
+		cells = append(cells, cli.ByteCell(need), cli.ByteCell(free), restoreTime(p).Seconds(), rates())
+	} else if r.delta {
+		cols, cells = append(cols, cli.Column{Name: "reused_bytes"}), append(cells, cli.ByteCell(p.Reused))
+	}
+	cols, cells = append(cols, cli.Column{Name: "used", Detail: true}), append(cells, cli.JsonCell(p.Files))
+	out := cli.NewRenderer(r.cmd, cli.OneSheet, cols...)
+	if err := out.Row(cells...); err != nil {
 		return err
 	}
-	return r.Close()
+	return out.Close()
 }

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/integrity"
+	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
 func newVerifyCommand() *cobra.Command {
@@ -72,7 +71,7 @@ or with "heads", that the log of the last head in --anchor begins this one.`,
 // runInitKey makes a key and has the store keep a tree.
 func runInitKey(cmd *cobra.Command, name string) (err error) {
 	dir := cli.GlobalsOf(cmd).Dir
-	inside, err := isInside(name, dir)
+	inside, err := vfs.Inside(name, dir)
 	if err != nil {
 		return err
 	}
@@ -110,25 +109,6 @@ func runInitKey(cmd *cobra.Command, name string) (err error) {
 			"it keep a tree\n", dir)
 	}
 	return nil
-}
-
-// isInside says whether a file would lie in a directory.
-func isInside(name, dir string) (bool, error) {
-	name, err := filepath.Abs(name)
-	if err != nil {
-		return false, err
-	}
-	if real, err := filepath.EvalSymlinks(filepath.Dir(name)); err == nil {
-		name = filepath.Join(real, filepath.Base(name))
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return false, err
-	}
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
-	}
-	rel, err := filepath.Rel(dir, name)
-	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)), nil
 }
 
 // writeNew writes a file that must not exist.

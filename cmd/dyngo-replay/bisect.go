@@ -207,7 +207,7 @@ func (b *bisect) print(log *cli.LogSource, lsn event.LSN, long bool) error {
 		return err
 	}
 	defer files.Close() // only read from
-	v := cli.NewLogView(files, cli.LogFilter{From: lsn, To: lsn, Values: true})
+	v := cli.NewLogView(files, cli.LogFilter{From: lsn, To: lsn, Values: true, Keys: cli.OpenKeys(b.cmd)})
 	r := cli.NewRenderer(b.cmd, cli.OneRow, cli.LogColumns()...)
 	r.Detail = long
 	_, err = log.Each(b.cmd.Context(), v, func(f *wal.Frame) error {

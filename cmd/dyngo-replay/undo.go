@@ -172,7 +172,7 @@ func (u *undo) key(r *cli.Renderer, c *dyngo.Change) error {
 		u.conflicts++
 	case op == event.OpPut:
 		wo := u.why
-		wo.TTL = ttl
+		wo.TTL, wo.Subject = ttl, c.After.Subject
 		u.batch.PutWith(ds, c.Key, c.After.Value, wo)
 	default:
 		u.batch.DeleteWith(ds, c.Key, u.why)

@@ -145,7 +145,7 @@ func (w *whatif) run(from, to string, limit int, long bool) (err error) {
 		return err
 	}
 	defer w.files.Close() // only read from
-	w.values = cli.NewLogView(w.files, cli.LogFilter{Values: true})
+	w.values = cli.NewLogView(w.files, cli.LogFilter{Values: true, Keys: cli.OpenKeys(w.cmd)})
 	db, end, err := cli.OpenAny(w.cmd)
 	if err != nil {
 		return err

@@ -75,11 +75,36 @@ type head struct {
 	time   string
 }
 
-// readHead takes a note apart: five lines, an empty one, signatures. With a key, one of them must be the key's.
-func readHead(note string, k *key) (h head, err error) {
+// readNote takes a note apart: a text, an empty line, signatures. With a key, one of them must be the key's.
+func readNote(note string, k *key) (text string, err error) {
 	text, sigs, ok := strings.Cut(note, "\n\n")
+	if !ok {
+		return "", errors.New("there is no note")
+	}
+	if k == nil {
+		return text, nil
+	}
+	for line := range strings.SplitSeq(sigs, "\n") {
+		name, sig, ok := strings.Cut(strings.TrimPrefix(line, "— "), " ")
+		raw, err := base64.StdEncoding.DecodeString(sig)
+		if !ok || err != nil || name != k.name || len(raw) != 4+ed25519.SignatureSize || !bytes.Equal(raw[:4], k.id[:]) {
+			continue
+		}
+		if ed25519.Verify(k.public, []byte(text+"\n"), raw[4:]) {
+			return text, nil
+		}
+	}
+	return "", errors.New("it is not signed with the key")
+}
+
+// readHead takes the note of a head apart, which has five lines.
+func readHead(note string, k *key) (h head, err error) {
+	text, err := readNote(note, k)
+	if err != nil {
+		return h, fmt.Errorf("the head: %w", err)
+	}
 	lines := strings.Split(text, "\n")
-	if !ok || len(lines) != 5 || lines[0] == "" || !strings.HasPrefix(lines[3], "lsn ") || !strings.HasPrefix(lines[4], "time ") {
+	if len(lines) != 5 || lines[0] == "" || !strings.HasPrefix(lines[3], "lsn ") || !strings.HasPrefix(lines[4], "time ") {
 		return h, errors.New("the head is no note of five lines")
 	}
 	h.origin, h.time = lines[0], lines[4][5:]
@@ -91,20 +116,7 @@ func readHead(note string, k *key) (h head, err error) {
 		return h, errors.New("the head has no root")
 	}
 	h.root, h.lsn = hash(root), lines[3][4:]
-	if k == nil {
-		return h, nil
-	}
-	for line := range strings.SplitSeq(sigs, "\n") {
-		name, sig, ok := strings.Cut(strings.TrimPrefix(line, "— "), " ")
-		raw, err := base64.StdEncoding.DecodeString(sig)
-		if !ok || err != nil || name != k.name || len(raw) != 4+ed25519.SignatureSize || !bytes.Equal(raw[:4], k.id[:]) {
-			continue
-		}
-		if ed25519.Verify(k.public, []byte(text+"\n"), raw[4:]) {
-			return h, nil
-		}
-	}
-	return h, errors.New("the head is not signed with the key")
+	return h, nil
 }
 
 type key struct {
@@ -251,6 +263,13 @@ func consistency(b *bundle, k *key) (string, error) {
 
 func check(data []byte, k *key) (string, error) {
 	var b bundle
+	var kind struct{ Format string }
+	if err := json.Unmarshal(data, &kind); err != nil {
+		return "", err
+	}
+	if kind.Format == "dyngo-erasure-1" {
+		return erasure(data, k)
+	}
 	if err := json.Unmarshal(data, &b); err != nil {
 		return "", err
 	}

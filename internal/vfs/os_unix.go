@@ -57,6 +57,8 @@ func (osFS) Rename(oldName, newName string) error { return os.Rename(oldName, ne
 func (osFS) Link(oldName, newName string) error   { return os.Link(oldName, newName) }
 func (osFS) MkdirAll(name string) error           { return os.MkdirAll(name, dirMode) }
 
+func (osFS) restrict(dir string) error { return os.Chmod(dir, 0o700) }
+
 func (osFS) List(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -147,6 +147,14 @@ func WriteFileSync(fsys FS, name string, data []byte) error {
 	return fsys.SyncDir(path.Dir(name))
 }
 
+// Restrict leaves a directory to its owner alone, on a file system that has owners.
+func Restrict(fsys FS, dir string) error {
+	if f, ok := fsys.(interface{ restrict(dir string) error }); ok {
+		return f.restrict(dir)
+	}
+	return nil
+}
+
 // readAll reads a file whose size is known to the file system, within limit. The size may change between asking and
 // reading: a shorter file gives what it has, a longer one is cut to the size seen.
 func readAll(f File, name string, limit int64) ([]byte, error) {

@@ -12,6 +12,7 @@ import (
 // globals are the values of the persistent flags.
 type globals struct {
 	Dir      string // the store
+	Keys     string // folder of the keys of subjects, empty = none
 	Output   string // "" or one of formats
 	Progress string // auto, json, none
 	Color    bool   // may be used on a terminal
@@ -22,6 +23,7 @@ var formats = []string{"table", "json", "jsonl", "csv", "raw"}
 // addGlobals declares the persistent flags.
 func addGlobals(flags *pflag.FlagSet) {
 	flags.StringP("dir", "d", defaultDir(), "`directory` of the store (or DYNGO_DIR)")
+	flags.String("keys", os.Getenv("DYNGO_KEYS"), "`folder` of the keys of subjects (or DYNGO_KEYS)")
 	flags.StringP("output", "o", "", "`format`: "+strings.Join(formats, ", ")+
 		" (default table on a terminal, jsonl elsewhere)")
 	flags.Bool("no-color", false, "no colour on a terminal (or NO_COLOR)")
@@ -53,7 +55,7 @@ func GlobalsOf(cmd *cobra.Command) globals {
 		panic("dyngo: bug: " + err.Error())
 	}
 	return globals{
-		Dir: str("dir"), Output: str("output"), Progress: str("progress"),
+		Dir: str("dir"), Keys: str("keys"), Output: str("output"), Progress: str("progress"),
 		Color: !noColor && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 	}
 }

@@ -128,7 +128,7 @@ func historyColumns() []Column {
 		{Name: "key", Detail: true}, {Name: "lsn"}, {Name: "time"}, {Name: "op"}, {Name: "value"}, {Name: "actor"}, {Name: "reason"},
 		{Name: "address", Detail: true}, {Name: "client", Detail: true}, {Name: "ticket", Detail: true},
 		{Name: "correlation", Detail: true}, {Name: "expires", Detail: true}, {Name: "from", Detail: true}, {Name: "to", Detail: true},
-		{Name: "flags"},
+		{Name: "flags"}, {Name: "subject", Detail: true},
 	}
 }
 
@@ -147,11 +147,13 @@ func rowVersion(r *Renderer, key []byte, v *dyngo.Version) error {
 	switch {
 	case v.NotApplied:
 		flags = event.FlagNotApplied.String()
+	case v.Erased:
+		flags = "erased"
 	case v.Lost:
 		flags = "lost"
 	case v.AtFloor:
 		flags = "at-floor"
 	}
 	return r.Row(KeyCell(key), v.LSN, v.Time, v.Op.String(), val, orAbsent(v.Actor), orAbsent(v.Reason),
-		orAbsent(v.Address), orAbsent(v.Client), orAbsent(v.Ticket), orAbsent(v.Correlation), v.Expires, from, to, flags)
+		orAbsent(v.Address), orAbsent(v.Client), orAbsent(v.Ticket), orAbsent(v.Correlation), v.Expires, from, to, flags, orAbsent(v.Subject))
 }

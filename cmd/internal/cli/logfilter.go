@@ -9,6 +9,7 @@ import (
 
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/keyring"
 )
 
 // LogFilter says which events to show. The zero value is all of them.
@@ -19,9 +20,10 @@ type LogFilter struct {
 	Key, Prefix  []byte // range deletes that cover one such key are shown too
 	Ops          []string
 	Actor        string
-	Tx           event.LSN // the batch that begins with it
-	Where        Where     // only puts of values that meet it
-	Values       bool      // read values that lie apart from their events
+	Tx           event.LSN     // the batch that begins with it
+	Where        Where         // only puts of values that meet it
+	Values       bool          // read values that lie apart from their events
+	Keys         *keyring.Ring // of encrypted values, nil = none: they are not shown
 }
 
 // AddLogFilter gives cmd the flags that select events.
@@ -39,7 +41,7 @@ func AddLogFilter(cmd *cobra.Command) func() (LogFilter, error) {
 	values := f.Bool("large", false, "show large values too, not only their size")
 	escaped := AddEscaped(cmd)
 	return func() (LogFilter, error) {
-		filter := LogFilter{Dataset: *dataset, Actor: *actor, Tx: event.LSN(*tx), Values: *values}
+		filter := LogFilter{Dataset: *dataset, Actor: *actor, Tx: event.LSN(*tx), Values: *values, Keys: OpenKeys(cmd)}
 		var err error
 		if *key != "" {
 			if filter.Key, err = ParseKey("--key", *key, *escaped); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/keyring"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -197,6 +198,7 @@ func (v *LogView) learn(e *event.Event) error {
 // Cells are the row of an event, valid as long as the event is.
 func (v *LogView) Cells(e *LogEvent) ([]any, error) {
 	var key, to, value, size, expires, record, prev, flags any
+	var err error
 	if len(e.Key) > 0 || e.Op == event.OpDeleteRange {
 		key = KeyCell(e.Key)
 	}
@@ -205,7 +207,7 @@ func (v *LogView) Cells(e *LogEvent) ([]any, error) {
 		if len(e.Value) > 0 {
 			to = KeyCell(e.Value)
 		}
-	case event.OpDatasetCreated, event.OpDatasetChanged, event.OpSessionOpened, event.OpClockAnomaly:
+	case event.OpDatasetCreated, event.OpDatasetChanged, event.OpSessionOpened, event.OpClockAnomaly, event.OpKeyDestroyed:
 		value = systemValue(e.Event)
 	default:
 		b, n, err := v.Value(e)
@@ -228,8 +230,13 @@ func (v *LogView) Cells(e *LogEvent) ([]any, error) {
 	if lsn, ok := event.PrevLSN(e.Parts); ok {
 		prev = lsn
 	}
-	if e.Flags&event.FlagNotApplied != 0 {
+	switch {
+	case e.Flags&event.FlagNotApplied != 0:
 		flags = event.FlagNotApplied.String()
+	case e.Flags&event.FlagSealed != 0:
+		if _, flags, err = v.keyOf(e); err != nil {
+			return nil, err
+		}
 	}
 	return []any{
 		e.LSN, time.Unix(0, e.Time), e.Op.String(), orAbsent(e.DatasetName), key, to, value, size,
@@ -268,6 +275,9 @@ func systemValue(e *event.Event) any {
 			return ValueCell(e.Value)
 		}
 		show = map[string]any{"actor": s.Actor, "address": s.Address, "client": s.Client, "session": s.ID}
+	case event.OpKeyDestroyed:
+		id, _ := event.SubjectKey(e.Parts)
+		show = map[string]any{"subject_key": fmt.Sprintf("%016x", id)}
 	case event.OpClockAnomaly:
 		if len(e.Value) != 8 {
 			return ValueCell(e.Value)
@@ -306,6 +316,8 @@ func (v *LogView) Value(e *LogEvent) ([]byte, int64, error) {
 
 func (v *LogView) value(e *LogEvent, apart bool) ([]byte, int64, error) {
 	switch {
+	case e.Flags&event.FlagSealed != 0:
+		return v.open(e, apart)
 	case e.Flags&event.FlagValueRef != 0:
 		ref, err := event.ParseValueRef(e.Value)
 		if err != nil || !apart || ref.RawSize > maxShownValue {
@@ -331,6 +343,64 @@ func (v *LogView) value(e *LogEvent, apart bool) ([]byte, int64, error) {
 		return []byte{}, 0, nil
 	}
 	return e.Value, int64(len(e.Value)), nil
+}
+
+// keyOf returns the key that an event's value is encrypted under, and a word for flags: nil and "erased" if it was destroyed,
+// "encrypted" if there are no keys to look in.
+func (v *LogView) keyOf(e *LogEvent) (*keyring.Key, string, error) {
+	if v.Filter.Keys == nil {
+		return nil, "encrypted", nil
+	}
+	id, _ := event.SubjectKey(e.Parts)
+	k, err := v.Filter.Keys.Key(id)
+	switch {
+	case errors.Is(err, keyring.ErrDestroyed):
+		return nil, "erased", nil
+	case errors.Is(err, keyring.ErrNoKey):
+		return nil, "encrypted", nil
+	case err != nil:
+		return nil, "", err
+	}
+	return k, "subject", nil
+}
+
+// open is value for an encrypted value.
+func (v *LogView) open(e *LogEvent, apart bool) ([]byte, int64, error) {
+	k, _, err := v.keyOf(e)
+	size := int64(len(e.Value))
+	open := func(dst []byte, p keyring.Piece, sealed []byte) ([]byte, error) {
+		p.Key = e.Key
+		codec, raw, stored, err := k.Open(p, sealed)
+		if err != nil {
+			return dst, &corruption.Error{File: v.Filter.Keys.FileName(k.ID), What: "the key does not open a value that names it", Err: err}
+		}
+		return v.decompress(dst, codec, stored, raw)
+	}
+	if e.Flags&event.FlagValueRef == 0 {
+		if k == nil || err != nil {
+			return nil, size, err
+		}
+		b, err := open([]byte{}, keyring.Piece{Last: true}, e.Value)
+		return b, int64(len(b)), err
+	}
+	ref, rerr := event.ParseValueRef(e.Value)
+	if err = errors.Join(err, rerr); k == nil || err != nil || !apart || ref.RawSize > maxShownValue {
+		return nil, ref.RawSize, err
+	}
+	var b []byte
+	for i, p := range ref.Pieces {
+		stored, err := v.piece(p)
+		if err == nil {
+			b, err = open(b, keyring.Piece{Index: uint32(i), Last: i == len(ref.Pieces)-1}, stored)
+		}
+		if isGone(err) {
+			return nil, ref.RawSize, nil
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+	}
+	return b, int64(len(b)), nil
 }
 
 func (v *LogView) appendPiece(dst []byte, p event.Piece) ([]byte, error) {

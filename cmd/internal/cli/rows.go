@@ -13,21 +13,24 @@ func KVColumns(keysOnly bool) []Column {
 		cols = append(cols, Column{Name: "value"})
 	}
 	return append(cols, Column{Name: "lsn", Detail: true},
-		Column{Name: "time", Detail: true}, Column{Name: "expires", Detail: true})
+		Column{Name: "time", Detail: true}, Column{Name: "expires", Detail: true}, Column{Name: "subject", Detail: true})
 }
 
 // RowKV prints a row of kvColumns.
 func RowKV(r *Renderer, kv dyngo.KV, keysOnly bool) error {
 	if keysOnly {
-		return r.Row(KeyCell(kv.Key), kv.LSN, kv.Time, kv.Expires)
+		return r.Row(KeyCell(kv.Key), kv.LSN, kv.Time, kv.Expires, orAbsent(kv.Subject))
 	}
-	return r.Row(KeyCell(kv.Key), ValueCell(kv.Value), kv.LSN, kv.Time, kv.Expires)
+	return r.Row(KeyCell(kv.Key), ValueCell(kv.Value), kv.LSN, kv.Time, kv.Expires, orAbsent(kv.Subject))
 }
 
 // AbsentKey says which key an ErrNotFound is about.
 func AbsentKey(err error, dataset string, key []byte) error {
 	if !errors.Is(err, dyngo.ErrNotFound) {
 		return err
+	}
+	if errors.Is(err, dyngo.ErrErased) {
+		return Fail(ExitNotFound, "", "the value of key %s in dataset %q can't be read any more: its subject was erased", QuoteKey(key), dataset)
 	}
 	return Fail(ExitNotFound, "dyngo-cli scan "+ShellQuote(dataset)+" --keys-only --limit 20",
 		"no key %s in dataset %q", QuoteKey(key), dataset)

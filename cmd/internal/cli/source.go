@@ -231,7 +231,7 @@ func (s *Source) whole() (bool, error) {
 // Open opens it for reading, as Open of a read-only store does. Log files alone, and a log that goes on in an archive, are
 // replayed into a temporary store. CloseStore and then done, which is never nil, give everything back.
 func (s *Source) Open(cmd *cobra.Command, set ...func(*dyngo.Options)) (db *dyngo.DB, done func() error, err error) {
-	o := dyngo.Options{ReadOnly: true, FS: s.FS}
+	o := dyngo.Options{ReadOnly: true, FS: s.FS, KeyRing: OpenKeys(cmd)}
 	for _, f := range set {
 		f(&o)
 	}

@@ -13,6 +13,9 @@ import (
 
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/backup"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/keyring"
 )
 
 // OpenRead opens the store of cmd for reading: it takes no lock, creates nothing and works beside
@@ -22,7 +25,7 @@ func OpenRead(cmd *cobra.Command, set ...func(*dyngo.Options)) (*dyngo.DB, error
 	if err := CheckStore(dir); err != nil {
 		return nil, err
 	}
-	o := dyngo.Options{ReadOnly: true}
+	o := dyngo.Options{ReadOnly: true, KeyRing: OpenKeys(cmd)}
 	for _, f := range set {
 		f(&o)
 	}
@@ -36,11 +39,31 @@ func OpenWrite(cmd *cobra.Command, set ...func(*dyngo.Options)) (*dyngo.DB, erro
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return nil, Fail(ExitFailure, "--dir with a directory", "%s is a file, not a store's directory", dir)
 	}
-	o := dyngo.Options{Session: Session(cmd)}
+	g := GlobalsOf(cmd)
+	if g.Keys != "" {
+		inside, err := vfs.Inside(g.Keys, dir)
+		if inside {
+			err = Usage("a folder that is not copied with the store", "--keys %s: the keys must lie outside of the store %s", g.Keys, dir)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	o := dyngo.Options{Session: Session(cmd), Keys: filepath.ToSlash(g.Keys)}
 	for _, f := range set {
 		f(&o)
 	}
 	return dyngo.Open(dir, &o)
+}
+
+// OpenKeys opens the folder of --keys for reading, nil without it.
+func OpenKeys(cmd *cobra.Command) *keyring.Ring {
+	g := GlobalsOf(cmd)
+	if g.Keys == "" {
+		return nil
+	}
+	c := clock.NewSystem()
+	return keyring.Open(vfs.OS, filepath.ToSlash(g.Keys), keyring.Options{ReadOnly: true, Wall: c.Wall, Mono: c.Mono})
 }
 
 // Session says who writes: the person, the program and the machine behind this process. Who writes for somebody else names him in
@@ -146,7 +169,7 @@ func explainEngine(err error, what, dir string) (code int, _, try string, ok boo
 	case errors.Is(err, backup.ErrNoBackup):
 		return ExitNotFound, what, "dyngo-cli backup list with the folder of the backups", true
 	case errors.Is(err, dyngo.ErrNotEmpty):
-		return ExitConflict, what, "another folder: restore makes a new store and changes none", true
+		return ExitConflict, what, "another folder: restore makes a new store; or --delta, which replaces an earlier one", true
 	case errors.Is(err, dyngo.ErrUnfinished):
 		return ExitUnavailable, what, "dyngo-cli restore SRC " + ShellQuote(dir) + " with the same target, which goes on", true
 	case errors.Is(err, dyngo.ErrMidBatch):
@@ -155,6 +178,10 @@ func explainEngine(err error, what, dir string) (code int, _, try string, ok boo
 		return ExitNotFound, what, "a target within the window; dyngo-cli gc --dry-run says what bounds it", true
 	case errors.Is(err, dyngo.ErrNoBatch):
 		return ExitUsage, what, "the first LSN of the batch, or the LSN itself", true
+	case errors.Is(err, dyngo.ErrNoKeys):
+		return ExitDenied, what, "--keys or DYNGO_KEYS with the folder of the keys", true
+	case errors.Is(err, dyngo.ErrNoSubject):
+		return ExitNotFound, what, "the name as it was given to --subject, and the same --keys", true
 	case errors.Is(err, dyngo.ErrNotFound):
 		return ExitNotFound, what, "", true
 	case errors.Is(err, dyngo.ErrConflict):

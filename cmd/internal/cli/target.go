@@ -49,10 +49,9 @@ func ParseTarget(what, s string, now time.Time) (dyngo.Target, error) {
 	return dyngo.AtTime(t), err
 }
 
-// ParseTime reads a time as a target; what names it in errors. now is what relative times count from.
-func ParseTime(what, s string, now time.Time) (dyngo.Target, error) {
-	t, err := parseMoment(what, s, now, timeForms)
-	return dyngo.AtTime(t), err
+// ParseTime reads a time; what names it in errors. now is what relative times count from.
+func ParseTime(what, s string, now time.Time) (time.Time, error) {
+	return parseMoment(what, s, now, timeForms)
 }
 
 // parseMoment reads a time, or a time span before now; forms is what to try instead.

@@ -18,18 +18,18 @@ import (
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
-// readKey reads --signing-key; nil without it.
-func (o *Verification) readKey() (*integrity.Key, string, error) {
-	if o.key == "" {
+// ReadSigningKey reads the file of --signing-key, and its text; nil without it.
+func ReadSigningKey(file string) (*integrity.Key, string, error) {
+	if file == "" {
 		return nil, "", nil
 	}
-	text, err := readText(o.key, 1<<16)
+	text, err := readText(file, 1<<16)
 	if err != nil {
 		return nil, "", err
 	}
 	k, err := integrity.ParseKey(text)
 	if err != nil {
-		return nil, "", Usage("a key that verify --init-key has made", "--signing-key %s: %v", o.key, err)
+		return nil, "", Usage("a key that verify --init-key has made", "--signing-key %s: %v", file, err)
 	}
 	return k, strings.TrimSpace(text), nil
 }
@@ -53,7 +53,7 @@ func (o *Verification) options() (vo dyngo.VerifyOptions, err error) {
 	if deep && o.level == "" {
 		vo.Level = dyngo.LevelTree
 	}
-	if vo.Key, _, err = o.readKey(); err != nil {
+	if vo.Key, _, err = ReadSigningKey(o.key); err != nil {
 		return vo, err
 	}
 	vo.Heads, err = o.readAnchors(vo.Key)
@@ -180,7 +180,7 @@ func (o *Verification) addHead(cmd *cobra.Command, report *dyngo.VerifyReport, k
 // Prove prints a bundle that the program in docs/verifier checks: that the event of an LSN is in the log, or with "heads" that the log
 // of the last head in the anchor files begins this one.
 func (o *Verification) Prove(cmd *cobra.Command, what string) (err error) {
-	key, text, err := o.readKey()
+	key, text, err := ReadSigningKey(o.key)
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,7 @@ func Tree(t *testing.T, cmd *cobra.Command) {
 // Setup gives scripts an environment in which what they print does not depend on who runs them.
 func Setup(env *testscript.Env) error {
 	env.Setenv("DYNGO_DIR", "")
+	env.Setenv("DYNGO_KEYS", "")
 	env.Setenv("NO_COLOR", "")
 	env.Setenv("USER", "tester")
 	return nil

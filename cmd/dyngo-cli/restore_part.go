@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/cmd/internal/cli"
+	"github.com/dyngodb/dyngo/internal/vfs"
+)
+
+// part says what of a store is restored.
+type part struct {
+	datasets []string // empty = all
+	prefix   string   // of keys
+}
+
+func (p *part) all() bool { return len(p.datasets) == 0 && p.prefix == "" }
+
+func (p *part) String() string {
+	s := "all datasets"
+	if len(p.datasets) > 0 {
+		s = "the datasets " + strings.Join(p.datasets, ", ")
+	}
+	if p.prefix != "" {
+		s += fmt.Sprintf(", keys with the prefix %q", p.prefix)
+	}
+	return s
+}
+
+// wholeOf is where all of a store is restored that a part of is wanted, beside the folder of the part.
+func wholeOf(dst string) string { return filepath.Clean(dst) + ".whole" }
+
+// take makes a store in dst of a part of the one in whole, which goes then. Until all is there it has another name.
+func (p *part) take(cmd *cobra.Command, whole, dst string, plan *dyngo.RestorePlan) (err error) {
+	temp := filepath.Clean(dst) + ".part"
+	if err := os.RemoveAll(temp); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.RemoveAll(temp) // the next call does so too
+		}
+	}()
+	session := cli.Session(cmd)
+	session.Client += fmt.Sprintf(": a part, %v, of log at LSN %d of timeline %s", p, plan.LSN, plan.Timeline)
+	from, err := dyngo.Open(filepath.ToSlash(whole), nil)
+	if err != nil {
+		return err
+	}
+	defer cli.CloseStore(from, &err)
+	to, err := dyngo.Open(filepath.ToSlash(temp), &dyngo.Options{Session: session})
+	if err != nil {
+		return err
+	}
+	names := p.datasets
+	if len(names) == 0 {
+		for _, d := range from.Datasets() {
+			names = append(names, d.Name)
+		}
+	}
+	t := cli.NewProgress(cmd, "take the part", 0, "keys")
+	for _, name := range names {
+		if err == nil {
+			err = p.copy(cmd, from, to, name, t)
+		}
+	}
+	t.Done()
+	if err == nil {
+		err = to.WaitDurable(cmd.Context(), to.LSN())
+	}
+	if cerr := to.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		if err = os.Rename(temp, dst); err == nil {
+			err = vfs.OS.SyncDir(filepath.ToSlash(filepath.Dir(dst)))
+		}
+	}
+	return err
+}
+
+// partBatch bounds the bytes of keys and values in a batch.
+const partBatch = 1 << 20
+
+// copy copies the keys of one dataset.
+func (p *part) copy(cmd *cobra.Command, from, to *dyngo.DB, name string, t *cli.Progress) error {
+	src, err := from.Dataset(name)
+	if err != nil {
+		return err
+	}
+	o := src.Options()
+	dst, err := to.CreateDataset(name, &o)
+	if err != nil {
+		return err
+	}
+	b := to.NewBatch()
+	size := 0
+	flush := func() error {
+		if b.Len() == 0 {
+			return nil
+		}
+		_, err := b.Commit()
+		b.Reset()
+		size = 0
+		return err
+	}
+	now := time.Now()
+	for kv, err := range src.Scan(dyngo.Prefix([]byte(p.prefix))) {
+		if err == nil {
+			err = cmd.Context().Err()
+		}
+		if err != nil {
+			return err
+		}
+		wo := dyngo.WriteOptions{}
+		if !kv.Expires.IsZero() {
+			if wo.TTL = kv.Expires.Sub(now); wo.TTL <= 0 {
+				continue
+			}
+		}
+		t.Add(1)
+		if len(kv.Value) > partBatch {
+			if err = flush(); err == nil {
+				_, err = dst.PutReaderWith(slices.Clone(kv.Key), int64(len(kv.Value)), bytes.NewReader(kv.Value), wo)
+			}
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		b.PutWith(dst, kv.Key, kv.Value, wo)
+		if size += len(kv.Key) + len(kv.Value); size >= partBatch {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
+
+// check returns an error if dst can't be made, or what it is to have isn't in the store.
+func (p *part) check(dst string) error {
+	names, err := os.ReadDir(dst)
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(names) == 0 {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("%w: %s holds %s", dyngo.ErrNotEmpty, dst, names[0].Name())
+	}
+	return err
+}

@@ -1,0 +1,323 @@
+package dyngo_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// eraseScript writes of alice and erases her, twice.
+var eraseScript = []struct {
+	name string
+	run  func(db *dyngo.DB, ds *dyngo.Dataset) error
+}{
+	{"alice 1", putOf("alice 1", ofAlice)},
+	{"bob", putOf("bob", ofBob)},
+	{"erase", eraseAlice},
+	{"alice 2", putOf("alice 2", ofAlice)},
+	{"erase again", eraseAlice},
+	{"alice 3", putOf("alice 3", ofAlice)},
+}
+
+// written and erasedBy are the steps, counted from 1, that write a key and that erase it; 0 = none.
+var eraseFates = []struct {
+	key               string
+	written, erasedBy int
+}{{"alice 1", 1, 3}, {"bob", 2, 0}, {"alice 2", 4, 5}, {"alice 3", 6, 0}}
+
+func putOf(key string, wo dyngo.WriteOptions) func(*dyngo.DB, *dyngo.Dataset) error {
+	return func(_ *dyngo.DB, ds *dyngo.Dataset) error {
+		_, err := ds.PutWith([]byte(key), []byte("value of "+key), wo)
+		return err
+	}
+}
+
+func eraseAlice(db *dyngo.DB, _ *dyngo.Dataset) error {
+	_, err := db.Erase(context.Background(), "alice", dyngo.EraseOptions{Reason: "test"})
+	return err
+}
+
+// destroyedKeys are the keys that the log says are gone, in its order.
+func destroyedKeys(fs vfs.FS) (ids []uint64, err error) {
+	sc, err := wal.NewScanner(fs, storeDir+"/wal", wal.ScanOptions{ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer sc.Close()
+	for {
+		f, err := sc.Next()
+		if err != nil {
+			if err == io.EOF {
+				err = nil
+			}
+			return ids, err
+		}
+		if f.Kind != wal.KindCommit {
+			continue
+		}
+		for e, err := range f.Events() {
+			if err != nil {
+				return ids, err
+			}
+			if id, ok := event.SubjectKey(e.Parts); ok && e.Op == event.OpKeyDestroyed {
+				ids = append(ids, id)
+			}
+		}
+	}
+}
+
+// checkErased reads what a crash left when some steps were done and one more was perhaps under way. Then the store is opened for
+// writing, which carries out what was begun.
+func checkErased(fs vfs.FS, now int64, done int) error {
+	c := clock.NewManual(time.Unix(0, now).Add(time.Second))
+	// erased says of each key that is there whether it can't be read.
+	look := func(db *dyngo.DB) (erased map[string]bool, err error) {
+		erased = map[string]bool{}
+		ds, err := db.Dataset("d")
+		if errors.Is(err, dyngo.ErrNoDataset) && done == 0 {
+			return erased, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range eraseFates {
+			got, err := ds.Get([]byte(k.key))
+			switch {
+			case errors.Is(err, dyngo.ErrErased):
+				erased[k.key] = true
+			case err == nil && string(got) == "value of "+k.key:
+				erased[k.key] = false
+			case errors.Is(err, dyngo.ErrNotFound) && done < k.written:
+				continue
+			default:
+				return nil, fmt.Errorf("%s: %q, %v", k.key, got, err)
+			}
+			if gone := erased[k.key]; gone && (k.erasedBy == 0 || done+1 < k.erasedBy) || !gone && k.erasedBy > 0 && done >= k.erasedBy {
+				return nil, fmt.Errorf("%s is erased: %t", k.key, gone)
+			}
+		}
+		return erased, nil
+	}
+	count := func(erased map[string]bool) (n int) {
+		for _, gone := range erased {
+			if gone {
+				n++
+			}
+		}
+		return n
+	}
+	o := keyed(fs, c)
+	o.ReadOnly = true
+	db, err := dyngo.Open(storeDir, o)
+	if errors.Is(err, dyngo.ErrNoStore) && done == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	erased, err := look(db)
+	if err := errors.Join(err, db.Close()); err != nil {
+		return fmt.Errorf("read-only: %w", err)
+	}
+	ids, err := destroyedKeys(fs)
+	if err != nil || len(ids) > count(erased) {
+		return fmt.Errorf("the log says of %x that they are gone, %v can't be read: %w", ids, erased, err)
+	}
+	o.ReadOnly = false
+	if db, err = dyngo.Open(storeDir, o); err != nil {
+		return err
+	}
+	defer db.Close()
+	if erased, err = look(db); err != nil {
+		return err
+	}
+	if ids, err = destroyedKeys(fs); err != nil || len(ids) != count(erased) {
+		return fmt.Errorf("opened again: the log says of %x that they are gone, %v can't be read: %w", ids, erased, err)
+	}
+	names, err := fs.List(keysDir)
+	for _, name := range names {
+		if strings.HasPrefix(name, "erasing") {
+			return fmt.Errorf("the folder of keys holds %q, %w", names, err)
+		}
+	}
+	ds, err := db.CreateDataset("d", nil)
+	for range 2 { // it goes on
+		if err == nil {
+			err = putOf("after", ofAlice)(db, ds)
+		}
+		if err == nil {
+			err = eraseAlice(db, ds)
+		}
+		if _, gerr := ds.Get([]byte("after")); err == nil && !errors.Is(gerr, dyngo.ErrErased) {
+			err = fmt.Errorf("after: %w", gerr)
+		}
+	}
+	if got, gerr := ds.Get([]byte("bob")); done > 1 && string(got) != "value of bob" {
+		err = errors.Join(err, fmt.Errorf("bob: %q, %w", got, gerr))
+	}
+	return errors.Join(err, verify(fs))
+}
+
+// Power fails, and the process is killed, before each call that changes something on disk. No log says that a key is gone while
+// it is there; no value is lost but those that were erased; what was begun is carried out.
+func TestEraseWithPowerLossAtEveryCall(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	crash := vfs.NewCrash(seed)
+	fault := vfs.NewFault(crash)
+	c := manualClock()
+	db := mustOpen(t, storeDir, keyed(fault, c))
+	defer db.Close()
+	var done, calls atomic.Int64
+	var mu sync.Mutex
+	var bad error
+	fault.OnCall(func(call vfs.Call) error {
+		if call.Op&(vfs.OpSyncs|vfs.OpWrite|vfs.OpCreate|vfs.OpRename|vfs.OpRemove|vfs.OpTruncate|vfs.OpMkdirAll) == 0 {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		n := calls.Add(1)
+		if bad != nil || testing.Short() && (uint64(n)+seed)%3 != 0 {
+			return nil
+		}
+		try := func(what string, left *vfs.Crash) {
+			if err := checkErased(left, c.Now(), int(done.Load())); err != nil && bad == nil {
+				bad = fmt.Errorf("%s before call %s, %d steps done: %w\n%s", what, call, done.Load(), err, fault.Trace())
+			}
+		}
+		for i, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {Keep: vfs.KeepAll}, {}, {Garbage: true}} {
+			if testing.Short() && (i+int(n))%2 != 0 {
+				continue
+			}
+			o.Seed = uint64(n*10) + uint64(i)
+			try(fmt.Sprintf("power loss %+v", o), crash.PowerLoss(o))
+		}
+		killed := crash.KillProcess()
+		try("kill, then power loss", killed.PowerLoss(vfs.CrashOptions{}))
+		try("kill", killed)
+		return nil
+	})
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range eraseScript {
+		if err := step.run(db, ds); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		done.Add(1)
+	}
+	fault.OnCall(nil)
+	if bad != nil {
+		t.Fatal(bad)
+	}
+	if calls.Load() < 60 {
+		t.Errorf("only %d calls", calls.Load())
+	}
+}
+
+// Each call on the folder of keys fails once, in each way. What is not erased then can be read, the next erasure does what was
+// begun, and after it no key is left of what can't be read.
+func TestEraseWithEachCallFailing(t *testing.T) {
+	for _, kind := range []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailNoSpace, vfs.FailSync} {
+		for k := int64(1); ; k++ {
+			if testing.Short() && k%2 == int64(kind)%2 {
+				continue
+			}
+			fired, err := eraseWithFault(kind, k)
+			if err != nil {
+				t.Fatalf("kind %d, call %d: %v", kind, k, err)
+			}
+			if !fired {
+				break
+			}
+		}
+	}
+}
+
+func eraseWithFault(kind vfs.Kind, k int64) (fired bool, err error) {
+	crash := vfs.NewCrash(1)
+	fault := vfs.NewFault(crash)
+	c := manualClock()
+	db, err := dyngo.Open(storeDir, keyed(fault, c))
+	if err != nil {
+		return false, err
+	}
+	defer func() { db.Close() }()
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		return false, err
+	}
+	fault.Inject(vfs.Plan{Kind: kind, K: k, Name: keysDir + "*"})
+	fault.Inject(vfs.Plan{Kind: kind, K: 1 << 40})
+	var keys [][]byte
+	for _, step := range eraseScript {
+		for try := 0; ; try++ {
+			err := step.run(db, ds)
+			if err == nil {
+				break
+			}
+			if fault.Fired() == 0 || try > 2 {
+				return true, fmt.Errorf("%s: %w\n%s", step.name, err, fault.Trace())
+			}
+			if strings.Contains(err.Error(), "open the store again") {
+				if err := db.Close(); err != nil {
+					return true, err
+				}
+				c.Advance(time.Second)
+				if db, err = dyngo.Open(storeDir, keyed(fault, c)); err != nil {
+					return true, err
+				}
+				if ds, err = db.Dataset("d"); err != nil {
+					return true, err
+				}
+			}
+		}
+		names, err := crash.List(keysDir)
+		for _, name := range names {
+			if b, rerr := crash.ReadFile(keysDir+"/"+name, 1<<20); rerr == nil && strings.HasSuffix(name, ".key") && b[24] == 1 {
+				keys = append(keys, b[120:152])
+			}
+		}
+		if err != nil {
+			return true, err
+		}
+	}
+	if err := db.Close(); err != nil {
+		return true, err
+	}
+	left := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone})
+	live := 0
+	slices.SortFunc(keys, bytes.Compare)
+	for _, key := range slices.CompactFunc(keys, bytes.Equal) {
+		names, err := left.List(keysDir)
+		if err != nil {
+			return true, err
+		}
+		for _, name := range names {
+			if b, err := left.ReadFile(keysDir+"/"+name, 1<<20); err == nil && bytes.Contains(b, key) {
+				live++
+			}
+		}
+	}
+	if live != 2 { // of bob, and alice's last
+		return true, fmt.Errorf("%d keys are left\n%s", live, fault.Trace())
+	}
+	return fault.Fired() > 0, checkErased(left, c.Now(), len(eraseScript))
+}
