@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 		"ticker":       func() { exit(ticker(os.Args[1], os.Args[2])) },
 		"rolled":       func() { exit(rolled(os.Args[1])) },
 		"archived":     func() { exit(archived(os.Args[1], os.Args[2])) },
+		"subjects":     func() { exit(subjects(os.Args[1], os.Args[2])) },
 		"depends":      func() { exit(depends(os.Args[1])) },
 		"backup":       func() { exit(backUp(os.Args[1], os.Args[2])) },
 		"drop":         func() { exit(drop(os.Args[1], os.Args[2])) },
@@ -157,6 +158,23 @@ func archived(dir, archive string) error {
 	}
 	if floor := db.Metrics().FloorLSN; err == nil && floor < 30 {
 		err = fmt.Errorf("the floor is at LSN %d: too little was dropped", floor)
+	}
+	return errors.Join(err, db.Close())
+}
+
+// subjects makes a store with encrypted values, small and large: subjects DIR KEYS.
+func subjects(dir, keys string) error {
+	db, err := dyngo.Open(dir, &dyngo.Options{Keys: keys})
+	if err != nil {
+		return err
+	}
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		return err
+	}
+	for i, value := range []string{"the secret", strings.Repeat("the large secret ", 2000), "another secret"} {
+		_, perr := ds.PutWith(fmt.Appendf(nil, "k%d", i%2), []byte(value), dyngo.WriteOptions{Subject: "anna"})
+		err = errors.Join(err, perr)
 	}
 	return errors.Join(err, db.Close())
 }

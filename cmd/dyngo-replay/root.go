@@ -35,6 +35,6 @@ Data goes to stdout, everything else to stderr.
 	cli.AddSource(root)
 	root.AddCommand(newDumpCommand(), newStatCommand(), cli.NewHistoryCommand("dyngo-replay"), newBlameCommand(), newDiffCommand(),
 		newStateCommand(), newVerifyCommand(), newProveCommand(), newUndoCommand(), newWhatifCommand(),
-		newBisectCommand(), cli.NewManCommand())
+		newBisectCommand(), newReplayCommand(), cli.NewManCommand())
 	return root
 }

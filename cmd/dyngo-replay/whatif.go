@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -121,7 +122,7 @@ type touched struct {
 	keys    *dyngo.Dataset // each with its fate
 	begun   bool           // it was created after the base
 	dropped bool
-	base    *dyngo.Dataset // at the base, nil = it was not there
+	base    *seeker // of the base, nil = not yet made
 }
 
 // bits is a filter that tells most keys that are not in the temporary store.
@@ -189,7 +190,12 @@ func (w *whatif) run(from, to string, limit int, long bool) (err error) {
 	if w.base, err = db.ViewAt(w.cmd.Context(), dyngo.AtLSN(w.first-1)); err != nil {
 		return err
 	}
-	defer w.base.Close()
+	defer func() {
+		for _, t := range w.sets {
+			t.base.end()
+		}
+		err = errors.Join(err, w.base.Close())
+	}()
 	if err := w.replay(); err != nil {
 		return err
 	}
@@ -535,23 +541,64 @@ func (w *whatif) atBase(t *touched, key []byte, now int64) (kv dyngo.KV, ok bool
 		return kv, false, nil
 	}
 	if t.base == nil {
-		if t.base, err = w.base.Dataset(t.name); err != nil {
+		ds, err := w.base.Dataset(t.name)
+		if err != nil {
 			return kv, false, err
 		}
+		t.base = &seeker{v: w.base, ds: ds}
 	}
-	return oneOf(w.base, t.base, key, now)
+	if kv, ok, err = t.base.find(key); ok && !kv.Expires.IsZero() && kv.Expires.UnixNano() <= now {
+		ok = false
+	}
+	return kv, ok, err
 }
 
-// oneOf looks a key up in a view.
-func oneOf(v *dyngo.View, ds *dyngo.Dataset, key []byte, now int64) (kv dyngo.KV, ok bool, err error) {
-	for kv, err := range v.Scan(ds, dyngo.Range{From: key, To: append(bytes.Clone(key), 0)}) {
-		if err != nil || !kv.Expires.IsZero() && kv.Expires.UnixNano() <= now {
-			return kv, false, err
-		}
-		kv.Key, kv.Value = bytes.Clone(kv.Key), bytes.Clone(kv.Value)
-		return kv, true, nil
+// seeker looks keys up in a view. Keys that follow each other closely are found by one scan.
+type seeker struct {
+	v    *dyngo.View
+	ds   *dyngo.Dataset
+	next func() (dyngo.KV, error, bool)
+	stop func()
+	kv   dyngo.KV // where the scan is
+	at   bool     // it is somewhere
+}
+
+// seekSteps is how far a scan goes on before it costs more than to begin another.
+const seekSteps = 24
+
+// find looks a key up. The pair is valid until the next call.
+func (s *seeker) find(key []byte) (kv dyngo.KV, ok bool, err error) {
+	if s.next == nil || s.at && bytes.Compare(s.kv.Key, key) > 0 {
+		s.begin(key)
 	}
-	return kv, false, nil
+	for n := 0; ; n++ {
+		if s.at {
+			if c := bytes.Compare(s.kv.Key, key); c >= 0 {
+				return s.kv, c == 0, nil
+			}
+		}
+		if n == seekSteps {
+			s.begin(key)
+		}
+		kv, err, more := s.next()
+		if !more || err != nil { // nothing lies behind
+			s.end()
+			return dyngo.KV{}, false, err
+		}
+		s.kv, s.at = kv, true
+	}
+}
+
+func (s *seeker) begin(key []byte) {
+	s.end()
+	s.next, s.stop = iter.Pull2(s.v.Scan(s.ds, dyngo.Range{From: bytes.Clone(key)}))
+}
+
+func (s *seeker) end() {
+	if s != nil && s.stop != nil {
+		s.stop()
+		s.next, s.stop, s.at = nil, nil, false
+	}
 }
 
 // recordTime finds out how new a key was at the base.
@@ -630,13 +677,15 @@ func (w *whatif) print(limit int, long bool) error {
 		if err != nil {
 			return cli.Flushed(r, err)
 		}
+		now := &seeker{v: is, ds: ds}
+		defer now.end()
 		for kv, err := range t.keys.Scan(dyngo.Range{}) {
 			var row []any
 			if err == nil {
 				err = w.cmd.Context().Err()
 			}
 			if err == nil {
-				row, err = w.row(t, is, ds, kv.Key, kv.Value)
+				row, err = w.row(t, now, kv.Key, kv.Value)
 			}
 			if err != nil {
 				return cli.Flushed(r, err)
@@ -666,12 +715,12 @@ func (w *whatif) print(limit int, long bool) error {
 const unchanged = "none"
 
 // row is that of a key, nil if there is nothing to say.
-func (w *whatif) row(t *touched, is *dyngo.View, ds *dyngo.Dataset, key, stored []byte) ([]any, error) {
+func (w *whatif) row(t *touched, is *seeker, key, stored []byte) ([]any, error) {
 	f, err := parseFate(stored)
 	if err != nil {
 		return nil, err
 	}
-	now, there, err := oneOf(is, ds, key, w.now)
+	now, there, err := is.find(key)
 	if err != nil {
 		return nil, err
 	}
@@ -681,7 +730,7 @@ func (w *whatif) row(t *touched, is *dyngo.View, ds *dyngo.Dataset, key, stored 
 	}
 	change := "changed"
 	switch {
-	case !there && !wouldThere, there && wouldThere && bytes.Equal(now.Value, would.Value):
+	case !there && !wouldThere, there && wouldThere && (now.LSN == would.LSN || bytes.Equal(now.Value, would.Value)):
 		change = unchanged
 	case !there:
 		change = "created"
@@ -721,6 +770,9 @@ func (w *whatif) final(t *touched, key []byte, f *fate) (kv dyngo.KV, ok bool, e
 	}
 	e.LSN, e.Time = f.lsn, f.time
 	b, err := w.value(&cli.LogEvent{Event: &e, At: f.at, Wire: f.wire})
+	if b == nil && e.Flags&event.FlagSealed != 0 { // its subject was erased; without keys what is could not have been read
+		return kv, false, err
+	}
 	return dyngo.KV{Key: key, Value: b, LSN: f.lsn, Time: time.Unix(0, f.time)}, err == nil, err
 }
 

@@ -86,7 +86,8 @@ func checkGlobals(cmd *cobra.Command, _ []string) error {
 // asUsage gives an error of the command line itself (unknown command, wrong arguments) its code.
 func asUsage(cmd *cobra.Command, err error) error {
 	var ce *cliError
-	if errors.As(err, &ce) || cmd.Context() != nil && cmd.Context().Value(started{}) != nil {
+	inGroup := strings.HasPrefix(err.Error(), "if any flags in the group") // cobra looks at that late
+	if errors.As(err, &ce) || !inGroup && cmd.Context() != nil && cmd.Context().Value(started{}) != nil {
 		return err
 	}
 	what, _, _ := strings.Cut(err.Error(), "\n") // cobra lists its suggestions on more lines

@@ -61,10 +61,10 @@ func AddLogFilter(cmd *cobra.Command) func() (LogFilter, error) {
 			return filter, err
 		}
 		now := time.Now()
-		if filter.Since, err = parseTime("--since", *since, now); err != nil {
+		if filter.Since, err = ParseNanos("--since", *since, now); err != nil {
 			return filter, err
 		}
-		filter.Until, err = parseTime("--until", *until, now)
+		filter.Until, err = ParseNanos("--until", *until, now)
 		return filter, err
 	}
 }

@@ -67,7 +67,7 @@ func LogColumns() []Column {
 		{Name: "actor", Detail: true}, {Name: "address", Detail: true}, {Name: "client", Detail: true},
 		{Name: "reason", Detail: true}, {Name: "ticket", Detail: true}, {Name: "correlation", Detail: true},
 		{Name: "tx", Detail: true}, {Name: "expires", Detail: true}, {Name: "record_time", Detail: true},
-		{Name: "prev_lsn", Detail: true}, {Name: "flags", Detail: true},
+		{Name: "prev_lsn", Detail: true}, {Name: "flags", Detail: true}, {Name: "source", Detail: true},
 	}
 }
 
@@ -131,7 +131,7 @@ func (v *LogView) Events(f *wal.Frame, visit func(e *LogEvent) error) error {
 	switch {
 	case own != nil || err == nil:
 		return own
-	case spilled && isGone(err):
+	case spilled && IsGone(err):
 		if v.Lost != nil {
 			v.Lost(f.BaseLSN, last)
 		}
@@ -149,8 +149,8 @@ func (v *LogView) holds(e *LogEvent) (bool, error) {
 	return b != nil && v.Filter.Where.Holds(b), err
 }
 
-// isGone says that bytes lie in a log file that is not there.
-func isGone(err error) bool { return errors.Is(err, wal.ErrDropped) || errors.Is(err, fs.ErrNotExist) }
+// IsGone says that bytes lie in a log file that is not there.
+func IsGone(err error) bool { return errors.Is(err, wal.ErrDropped) || errors.Is(err, fs.ErrNotExist) }
 
 // piece reads one piece of a spilled batch.
 func (v *LogView) piece(p event.Piece) ([]byte, error) {
@@ -197,7 +197,7 @@ func (v *LogView) learn(e *event.Event) error {
 
 // Cells are the row of an event, valid as long as the event is.
 func (v *LogView) Cells(e *LogEvent) ([]any, error) {
-	var key, to, value, size, expires, record, prev, flags any
+	var key, to, value, size, expires, record, prev, flags, source any
 	var err error
 	if len(e.Key) > 0 || e.Op == event.OpDeleteRange {
 		key = KeyCell(e.Key)
@@ -238,10 +238,13 @@ func (v *LogView) Cells(e *LogEvent) ([]any, error) {
 			return nil, err
 		}
 	}
+	if b, ok := event.Source(e.Parts); ok {
+		source = EscapeBytes(b)
+	}
 	return []any{
 		e.LSN, time.Unix(0, e.Time), e.Op.String(), orAbsent(e.DatasetName), key, to, value, size,
 		orAbsent(e.Who.Actor), orAbsent(e.Who.Address), orAbsent(e.Who.Client), orAbsent(e.Annotation("reason")),
-		orAbsent(e.Annotation("ticket")), orAbsent(e.Annotation("correlation")), e.Tx, expires, record, prev, flags,
+		orAbsent(e.Annotation("ticket")), orAbsent(e.Annotation("correlation")), e.Tx, expires, record, prev, flags, source,
 	}, nil
 }
 
@@ -325,7 +328,7 @@ func (v *LogView) value(e *LogEvent, apart bool) ([]byte, int64, error) {
 		}
 		b := make([]byte, 0, ref.RawSize)
 		for _, p := range ref.Pieces {
-			if b, err = v.appendPiece(b, p); isGone(err) {
+			if b, err = v.appendPiece(b, p); IsGone(err) {
 				return nil, ref.RawSize, nil
 			} else if err != nil {
 				return nil, 0, err
@@ -393,7 +396,7 @@ func (v *LogView) open(e *LogEvent, apart bool) ([]byte, int64, error) {
 		if err == nil {
 			b, err = open(b, keyring.Piece{Index: uint32(i), Last: i == len(ref.Pieces)-1}, stored)
 		}
-		if isGone(err) {
+		if IsGone(err) {
 			return nil, ref.RawSize, nil
 		}
 		if err != nil {

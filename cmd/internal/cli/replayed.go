@@ -199,6 +199,16 @@ func (f *shownFS) ReadFile(name string, limit int64) ([]byte, error) {
 	return fsys.ReadFile(name, limit)
 }
 
+// IndexNew opens a store whose log was put there as a whole, so that segments and side files of it are written, and closes it. It
+// writes no event but those of expiries that were due when the log ended.
+func IndexNew(ctx context.Context, dir string) error {
+	db, err := dyngo.Open(dir, &dyngo.Options{Clock: pastClock{clock.NewSystem()}})
+	if err != nil {
+		return err
+	}
+	return errors.Join(db.BuildSideFiles(ctx), db.Close())
+}
+
 // pastClock stands still before the beginning of all logs: log time then stays where the log ends, and nothing expires that had not
 // by then.
 type pastClock struct{ clock.Clock }

@@ -171,7 +171,8 @@ func explainEngine(err error, what, dir string) (code int, _, try string, ok boo
 	case errors.Is(err, dyngo.ErrNotEmpty):
 		return ExitConflict, what, "another folder: restore makes a new store; or --delta, which replaces an earlier one", true
 	case errors.Is(err, dyngo.ErrUnfinished):
-		return ExitUnavailable, what, "dyngo-cli restore SRC " + ShellQuote(dir) + " with the same target, which goes on", true
+		return ExitUnavailable, what, "what was at work there again, as dyngo-cli restore SRC " + ShellQuote(dir) +
+			" with the same target, which goes on", true
 	case errors.Is(err, dyngo.ErrMidBatch):
 		return ExitUsage, what, "--before-tx or --after-tx with the batch's first LSN", true
 	case errors.Is(err, dyngo.ErrOutsideWindow):

@@ -79,8 +79,8 @@ func parseMoment(what, s string, now time.Time, forms string) (time.Time, error)
 
 const timeForms = "2026-11-20T14:31:59Z, or -10m for ten minutes ago"
 
-// parseTime reads a time as Unix nanoseconds; empty is 0.
-func parseTime(what, s string, now time.Time) (int64, error) {
+// ParseNanos reads a time as Unix nanoseconds; empty is 0.
+func ParseNanos(what, s string, now time.Time) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
