@@ -101,6 +101,22 @@ func TestBackup(t *testing.T) {
 			}
 		}
 	}
+	// The log of one goes on in the next: with the segments of the first, only that is replayed.
+	for i, first := range list[:2] {
+		reach, at := first.Reach()
+		if want := &list[i+1]; reach < want.LSN || at.Before(want.Time) {
+			t.Errorf("backup %d reaches LSN %d, %v, the next one is of %d, %v", i, reach, at, want.LSN, want.Time)
+		}
+		lsn := list[i+1].LSN
+		dir := fmt.Sprintf("/out/%d-on", i)
+		o := &dyngo.RestoreOptions{FS: fs, Clock: r.clock, From: backup.FS(t.Context(), to, &first)}
+		plan, err := dyngo.RestoreWith(t.Context(), ".", dir, dyngo.AtLSN(lsn), o)
+		if err != nil || plan.ReplayBytes >= plan.Bytes/2 {
+			t.Errorf("backup %d to LSN %d: %d bytes, %d replayed, %v", i, lsn, plan.Bytes, plan.ReplayBytes, err)
+		} else if err := restored(r.m, fs, dir, lsn, r.clock.Now(), []string{"d"}); err != nil {
+			t.Errorf("backup %d to LSN %d: %v", i, lsn, err)
+		}
+	}
 	report, err := backup.Verify(t.Context(), to, nil)
 	if err != nil || len(report.Defects)+len(report.Gaps) > 0 || len(report.Backups) != 3 {
 		t.Errorf("verify: %+v, %v", report, err)

@@ -267,7 +267,7 @@ func hashOf(ctx context.Context, r io.ReaderAt, size int64) (sum [sha256.Size]by
 	return [sha256.Size]byte(h.Sum(nil)), nil
 }
 
-// List lists the backups, oldest first, with what was archived of the log behind each, and the damage: manifests, and parts of log
+// List lists the backups, oldest first, with what was archived of the log behind each, by Follow or with later backups, and the damage: manifests, and parts of log
 // files, that can't be read, each with its name.
 func List(ctx context.Context, from Objects) (list []Backup, damage []error, err error) {
 	entries, err := from.List(ctx, backupDir)
@@ -289,8 +289,13 @@ func List(ctx context.Context, from Objects) (list []Backup, damage []error, err
 	if err != nil {
 		return nil, nil, err
 	}
+	lines := map[string][]piece{}
 	for i := range list {
-		list[i].chain = chainOf(&list[i], lineOf(pieces, &list[i]))
+		b := &list[i]
+		if _, ok := lines[b.line()]; !ok {
+			lines[b.line()] = withFilesOf(list, b.line(), lineOf(pieces, b))
+		}
+		b.chain = chainOf(b, lines[b.line()])
 	}
 	return list, append(damage, bad...), nil
 }
@@ -426,7 +431,7 @@ func (b *Backup) each(visit func(name, what string, bytes int64, check checker) 
 	}
 	for i := range b.chain {
 		f := &b.chain[i]
-		if f.sealed != "" {
+		if f.sealed != "" && f.name != "" { // else it is a file of another backup
 			if err := visit(f.name, "the log behind it, "+f.file, 0, f.check); err != nil {
 				return err
 			}

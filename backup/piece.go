@@ -179,7 +179,7 @@ type logFile struct {
 
 // fileOf puts the objects of one log file together. ok is false if the beginning is missing.
 func fileOf(pieces []piece) (f logFile, ok bool) {
-	if last := pieces[len(pieces)-1]; last.sealed != "" { // sorts behind digits
+	if last := pieces[len(pieces)-1]; last.sealed != "" { // it sorts behind parts
 		return logFile{piece: last}, true
 	}
 	for at, i := int64(0), 0; ; {
@@ -198,7 +198,7 @@ func fileOf(pieces []piece) (f logFile, ok bool) {
 	}
 }
 
-// chainOf puts together how the log goes on behind a backup, from what was archived of its log and timeline.
+// chainOf puts together how the log goes on behind a backup, from what was archived of its log and timeline, in the order of files.
 func chainOf(b *Backup, pieces []piece) (chain []logFile) {
 	newest := b.newestLog()
 	if newest < 0 {
@@ -227,6 +227,45 @@ func chainOf(b *Backup, pieces []piece) (chain []logFile) {
 	return chain
 }
 
+// withFilesOf adds, to what was archived of a line, the log files that its backups have, oldest first. They have no record of their
+// own; when the last event in one was, is known of those that a backup ends with.
+func withFilesOf(list []Backup, line string, pieces []piece) []piece {
+	var more []piece
+	have := map[string]bool{}
+	for i := range pieces {
+		if pieces[i].sealed != "" {
+			have[pieces[i].file] = true
+		}
+	}
+	for i := range list {
+		b := &list[i]
+		if b.line() != line {
+			continue
+		}
+		var last *piece // the file behind it tells where it ends
+		for _, f := range b.Files {
+			name := strings.TrimPrefix(f.Name, "wal/")
+			seq, first, ok := wal.ParseFileName(name)
+			if !ok || name == f.Name {
+				continue
+			}
+			if last != nil && !have[last.file] {
+				have[last.file] = true
+				if last.lsn = first - 1; last.lsn == b.LSN {
+					last.time = b.Time
+				}
+				more = append(more, *last)
+			}
+			last = &piece{log: b.Log, timeline: b.Timeline, file: name, seq: seq, first: first, to: f.Bytes, sealed: f.SHA256}
+		}
+	}
+	more = append(more, pieces...)
+	slices.SortStableFunc(more, func(a, b piece) int {
+		return cmp.Or(cmp.Compare(a.seq, b.seq), strings.Compare(a.file, b.file), cmp.Compare(len(a.sealed), len(b.sealed)))
+	})
+	return more
+}
+
 // newestLog is the index of the log file that a backup ends with, -1 if it has none.
 func (b *Backup) newestLog() int {
 	for i := len(b.Files) - 1; i >= 0; i-- {
@@ -240,12 +279,19 @@ func (b *Backup) newestLog() int {
 // line is what a chain goes on in.
 func (b *Backup) line() string { return logForm + b.Log + "/" + b.Timeline + "/" }
 
-// Reach is the newest state that a backup can be restored to, with what was archived of the log since, and its log time.
-func (b *Backup) Reach() (event.LSN, time.Time) {
-	if n := len(b.chain); n > 0 && b.chain[n-1].lsn > b.LSN {
-		return b.chain[n-1].lsn, b.chain[n-1].time
+// Reach is the newest state that a backup can be restored to, with what was archived of the log since, and its log time, or an
+// earlier one if it is not known.
+func (b *Backup) Reach() (lsn event.LSN, at time.Time) {
+	lsn, at = b.LSN, b.Time
+	for i := range b.chain {
+		if f := &b.chain[i]; f.lsn > lsn {
+			lsn = f.lsn
+			if f.time.After(at) {
+				at = f.time
+			}
+		}
 	}
-	return b.LSN, b.Time
+	return lsn, at
 }
 
 // lineOf are those of the log and timeline that a backup is of, in a list in the order of names.

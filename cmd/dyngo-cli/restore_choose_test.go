@@ -107,7 +107,7 @@ func TestChooseBackup(t *testing.T) {
 		{"the end", wanted{target: dyngo.AtEnd()}, three.ID},
 		{"before all", atLSN(early - 1), one.ID},
 		{"that of a backup", atLSN(two.LSN), two.ID},
-		{"between two", atLSN(between), three.ID},
+		{"between two: its log goes on in the next", atLSN(between), two.ID},
 		{"a time between two", wanted{target: dyngo.AtTime(one.Time), time: one.Time}, one.ID},
 		{"a snapshot, which only the log knows", wanted{target: dyngo.AtSnapshot("named"), named: true}, three.ID},
 	} {
