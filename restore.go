@@ -81,8 +81,10 @@ type RestorePlan struct {
 
 // RestoreFile is a file that a restore uses.
 type RestoreFile struct {
-	Name  string `json:"name"` // relative to src
+	Name  string `json:"name"` // relative to dst, and to src or From
 	Bytes int64  `json:"bytes"`
+	// From is the folder in src that has it, of a snapshot from which less is to be replayed; empty = src itself.
+	From string `json:"from,omitempty"`
 	// Use says what for: "copy", "cut" for the log file that the LSN lies in, "base" for segments that the state at the floor
 	// is made of, "tree" for the hash tree, as far as it is needed.
 	Use string `json:"use"`
@@ -107,8 +109,9 @@ func RestoreWith(ctx context.Context, src, dst string, t Target, o *RestoreOptio
 //  1. Lock dst and see that it is empty, or what an interrupted restore to the same state has left. Find the state in src.
 //  2. RESTORE is there, durably, before any file of the store is: dst is no store.
 //  3. Copy log files before the one with the LSN, and value files. Copy that one as far as the LSN.
-//     If segments hold nothing beyond the LSN, they are copied with their manifest. Else the state at the floor of src is
-//     written anew as segments, nothing if there is no floor, and the log is applied to it. Each file gets its name when it is
+//     If segments hold nothing beyond the LSN, they are copied with their manifest; if those of a snapshot in src don't, they are
+//     (restore_near.go). Else the state at the floor of src is written anew as segments, nothing if there is no floor, and the log
+//     is applied to it. Each file gets its name when it is
 //     durable; an interrupted restore goes on with those that have theirs. The tree over the log is cut before the frame that the
 //     LSN lies in, and catches up when the store is open.
 //  4. Open dst: the log goes on in a new file, which states the cut and begins the new timeline with a fork event.
@@ -126,6 +129,8 @@ type restoring struct {
 	version *manifest.Version
 	files   []wal.FileInfo // of the log, up to the one to cut; empty if src is
 	base    bool           // the state at the floor is written anew
+	folder  string         // of the snapshot that has set's files; empty = src itself
+	older   []wal.FileInfo // log files of the snapshot before those of src
 	link    bool           // dst is within src: files that don't change get second names
 	delta   bool           // see RestoreOptions
 	damage  error          // behind the last event of src that can be read; nil = none
@@ -205,7 +210,7 @@ func (r *restoring) look() (err error) {
 	}
 	p := &r.plan
 	p.LSN, p.Last = lsn, w.durable
-	r.files, r.base = nil, lsn < v.FlushedLSN
+	r.files, r.base, r.folder, r.older = nil, lsn < v.FlushedLSN, "", nil
 	if len(w.files) == 0 {
 		return nil
 	}
@@ -223,7 +228,12 @@ func (r *restoring) look() (err error) {
 		}
 		p.Next, p.NextTime = lsn+1, unixTime(in.time)
 	}
-	r.files = w.files[:w.fileOf(lsn)+1]
+	if r.base {
+		if err := r.nearest(&w, lsn); err != nil {
+			return err
+		}
+	}
+	r.files = slices.Concat(r.older, w.files[:w.fileOf(lsn)+1])
 	return r.list()
 }
 
@@ -303,18 +313,21 @@ func (r *restoring) list() error {
 	p := &r.plan
 	cut := r.files[len(r.files)-1]
 	p.Timeline = fmt.Sprintf("%x", r.parent)
-	add := func(use, name string, size int64) {
-		p.Files = append(p.Files, RestoreFile{name, size, use})
+	add := func(use, from, name string, size int64) {
+		p.Files = append(p.Files, RestoreFile{Name: name, Bytes: size, From: from, Use: use})
 		if use != "base" {
 			p.Bytes += size
 		}
 	}
-	for _, f := range r.files {
-		use := "copy"
+	for i, f := range r.files {
+		use, from := "copy", ""
 		if f.Seq == cut.Seq {
 			use = "cut"
 		}
-		add(use, path.Join("wal", f.Name), f.Size)
+		if i < len(r.older) {
+			from = r.folder
+		}
+		add(use, from, path.Join("wal", f.Name), f.Size)
 		if r.base || f.Seq == cut.Seq || f.FirstLSN > r.version.FlushedLSN {
 			p.ReplayBytes += f.Size
 		}
@@ -325,13 +338,13 @@ func (r *restoring) list() error {
 	}
 	if !r.base || r.version.FloorLSN > 0 {
 		for s := range r.version.All() {
-			add(use, segmentDisplayName(s.Num), s.SizeBytes)
+			add(use, r.folder, segmentDisplayName(s.Num), s.SizeBytes)
 		}
 		for _, s := range r.version.History {
-			add(use, segmentDisplayName(s.Num), s.SizeBytes)
+			add(use, r.folder, segmentDisplayName(s.Num), s.SizeBytes)
 		}
 		for _, f := range r.version.Values {
-			add("copy", valueDisplayName(f.Num), f.SizeBytes)
+			add("copy", r.folder, valueDisplayName(f.Num), f.SizeBytes)
 		}
 	}
 	names, err := r.from.List(path.Join(r.src, integrity.Dir))
@@ -345,7 +358,7 @@ func (r *restoring) list() error {
 			if err != nil {
 				return err
 			}
-			add("tree", name, info.Size)
+			add("tree", "", name, info.Size)
 		}
 	}
 	return nil
@@ -511,7 +524,7 @@ func (r *restoring) reuse() error {
 			if sum := from.Sum(path.Join(r.src, f.Name)); sum != nil {
 				want = *sum
 			}
-		} else if want, err = hashFile(r.from, path.Join(r.src, f.Name), pace); err != nil {
+		} else if want, err = hashFile(r.from, path.Join(r.src, f.From, f.Name), pace); err != nil {
 			return err
 		}
 		if have != want {
@@ -682,7 +695,7 @@ func (r *restoring) step(b []byte) error {
 
 // copy copies one file, unless it is there. A segment or value file must be the one that the manifest means.
 func (r *restoring) copy(f RestoreFile) error {
-	fsys, src, dst := r.opts.FS, path.Join(r.src, f.Name), path.Join(r.dst, f.Name)
+	fsys, src, dst := r.opts.FS, path.Join(r.src, f.From, f.Name), path.Join(r.dst, f.Name)
 	if info, err := fsys.Stat(dst); err == nil && info.Size == f.Bytes {
 		r.done += f.Bytes
 		return nil

@@ -673,3 +673,91 @@ func TestRestoreDelta(t *testing.T) {
 		t.Errorf("onto a store with snapshots: %v", err)
 	}
 }
+
+// A state that lies below what segments hold begins at the newest snapshot whose segments don't go beyond it: only the log from there
+// on is replayed, and it is the same state.
+func TestRestoreBeginsAtTheNearestSnapshot(t *testing.T) {
+	fs := vfs.NewMem()
+	r := &rig{fs: fs, m: &model{}, clock: manualClock(), ds: map[string]*dyngo.Dataset{}}
+	r.tune = func(o *dyngo.Options) { o.Retention.Bytes = 4 << 20 }
+	if err := errors.Join(r.open(), r.create("d", nil)); err != nil {
+		t.Fatal(err)
+	}
+	var flushed, ends []dyngo.LSN
+	for i := range 6 {
+		for j := range 6 {
+			if err := errors.Join(r.put("d", fmt.Sprint("k", j), fmt.Sprint(i)), r.fillUp(i*7+j, 1), r.del("d", fmt.Sprint("k", i%4))); err != nil {
+				t.Fatal(err)
+			}
+			ends = append(ends, r.db.DurableLSN())
+		}
+		if err := errors.Join(r.flushSegments(), r.merge()); err != nil {
+			t.Fatal(err)
+		}
+		flushed = append(flushed, r.db.Metrics().FlushedLSN)
+		r.session()
+		err := r.do(true, func() (dyngo.LSN, error) {
+			_, err := r.db.Snapshot(t.Context(), fmt.Sprint("s", i))
+			return r.db.LSN(), err
+		}, change{kind: "session"})
+		if err == nil && i == 3 {
+			err = r.gc()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	floor := r.db.Metrics().FloorLSN
+	if floor == 0 || floor > flushed[2] {
+		t.Fatalf("floor %d, flushed %d: the test tests nothing", floor, flushed)
+	}
+	older := 0
+	for i, lsn := range ends {
+		if lsn < floor || testing.Short() && i%3 != 0 {
+			continue
+		}
+		dir := fmt.Sprint("/out/", i)
+		plan, err := dyngo.RestoreWith(t.Context(), storeDir, dir, dyngo.AtLSN(lsn), &dyngo.RestoreOptions{FS: fs, Clock: r.clock})
+		if err != nil {
+			t.Errorf("LSN %d: %v", lsn, err)
+			continue
+		}
+		from := map[string]bool{}
+		for _, f := range plan.Files {
+			if f.Use == "copy" && strings.HasPrefix(f.Name, "segments/") {
+				from[f.From] = true
+			}
+			if f.From != "" && strings.HasPrefix(f.Name, "wal/") {
+				older++
+			}
+		}
+		want := ""
+		for j, f := range flushed {
+			if f <= lsn && f > floor {
+				want = fmt.Sprint("snapshots/s", j)
+			}
+		}
+		if lsn < flushed[len(flushed)-1] && want != "" && (len(from) != 1 || !from[want] || plan.ReplayBytes > 4<<20) {
+			t.Errorf("LSN %d begins at %v, want %q, and replays %d bytes of %d", lsn, from, want, plan.ReplayBytes, plan.Bytes)
+		}
+		if err := restored(r.m, fs, dir, lsn, r.clock.Now(), []string{"d"}); err != nil {
+			t.Errorf("LSN %d (floor %d, flushed %d): %v", lsn, floor, flushed, err)
+		}
+	}
+	if older == 0 {
+		t.Error("no log file of a snapshot was used")
+	}
+	// A damaged snapshot is none.
+	lsn := ends[len(ends)-2]
+	for i := range flushed {
+		if err := spoil(fs, fmt.Sprintf("%s/snapshots/s%d/SNAPSHOT", storeDir, i), "changed"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := dyngo.RestoreWith(t.Context(), storeDir, "/out/without", dyngo.AtLSN(lsn), &dyngo.RestoreOptions{FS: fs, Clock: r.clock}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(restored(r.m, fs, "/out/without", lsn, r.clock.Now(), []string{"d"}), r.db.Close()); err != nil {
+		t.Error(err)
+	}
+}
