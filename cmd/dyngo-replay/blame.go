@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,7 +22,7 @@ its value from: who, when and why. Keys that are gone are not listed; history
 tells of them. Without an actor are events that lie in log files which retention
 has dropped.
 
-The log files that hold such events are read once for each 100,000 keys.
+The log files that hold such events are read once for each half a million keys.
 
 ` + cli.AtHelp,
 		Example: `  dyngo-replay blame scores
@@ -46,18 +48,22 @@ The log files that hold such events are read once for each 100,000 keys.
 	return cmd
 }
 
-// blameChunk bounds the keys in memory.
-const blameChunk = 100_000
+// blameBytes bounds the memory for keys: about so much, 128 bytes of it for each beside its own.
+const blameBytes = 64 << 20
 
 // blamed is a key and the event that it has its value from.
 type blamed struct {
 	key  []byte
 	lsn  event.LSN
-	time time.Time
+	time int64
+	why  *blamedWhy // nil = the event was not found
+	tx   event.LSN
+}
 
+// blamedWhy is who wrote, and why: what many keys have in common.
+type blamedWhy struct {
 	who                         event.Session
 	reason, ticket, correlation string
-	tx                          event.LSN // 0 = the event was not found
 }
 
 func runBlame(cmd *cobra.Command, dataset string, rng dyngo.Range, at string, long bool) (err error) {
@@ -84,17 +90,18 @@ func runBlame(cmd *cobra.Command, dataset string, rng dyngo.Range, at string, lo
 		cli.Column{Name: "client", Detail: true}, cli.Column{Name: "ticket", Detail: true},
 		cli.Column{Name: "correlation", Detail: true}, cli.Column{Name: "tx", Detail: true})
 	r.Detail = long
-	var chunk []*blamed
+	var chunk []blamed
+	bytes := 0
 	print := func() error {
 		if err := findEvents(cmd, log, chunk); err != nil {
 			return err
 		}
-		for _, b := range chunk {
-			if err := b.row(r); err != nil {
+		for i := range chunk {
+			if err := chunk[i].row(r); err != nil {
 				return err
 			}
 		}
-		chunk = chunk[:0]
+		chunk, bytes = chunk[:0], 0
 		return nil
 	}
 	if !cli.Empty(rng) {
@@ -102,8 +109,8 @@ func runBlame(cmd *cobra.Command, dataset string, rng dyngo.Range, at string, lo
 			if err != nil {
 				return cli.Flushed(r, err)
 			}
-			chunk = append(chunk, &blamed{key: append([]byte{}, kv.Key...), lsn: kv.LSN, time: kv.Time})
-			if len(chunk) == blameChunk {
+			chunk = append(chunk, blamed{key: append([]byte{}, kv.Key...), lsn: kv.LSN, time: kv.Time.UnixNano()})
+			if bytes += len(kv.Key) + 128; bytes >= blameBytes {
 				if err := print(); err != nil {
 					return cli.Flushed(r, err)
 				}
@@ -127,16 +134,24 @@ func (b *blamed) row(r *cli.Renderer) error {
 	if b.tx > 0 {
 		tx = b.tx
 	}
-	return r.Row(cli.KeyCell(b.key), b.lsn, b.time, text(b.who.Actor), text(b.reason), text(b.who.Address), text(b.who.Client),
-		text(b.ticket), text(b.correlation), tx)
+	why := b.why
+	if why == nil {
+		why = &blamedWhy{}
+	}
+	return r.Row(cli.KeyCell(b.key), b.lsn, time.Unix(0, b.time), text(why.who.Actor), text(why.reason), text(why.who.Address),
+		text(why.who.Client), text(why.ticket), text(why.correlation), tx)
 }
 
-// findEvents looks for the events of keys in the log files that hold them.
-func findEvents(cmd *cobra.Command, log *cli.LogSource, keys []*blamed) error {
-	wanted := map[event.LSN][]*blamed{}
-	for _, b := range keys {
-		wanted[b.lsn] = append(wanted[b.lsn], b)
+// findEvents looks for the events of keys in the log files that hold them, each of which is read once.
+func findEvents(cmd *cobra.Command, log *cli.LogSource, keys []blamed) error {
+	if len(keys) == 0 {
+		return nil
 	}
+	order := make([]int32, len(keys)) // by LSN
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return cmp.Compare(keys[a].lsn, keys[b].lsn) })
 	infos, err := log.Files()
 	if err != nil {
 		return err
@@ -146,29 +161,27 @@ func findEvents(cmd *cobra.Command, log *cli.LogSource, keys []*blamed) error {
 		return err
 	}
 	defer files.Close() // only read from
+	known := map[blamedWhy]*blamedWhy{}
 	for i, info := range infos {
-		next := event.LSN(event.MaxLSN)
+		for len(order) > 0 && keys[order[0]].lsn < info.FirstLSN { // its log file has gone
+			order = order[1:]
+		}
+		end := len(order)
 		if i+1 < len(infos) {
-			next = infos[i+1].FirstLSN
+			end, _ = slices.BinarySearchFunc(order, infos[i+1].FirstLSN, func(k int32, lsn event.LSN) int { return cmp.Compare(keys[k].lsn, lsn) })
 		}
-		f := cli.LogFilter{}
-		for lsn := range wanted {
-			if lsn < info.FirstLSN || lsn >= next {
-				continue
-			}
-			if f.To = max(f.To, lsn); f.From == 0 || lsn < f.From {
-				f.From = lsn
-			}
-		}
-		if f.To == 0 {
+		in := order[:end]
+		if order = order[end:]; len(in) == 0 {
 			continue
 		}
-		v := cli.NewLogView(files, f)
+		v := cli.NewLogView(files, cli.LogFilter{From: keys[in[0]].lsn, To: keys[in[len(in)-1]].lsn})
 		err := log.EachOf(cmd.Context(), v, info.Seq, func(fr *wal.Frame) error {
 			return v.Events(fr, func(e *cli.LogEvent) error {
-				for _, b := range wanted[e.LSN] {
-					b.who, b.tx = e.Who, e.Tx
-					b.reason, b.ticket, b.correlation = e.Annotation("reason"), e.Annotation("ticket"), e.Annotation("correlation")
+				for len(in) > 0 && keys[in[0]].lsn < e.LSN {
+					in = in[1:]
+				}
+				for ; len(in) > 0 && keys[in[0]].lsn == e.LSN; in = in[1:] {
+					keys[in[0]].tx, keys[in[0]].why = e.Tx, whyOf(known, e)
 				}
 				return nil
 			})
@@ -178,4 +191,19 @@ func findEvents(cmd *cobra.Command, log *cli.LogSource, keys []*blamed) error {
 		}
 	}
 	return nil
+}
+
+// maxWhys bounds the reasons that are kept to be shared.
+const maxWhys = 10_000
+
+func whyOf(known map[blamedWhy]*blamedWhy, e *cli.LogEvent) *blamedWhy {
+	w := blamedWhy{e.Who, e.Annotation("reason"), e.Annotation("ticket"), e.Annotation("correlation")}
+	if k := known[w]; k != nil {
+		return k
+	}
+	if len(known) == maxWhys {
+		clear(known)
+	}
+	known[w] = &w
+	return &w
 }
