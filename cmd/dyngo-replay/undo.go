@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,7 +29,10 @@ A key that has that value already is passed over. One that was changed again
 since is a conflict, which is named and left alone.
 The exit code is then 7, and --apply changes nothing unless --skip-conflicts
 is given. --apply appends the events as one batch, for which it needs the store
-alone; undoing that batch brings the changes back.`,
+alone; undoing that batch brings the changes back.
+
+A dataset that was dropped, and that nobody has created since, is created again
+with the options that it had, before the batch.`,
 		Example: `  dyngo-replay undo 1234
   dyngo-replay undo 1234 --through 1300 --dataset scores -o table
   dyngo-replay undo 1234 --apply --reason 'wrong price list'`,
@@ -78,6 +83,7 @@ type undo struct {
 	end       event.LSN // of the last batch
 	batch     *dyngo.Batch
 	conflicts int
+	gone      map[string]dyngo.DatasetOptions // datasets that the batches dropped, and that are to be created again
 }
 
 func (u *undo) run() (err error) {
@@ -89,21 +95,14 @@ func (u *undo) run() (err error) {
 	u.batch = u.db.NewBatch()
 	r := cli.NewRenderer(u.cmd, cli.ManyRows, cli.Column{Name: "dataset"}, cli.Column{Name: "key"}, cli.Column{Name: "op"},
 		cli.Column{Name: "value"}, cli.Column{Name: "expires"}, cli.Column{Name: "conflict"})
-	after, err := u.db.ViewAt(u.cmd.Context(), dyngo.AfterTx(u.through))
-	if err != nil {
+	if err := u.dropped(); err != nil {
 		return cli.Flushed(r, err)
 	}
-	u.end = after.LSN()
-	if err := after.Close(); err != nil {
+	if err := u.create(r); err != nil {
 		return cli.Flushed(r, err)
 	}
-	for c, err := range u.db.Diff(u.cmd.Context(), dyngo.AfterTx(u.through), dyngo.BeforeTx(u.first), &u.keys) {
-		if err == nil {
-			err = u.key(r, &c)
-		}
-		if err != nil {
-			return cli.Flushed(r, err)
-		}
+	if err := u.each(func(c *dyngo.Change) error { return u.key(r, c) }); err != nil {
+		return cli.Flushed(r, err)
 	}
 	if err := r.Close(); err != nil {
 		return err
@@ -126,6 +125,96 @@ func (u *undo) run() (err error) {
 			what = cli.FormatCount(int64(u.conflicts)) + " keys were"
 		}
 		return cli.Fail(cli.ExitConflict, try, "%s changed again since, and left alone", what)
+	}
+	return nil
+}
+
+// each visits what the batches changed, from what it is after them to what it was before.
+func (u *undo) each(visit func(c *dyngo.Change) error) error {
+	for c, err := range u.db.Diff(u.cmd.Context(), dyngo.AfterTx(u.through), dyngo.BeforeTx(u.first), &u.keys) {
+		if err == nil {
+			err = visit(&c)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropped finds the datasets that the batches dropped and that are still gone.
+func (u *undo) dropped() error {
+	after, err := u.db.ViewAt(u.cmd.Context(), dyngo.AfterTx(u.through))
+	if err != nil {
+		return err
+	}
+	defer after.Close()
+	u.end = after.LSN()
+	before, err := u.db.ViewAt(u.cmd.Context(), dyngo.BeforeTx(u.first))
+	if err != nil {
+		return err
+	}
+	defer before.Close()
+	names, err := before.Datasets()
+	if err != nil {
+		return err
+	}
+	u.gone = map[string]dyngo.DatasetOptions{}
+	for _, name := range names {
+		if u.keys.Dataset != "" && u.keys.Dataset != name {
+			continue
+		}
+		_, err := after.Dataset(name)
+		if err != nil && !errors.Is(err, dyngo.ErrNoDataset) {
+			return err
+		}
+		_, nerr := u.db.Dataset(name)
+		if nerr != nil && !errors.Is(nerr, dyngo.ErrNoDataset) {
+			return nerr
+		}
+		if err == nil || nerr == nil { // it was not dropped by them, or is there again
+			continue
+		}
+		ds, err := before.Dataset(name)
+		if err != nil {
+			return err
+		}
+		u.gone[name] = ds.Options()
+	}
+	return nil
+}
+
+// create prints, and with --apply creates anew, the datasets that are to come back: not if that would be all, since other keys are
+// in the way.
+func (u *undo) create(r *cli.Renderer) error {
+	if len(u.gone) == 0 {
+		return nil
+	}
+	conflicts := 0
+	if u.apply && !u.skip {
+		err := u.each(func(c *dyngo.Change) error {
+			_, conflict, err := u.check(c)
+			if conflict != "" {
+				conflicts++
+			}
+			if err == errDone {
+				err = nil
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(u.gone)) {
+		if err := r.Row(name, nil, event.OpDatasetCreated.String(), nil, nil, nil); err != nil {
+			return err
+		}
+		if o := u.gone[name]; u.apply && conflicts == 0 {
+			if _, err := u.db.CreateDataset(name, &o); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -170,6 +259,7 @@ func (u *undo) key(r *cli.Renderer, c *dyngo.Change) error {
 	case conflict != "":
 		why = conflict
 		u.conflicts++
+	case ds == nil: // of a dataset that is not there yet
 	case op == event.OpPut:
 		wo := u.why
 		wo.TTL, wo.Subject = ttl, c.After.Subject
@@ -186,8 +276,14 @@ var errDone = errors.New("done")
 // check says what else has happened to a key since the batches, empty = nothing.
 func (u *undo) check(c *dyngo.Change) (ds *dyngo.Dataset, conflict string, err error) {
 	ds, err = u.db.Dataset(c.Dataset)
-	if errors.Is(err, dyngo.ErrNoDataset) {
+	_, comes := u.gone[c.Dataset]
+	switch {
+	case errors.Is(err, dyngo.ErrNoDataset) && comes:
+		return nil, "", nil
+	case errors.Is(err, dyngo.ErrNoDataset):
 		return nil, "the dataset is gone", nil
+	case comes: // it was created just now
+		return ds, "", err
 	}
 	if err != nil {
 		return nil, "", err
