@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/heat"
 )
 
@@ -19,7 +20,7 @@ type Hot struct {
 	Steps    int           // how many entries there are; the last one covers the present step, as far as it has gone
 	// SampledOneIn says that one operation in so many is looked at, at present: the more there are, the fewer.
 	SampledOneIn int
-	Datasets     []HotDataset // by name: those that something is known of
+	Datasets     []HotDataset // all there are, by name
 }
 
 // HotDataset is what is known of a dataset.
@@ -27,7 +28,7 @@ type HotDataset struct {
 	Name  string
 	Rates HotRates
 	// Ranges cover all keys, in key order. There are some hundred for all datasets together. Their boundaries follow the
-	// load, so that each has about the same share of it: what makes a range hot is that it is small.
+	// load, so that each has about the same share of it: what makes a range hot is that it is small. Empty when nothing is known.
 	Ranges []HotRange
 	// Keys are the hottest, at most 32, those with the highest rates first. One with less than about a thousandth of all
 	// operations of the store may be missing, and its rate too low.
@@ -69,12 +70,16 @@ func (db *DB) Hot() (Hot, error) {
 		Since: unixTime(now - int64(p.Age)), At: unixTime(now), HalfLife: heat.HalfLife, Step: heat.StepTime, Steps: p.Steps,
 		SampledOneIn: p.Interval,
 	}
-	for _, d := range p.Datasets {
-		ds := db.catalog.byID(d.ID)
-		if ds == nil {
-			continue // it was dropped
+	known := map[event.DatasetID]*heat.Dataset{}
+	for i := range p.Datasets {
+		known[p.Datasets[i].ID] = &p.Datasets[i]
+	}
+	for name, ds := range *db.catalog.byName.Load() {
+		d, hot := known[ds.id], HotDataset{Name: name}
+		if d == nil {
+			d = &heat.Dataset{}
 		}
-		hot := HotDataset{Name: ds.name, Rates: d.Rates}
+		hot.Rates = d.Rates
 		for _, r := range d.Ranges {
 			hot.Ranges = append(hot.Ranges, HotRange{From: r.From, To: r.To, Rates: r.Rates, Past: r.Past})
 		}

@@ -83,13 +83,13 @@ type Metrics struct {
 	// BytesPerLiveByte is what log, value files, segments and history take on disk for each byte of keys and values that segments hold, those not
 	// yet merged away included; 0 without segments. It grows with history that is kept.
 	BytesPerLiveByte float64
-	// DiskFreeBytes is what the file system still takes, 0 if unknown. DaysToFull is how long that lasts if it goes on as since
+	// DiskFreeBytes is what the file system still takes, of DiskBytes in all; both 0 if unknown. DaysToFull is how long that lasts if it goes on as since
 	// yesterday or since Open, whatever writes to it; 0 = it can't be told: the store is open for less than an hour, or the
 	// disk does not fill.
-	DiskFreeBytes int64
-	DaysToFull    float64
-	Log           wal.LogMetrics
-	Memtable      memtable.Metrics
+	DiskFreeBytes, DiskBytes int64
+	DaysToFull               float64
+	Log                      wal.LogMetrics
+	Memtable                 memtable.Metrics
 }
 
 // Metrics returns the present figures. It costs microseconds, not less.
@@ -120,8 +120,8 @@ func (db *DB) Metrics() Metrics {
 	m.WriteDelay, m.WriteDelayReason = db.throttle.now()
 	m.Memtable = db.mem.Metrics()
 	m.TailBytes, m.IndexBytes = db.arena.Bytes(), m.Memtable.IndexBytes+m.Memtable.RunBytes
-	if free, _, err := db.opts.FS.Free(db.dir); err == nil {
-		m.DiskFreeBytes, m.DaysToFull = free, db.retention.disk.daysToFull(db.opts.Clock.Mono(), free)
+	if free, total, err := db.opts.FS.Free(db.dir); err == nil {
+		m.DiskFreeBytes, m.DiskBytes, m.DaysToFull = free, total, db.retention.disk.daysToFull(db.opts.Clock.Mono(), free)
 	}
 	if db.log != nil {
 		m.Log = db.log.Metrics()

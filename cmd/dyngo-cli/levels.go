@@ -38,19 +38,26 @@ has the store open, if it serves them; the rest from the files.`,
 	watch := cmd.Flags().BoolP("watch", "w", false, "draw again and again until ^C")
 	every := cmd.Flags().Duration("interval", time.Second, "`time` between two drawings")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if *every < 100*time.Millisecond {
-			return cli.Usage("--interval 1s", "--interval is %s: at least 100ms are needed", *every)
+		if err := checkInterval(*every); err != nil {
+			return err
 		}
 		if !*watch {
 			return showLevels(cmd, *segments)
 		}
-		return watchLevels(cmd, *segments, *every)
+		return drawEvery(cmd, *every, func() error { return showLevels(cmd, *segments) })
 	}
 	return cmd
 }
 
-// watchLevels draws until the context ends. On a terminal each drawing takes the place of the last one.
-func watchLevels(cmd *cobra.Command, segments bool, every time.Duration) error {
+func checkInterval(every time.Duration) error {
+	if every < 100*time.Millisecond {
+		return cli.Usage("--interval 1s", "--interval is %s: at least 100ms are needed", every)
+	}
+	return nil
+}
+
+// drawEvery draws until the context ends. On a terminal each drawing takes the place of the last one.
+func drawEvery(cmd *cobra.Command, every time.Duration, draw func() error) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	out := cmd.OutOrStdout()
@@ -60,7 +67,7 @@ func watchLevels(cmd *cobra.Command, segments bool, every time.Duration) error {
 		} else if n > 0 && cli.GlobalsOf(cmd).Format(out) == "table" {
 			fmt.Fprintln(out)
 		}
-		if err := showLevels(cmd, segments); err != nil {
+		if err := draw(); err != nil {
 			return err
 		}
 		select {

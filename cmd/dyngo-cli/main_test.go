@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"testing"
@@ -19,6 +20,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"dyngo-cli": main,
 		"owner":     owner,
+		"busy":      busy,
 		"segments":  segments,
 		"rolled":    rolled,
 	})
@@ -61,6 +63,63 @@ func own(dir, ready string, live bool) error {
 		}
 		if _, err := ds.Put([]byte("tick"), []byte(strconv.Itoa(n))); err != nil {
 			return err
+		}
+	}
+}
+
+// busy is an owner at work, until the file READY is gone:
+//
+//	busy DIR READY
+//
+// In the dataset busy it reads keys that are there, k00 to k99 and k42 above all, and others that are not, scans from k50 on, and
+// writes. The dataset quiet is made and left alone.
+func busy() {
+	if err := work(os.Args[1], os.Args[2]); err != nil {
+		fmt.Fprintln(os.Stderr, "busy:", err)
+		os.Exit(1)
+	}
+}
+
+func work(dir, ready string) error {
+	db, err := dyngo.Open(dir, &dyngo.Options{Live: true})
+	if err != nil {
+		return err
+	}
+	if _, err := db.CreateDataset("quiet", nil); err != nil {
+		return err
+	}
+	ds, err := db.CreateDataset("busy", &dyngo.DatasetOptions{Consistency: dyngo.Eventual})
+	if err != nil {
+		return err
+	}
+	key := func(i int) []byte { return fmt.Appendf(nil, "k%02d", i%100) }
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		<-tick.C
+		for range 20 {
+			i := rand.IntN(100)
+			if _, err := ds.Put(key(i), []byte(strconv.Itoa(n))); err != nil {
+				return err
+			}
+			for _, k := range [][]byte{key(i), key(42), key(42), fmt.Appendf(nil, "none%d", i)} {
+				if _, err := ds.Get(k); err != nil && !errors.Is(err, dyngo.ErrNotFound) {
+					return err
+				}
+			}
+			for _, err := range ds.Scan(dyngo.Range{From: key(50), Limit: 10}) {
+				if err != nil {
+					return err
+				}
+			}
+		}
+		if n == 20 {
+			if err := os.WriteFile(ready, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+				return err
+			}
+		}
+		if _, err := os.Stat(ready); n > 20 && errors.Is(err, os.ErrNotExist) {
+			return db.Close()
 		}
 	}
 }

@@ -82,3 +82,13 @@ func TruncateText(s string, width int) string {
 	}
 	return s
 }
+
+// TerminalSize returns columns and rows of the terminal behind w, 80 and 24 if w is none.
+func TerminalSize(w any) (width, height int) {
+	if f, ok := w.(*os.File); ok {
+		if width, height, err := term.GetSize(int(f.Fd())); err == nil && width > 0 && height > 0 {
+			return width, height
+		}
+	}
+	return 80, 24
+}
