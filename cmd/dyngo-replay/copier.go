@@ -41,8 +41,9 @@ type copier struct {
 	piece []byte // the open batch's events that are not yet in a data frame
 
 	entries                []dictEntry
-	sessions               event.SessionID // newest
-	sets                   event.DatasetID // newest
+	set                    *event.DatasetInfo // of the pair put last
+	sessions               event.SessionID    // newest
+	sets                   event.DatasetID    // newest
 	payload, parts, stored []byte
 
 	events, baseKeys, lost int64
@@ -171,11 +172,14 @@ func (c *copier) put(dataset string, kv *dyngo.KV) error {
 		return cli.Fail(cli.ExitDenied, "dyngo-cli restore, or --archive", "the log has no longer the encrypted value of a subject that %q has "+
 			"in dataset %q", kv.Key, dataset)
 	}
-	i := slices.IndexFunc(c.entries, func(e dictEntry) bool { return e.dataset != nil && e.dropped == 0 && e.dataset.Name == dataset })
-	if i < 0 {
-		return fmt.Errorf("the log does not tell of dataset %q, which is there", dataset)
+	if c.set == nil || c.set.Name != dataset {
+		i := slices.IndexFunc(c.entries, func(e dictEntry) bool { return e.dataset != nil && e.dropped == 0 && e.dataset.Name == dataset })
+		if i < 0 {
+			return fmt.Errorf("the log does not tell of dataset %q, which is there", dataset)
+		}
+		c.set = c.entries[i].dataset
 	}
-	info := c.entries[i].dataset
+	info := c.set
 	o, err := event.ParseDatasetOptions(info.Options)
 	if err != nil {
 		return err

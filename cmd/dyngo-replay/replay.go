@@ -136,6 +136,9 @@ type replay struct {
 	missed   error
 }
 
+// noisyEvents is from how many events on the second half of the work is told of.
+const noisyEvents = 1_000_000
+
 // replayMark is in RESTORE in place of a timeline while a replay goes on.
 var replayMark = [16]byte([]byte("dyngo-replay    "))
 
@@ -153,6 +156,9 @@ func (r *replay) run() (err error) {
 	}
 	if err := lock.Close(); err != nil {
 		return err
+	}
+	if r.out.events >= noisyEvents {
+		fmt.Fprintf(r.cmd.ErrOrStderr(), "%s: the log is written; now its segments and side files are\n", r.cmd.Root().Name())
 	}
 	if err := cli.IndexNew(r.cmd.Context(), r.dir); err != nil {
 		return fmt.Errorf("%s is complete, but not yet indexed, which the next process that opens it goes on with: %w", r.dir, err)
@@ -294,7 +300,14 @@ func (r *replay) fill() error {
 	if err := vfs.OS.Remove(path.Join(r.dir, snapshot.PendingName)); err != nil {
 		return err
 	}
-	return vfs.OS.SyncDir(r.dir)
+	for dir := r.dir; ; dir = path.Dir(dir) { // folders above it may be new too; one that we may not read is none of ours
+		if err := vfs.OS.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+		if dir == path.Dir(dir) {
+			return nil
+		}
+	}
 }
 
 // write does step 2.

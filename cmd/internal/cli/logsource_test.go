@@ -173,6 +173,57 @@ func TestFollowTellsWhatRetentionDropped(t *testing.T) {
 	}
 }
 
+// Who reads the log with its archive misses nothing that retention drops meanwhile, and finds large values of what it dropped.
+func TestArchiveHasWhatRetentionDropsMeanwhile(t *testing.T) {
+	dir, archive := filepath.Join(t.TempDir(), "store"), filepath.Join(t.TempDir(), "archive")
+	db, err := dyngo.Open(dir, &dyngo.Options{LogFileBytes: 1 << 20, Retention: dyngo.Retention{Bytes: 1 << 20}, Archive: archive})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{LargeValue: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := db.ViewAt(t.Context(), dyngo.AtLSN(2)) // keeps all log files at first
+	if err = errors.Join(err, os.MkdirAll(archive, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	fs := newLogFS(t.Context(), vfs.OS, dir+"/wal", logLayer{fs: vfs.OS, dir: dir + "/wal"}, logLayer{fs: vfs.OS, dir: archive})
+	log := &LogSource{FS: fs, Dir: dir + "/wal", store: dir, Missed: func(a, b event.LSN) { t.Errorf("LSN %d to %d are missed", a, b) }}
+	files, err := log.OpenFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Close()
+	last := event.LSN(0)
+	grow(t, ds, 40)
+	end := db.DurableLSN()
+	v := NewLogView(files, LogFilter{Values: true, To: end})
+	_, err = log.Each(t.Context(), v, func(f *wal.Frame) error {
+		return v.Events(f, func(e *LogEvent) error {
+			if e.LSN != last+1 {
+				t.Errorf("after LSN %d comes %d", last, e.LSN)
+			}
+			if last = e.LSN; last == 4 {
+				err := errors.Join(held.Close(), db.Flush(t.Context()))
+				if _, gerr := db.GC(t.Context()); errors.Join(err, gerr) != nil || db.Metrics().FloorLSN < 20 {
+					t.Fatalf("the floor is at %d, %v, %v", db.Metrics().FloorLSN, err, gerr)
+				}
+			}
+			if e.Op == event.OpPut {
+				if b, _, err := v.Value(e); err != nil || len(b) != 100_000 {
+					t.Errorf("LSN %d has %d bytes, %v", e.LSN, len(b), err)
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil || last != end {
+		t.Errorf("it ends with LSN %d, want %d, %v", last, end, err)
+	}
+}
+
 // A torn tail is waited at; what the next writer puts behind it comes.
 func TestFollowPassesATornTail(t *testing.T) {
 	dir, torn := t.TempDir(), filepath.Join(t.TempDir(), "torn")
