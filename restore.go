@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
@@ -43,7 +44,7 @@ func Restore(ctx context.Context, src, dst string, t Target) error {
 type RestoreOptions struct {
 	// Session says who restores. It is logged in the new store.
 	Session Session
-	// Progress is told the bytes copied and in all. May be nil.
+	// Progress is told the bytes copied and in all, by one goroutine at a time. May be nil.
 	Progress func(done, total int64)
 	// Delta lets dst be a store of the same log, as an earlier restore, which is replaced: files that the new state has too, with the same
 	// SHA-256, stay and are not copied again. From the first change on dst is no store until all is done. One that has snapshots is
@@ -137,7 +138,9 @@ type restoring struct {
 	after   int64          // log time that the new timeline begins after
 	logID   [16]byte
 	parent  [16]byte // timeline that src is in
-	done    int64
+
+	counting sync.Mutex // guards done; held while progress is told
+	done     int64
 }
 
 func newRestoring(ctx context.Context, src, dst string, t Target, o *RestoreOptions) *restoring {
@@ -408,13 +411,11 @@ func (r *restoring) fill() error {
 	if err := r.reuse(); err != nil {
 		return err
 	}
+	if err := r.copies(); err != nil {
+		return err
+	}
 	for _, f := range r.plan.Files {
-		switch f.Use {
-		case "copy":
-			if err := r.copy(f); err != nil {
-				return fmt.Errorf("restore %s: %w", f.Name, err)
-			}
-		case "cut":
+		if f.Use == "cut" {
 			if err := r.cut(f.Bytes); err != nil {
 				return fmt.Errorf("restore %s: %w", f.Name, err)
 			}
@@ -684,26 +685,72 @@ func (r *restoring) room() error {
 	return nil
 }
 
+// copiesAtOnce is how many files are copied at a time: while one is made durable, another is read and written.
+const copiesAtOnce = 2
+
+// copies copies the files that don't change.
+func (r *restoring) copies() error {
+	todo := make(chan RestoreFile)
+	failed := make(chan error, copiesAtOnce)
+	var wg sync.WaitGroup
+	n := copiesAtOnce
+	if r.link {
+		n = 1 // names are given in no time
+	}
+	for range n {
+		wg.Go(func() {
+			for f := range todo {
+				if err := r.copy(f); err != nil {
+					failed <- fmt.Errorf("restore %s: %w", f.Name, err)
+					return
+				}
+			}
+		})
+	}
+	var err error
+	for _, f := range r.plan.Files {
+		if f.Use == "copy" && err == nil {
+			select {
+			case todo <- f:
+			case err = <-failed:
+			}
+		}
+	}
+	close(todo)
+	wg.Wait()
+	if err == nil && len(failed) > 0 {
+		err = <-failed
+	}
+	return err
+}
+
 // step counts what was copied.
 func (r *restoring) step(b []byte) error {
-	r.done += int64(len(b))
+	r.count(int64(len(b)))
+	return r.ctx.Err()
+}
+
+// count tells that so many bytes more are there.
+func (r *restoring) count(n int64) {
+	r.counting.Lock()
+	defer r.counting.Unlock()
+	r.done += n
 	if r.progress != nil {
 		r.progress(r.done, r.plan.Bytes)
 	}
-	return r.ctx.Err()
 }
 
 // copy copies one file, unless it is there. A segment or value file must be the one that the manifest means.
 func (r *restoring) copy(f RestoreFile) error {
 	fsys, src, dst := r.opts.FS, path.Join(r.src, f.From, f.Name), path.Join(r.dst, f.Name)
 	if info, err := fsys.Stat(dst); err == nil && info.Size == f.Bytes {
-		r.done += f.Bytes
+		r.count(f.Bytes)
 		return nil
 	}
 	if r.link {
 		err := fsys.Link(src, dst)
 		if err == nil {
-			r.done += f.Bytes
+			r.count(f.Bytes)
 			return r.ctx.Err()
 		}
 		if !vfs.IsNoLinks(err) {
@@ -763,11 +810,10 @@ func (r *restoring) cut(size int64) error {
 	if err := fsys.Remove(dst + ".new"); err != nil && !isMissing(err) {
 		return err
 	}
-	before := r.done
-	if _, err := wal.CopyCut(r.from, path.Join(r.src, "wal"), f, r.plan.LSN, fsys, dst+".new", r.step); err != nil {
+	if _, err := wal.CopyCut(r.from, path.Join(r.src, "wal"), f, r.plan.LSN, fsys, dst+".new", func([]byte) error { return r.ctx.Err() }); err != nil {
 		return err
 	}
-	r.done = before + size
+	r.count(size)
 	return fsys.Rename(dst+".new", dst)
 }
 

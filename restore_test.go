@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -385,10 +386,13 @@ func TestRestoreSurvivesPowerLossAtEveryCall(t *testing.T) {
 	m, now := r.m, r.clock.Now()
 	for _, lsn := range []dyngo.LSN{ends[1], ends[len(ends)-1]} { // with a base state, and with segments as they are
 		fault := vfs.NewFault(crash)
+		var one sync.Mutex // guards calls and bad: files are copied beside each other
 		var calls int
 		var bad error
 		dir := fmt.Sprint("/out-", lsn)
 		fault.OnCall(func(c vfs.Call) error {
+			one.Lock()
+			defer one.Unlock()
 			if bad != nil || c.Op&vfs.OpChanges == 0 || c.Op == vfs.OpWrite && c.Off > 0 {
 				return nil
 			}
