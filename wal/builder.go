@@ -20,12 +20,10 @@ type BuilderOptions struct {
 	Time func() int64
 	// Dictionary is the body of the dictionary frame of a file whose first LSN is next.
 	Dictionary func(next event.LSN) []byte
-	// Stopped ends waiting for space on a full disk.
-	Stopped <-chan struct{}
 }
 
 // A Builder writes a new log frame by frame, from events that have their LSNs and times: one that is made of another log. At any
-// moment what was synced is a log. Not safe for concurrent use.
+// moment what was synced is a log. A full disk is an error, and like any other ends it. Not safe for concurrent use.
 type Builder struct {
 	w       *writer
 	time    func() int64
@@ -39,7 +37,7 @@ func NewBuilder(o BuilderOptions) (*Builder, error) {
 	w, err := openWriter(writerConfig{
 		fs: o.FS, dir: o.Dir, fileBytes: o.FileBytes, logID: o.LogID, timelineID: o.Timeline, tail: Tail{NextLSN: 1},
 		now: func() (int64, int64) { return o.Time(), o.Clock.Wall() }, dictionary: o.Dictionary,
-		durable: func() event.LSN { return b.durable }, onFull: func() {}, stopped: o.Stopped, clock: o.Clock,
+		durable: func() event.LSN { return b.durable }, clock: o.Clock,
 	})
 	b.w = w
 	return b, err

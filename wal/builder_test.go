@@ -27,7 +27,7 @@ func build(t *testing.T, fs vfs.FS) (*built, error) {
 	b := &built{next: 1}
 	var err error
 	b.Builder, err = NewBuilder(BuilderOptions{FS: fs, Dir: "/wal", Clock: clock.NewManual(time.Unix(0, 0)), LogID: [16]byte{1}, Timeline: [16]byte{2},
-		FileBytes: 32 << 10, Time: func() int64 { return b.time }, Stopped: make(chan struct{}),
+		FileBytes: 32 << 10, Time: func() int64 { return b.time },
 		Dictionary: func(event.LSN) []byte {
 			return event.AppendDictionary(nil, &event.Dictionary{NextSession: 1, NextDataset: 2})
 		}})
@@ -116,5 +116,24 @@ func TestBuilderCutOff(t *testing.T) {
 				t.Errorf("the log goes on with LSN %d, %d were synced", next, 2*frames)
 			}
 		})
+	}
+}
+
+// A full disk ends it: nobody is there who could make room.
+func TestBuilderFullDisk(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewMem())
+	b, err := build(t, fs)
+	if err = errors.Join(err, b.frame()); err != nil {
+		t.Fatal(err)
+	}
+	fs.SetQuota(64 << 10)
+	for err == nil {
+		err = b.frame()
+	}
+	if !vfs.IsNoSpace(err) || b.next > 40 {
+		t.Errorf("at LSN %d: %v", b.next, err)
+	}
+	if err := b.Close(true); !vfs.IsNoSpace(err) {
+		t.Errorf("closed as whole: %v", err)
 	}
 }

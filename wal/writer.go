@@ -45,7 +45,7 @@ type writerConfig struct {
 	durable      func() event.LSN
 	onRotate     func(file uint64) // may be nil
 	onFull       func()            // the disk was found full
-	stopped      <-chan struct{}   // ends waiting for space
+	stopped      <-chan struct{}   // ends waiting for space; nil = there is none, a full disk is an error
 	clock        clock.Clock
 	preWrite     bool
 	reserveSpace bool
@@ -466,6 +466,9 @@ func (w *writer) untilSpace(f func() error) error {
 // waitForSpace gives the reserve back on the first call, then waits a little. It returns an error only when the log is
 // being closed.
 func (w *writer) waitForSpace(cause error) error {
+	if w.cfg.stopped == nil {
+		return cause
+	}
 	spent := w.spendReserve() // before full is told: with the reserve in place the disk does not count as full
 	if w.full.CompareAndSwap(false, true) {
 		w.cfg.onFull()

@@ -213,6 +213,10 @@ func (r *replay) claim() (lock interface{ Close() error }, err error) {
 		return nil, err
 	}
 	if lock, err = fsys.Lock(path.Join(r.dir, "LOCK")); err != nil {
+		var locked *vfs.LockedError
+		if errors.As(err, &locked) {
+			err = cli.Fail(cli.ExitUnavailable, "wait for "+cli.PidName(locked.PID), "another process is at work in %s: %w", r.dir, err)
+		}
 		return nil, err
 	}
 	err = r.vacant()
@@ -286,8 +290,7 @@ func (r *replay) fill() error {
 	r.out = newCopier(r.files, whole && !r.filtered(), r.head.FirstTime)
 	var err error
 	r.out.log, err = wal.NewBuilder(wal.BuilderOptions{FS: vfs.OS, Dir: path.Join(r.dir, "wal"), Clock: clock.NewSystem(), LogID: logID,
-		Timeline: timeline, FileBytes: 64 << 20, Time: func() int64 { return r.out.time }, Dictionary: r.out.dictionary,
-		Stopped: r.cmd.Context().Done()})
+		Timeline: timeline, FileBytes: 64 << 20, Time: func() int64 { return r.out.time }, Dictionary: r.out.dictionary})
 	if err != nil {
 		return err
 	}

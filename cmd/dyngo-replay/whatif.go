@@ -214,7 +214,9 @@ func minKey(m map[event.LSN]bool) event.LSN {
 // pass visits the events after an LSN up to w.to.
 func (w *whatif) pass(after event.LSN, visit func(e *cli.LogEvent) error) error {
 	v := cli.NewLogView(w.files, cli.LogFilter{From: after + 1, To: w.to})
-	v.Lost = cli.TellLost(w.cmd)
+	if w.left == 0 { // it is told once
+		v.Lost = cli.TellLost(w.cmd)
+	}
 	_, err := w.log.Each(w.cmd.Context(), v, func(f *wal.Frame) error {
 		if f.Kind == wal.KindCommit {
 			w.progress.Add(int64(f.Count))
