@@ -71,7 +71,11 @@ func (b *bisect) run(from, to string, long bool) (err error) {
 	if err != nil {
 		return err
 	}
-	db, end, err := cli.OpenAny(b.cmd)
+	oldest, err := oldestOf(from)
+	if err != nil {
+		return err
+	}
+	db, end, err := cli.OpenAny(b.cmd, oldest...)
 	if err != nil {
 		return err
 	}
@@ -97,6 +101,15 @@ func (b *bisect) run(from, to string, long bool) (err error) {
 		return err
 	}
 	return b.print(log, lsn, long)
+}
+
+// oldestOf is the oldest state that is needed if it is known before the store is opened.
+func oldestOf(from string) ([]dyngo.Target, error) {
+	if from == "" {
+		return nil, nil
+	}
+	target, err := cli.ParseTarget("--from", from, time.Now())
+	return []dyngo.Target{target}, err
 }
 
 // lsnOf is the LSN of a target, def if there is none; what names it in errors.

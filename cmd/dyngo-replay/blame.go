@@ -71,7 +71,13 @@ func runBlame(cmd *cobra.Command, dataset string, rng dyngo.Range, at string, lo
 	if err != nil {
 		return err
 	}
-	db, end, err := cli.OpenAny(cmd)
+	target := dyngo.AtEnd()
+	if at != "" {
+		if target, err = cli.ParseTarget("--at", at, time.Now()); err != nil {
+			return err
+		}
+	}
+	db, end, err := cli.OpenAny(cmd, target)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,11 @@ func runDiff(cmd *cobra.Command, from, to string, o dyngo.DiffOptions, limit int
 			return err
 		}
 	}
-	db, end, err := cli.OpenAny(cmd)
+	targets := []dyngo.Target{a}
+	if to != "" {
+		targets = append(targets, b)
+	}
+	db, end, err := cli.OpenAny(cmd, targets...)
 	if err != nil {
 		return err
 	}

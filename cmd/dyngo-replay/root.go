@@ -18,10 +18,11 @@ snapshot of one, a folder of backups, of which --backup picks one, an archive of
 log files, or one log file. With --archive, events whose log files a store has
 dropped are read from its archive.
 
-Where dump and stat read the log, other commands ask for states: of an archive,
-of a log file, and with --archive, the log is replayed into a temporary store
-first (in TMPDIR). If it does not begin with the first log file, what was
-written before looks as if it had never been there, which is told.
+Where dump and stat read the log, other commands ask for states. For those of an
+archive, of a log file, and for what only --archive has, the log is replayed
+into a temporary store first (in TMPDIR). If it does not begin with the first
+log file, what was written before looks as if it had never been there, which is
+told.
 
 Data goes to stdout, everything else to stderr.
 

@@ -48,7 +48,7 @@ func runState(cmd *cobra.Command, args []string, at string, rng dyngo.Range, lim
 	if err != nil {
 		return err
 	}
-	db, end, err := cli.OpenAny(cmd)
+	db, end, err := cli.OpenAny(cmd, target)
 	if err != nil {
 		return err
 	}

@@ -222,7 +222,7 @@ func (u *undo) create(r *cli.Renderer) error {
 // open opens the store: to write only what a writer may open.
 func (u *undo) open() (end func(*error), err error) {
 	if !u.apply {
-		u.db, end, err = cli.OpenAny(u.cmd)
+		u.db, end, err = cli.OpenAny(u.cmd, dyngo.BeforeTx(u.first), dyngo.AfterTx(u.through))
 		return end, err
 	}
 	src, err := cli.OpenSource(u.cmd)

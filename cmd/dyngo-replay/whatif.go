@@ -147,7 +147,11 @@ func (w *whatif) run(from, to string, limit int, long bool) (err error) {
 	}
 	defer w.files.Close() // only read from
 	w.values = cli.NewLogView(w.files, cli.LogFilter{Values: true, Keys: cli.OpenKeys(w.cmd)})
-	db, end, err := cli.OpenAny(w.cmd)
+	oldest, err := oldestOf(from)
+	if err != nil {
+		return err
+	}
+	db, end, err := cli.OpenAny(w.cmd, oldest...)
 	if err != nil {
 		return err
 	}

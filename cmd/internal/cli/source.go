@@ -229,35 +229,45 @@ func (s *Source) whole() (bool, error) {
 }
 
 // Open opens it for reading, as Open of a read-only store does. Log files alone, and a log that goes on in an archive, are
-// replayed into a temporary store. CloseStore and then done, which is never nil, give everything back.
-func (s *Source) Open(cmd *cobra.Command, set ...func(*dyngo.Options)) (db *dyngo.DB, done func() error, err error) {
-	o := dyngo.Options{ReadOnly: true, FS: s.FS, KeyRing: OpenKeys(cmd)}
-	for _, f := range set {
-		f(&o)
-	}
+// replayed into a temporary store; not if targets are given which the store itself can tell. CloseStore and then done, which is
+// never nil, give everything back.
+func (s *Source) Open(cmd *cobra.Command, targets ...dyngo.Target) (db *dyngo.DB, done func() error, err error) {
+	o := dyngo.Options{ReadOnly: true, FS: s.below, KeyRing: OpenKeys(cmd)}
 	nothing := func() error { return nil }
-	if s.Kind != SourceLogs {
-		o.FS = s.below
-		replay, err := s.needsArchive(cmd)
-		if err != nil {
-			return nil, nothing, err
+	if s.Kind == SourceLogs {
+		return s.replayed(cmd, o)
+	}
+	if db, err = dyngo.Open(s.Dir, &o); err != nil {
+		return nil, nothing, err
+	}
+	tells := len(targets) > 0
+	for _, t := range targets {
+		v, err := db.ViewAt(cmd.Context(), t)
+		if tells = tells && err == nil; err == nil {
+			v.Close() // only read from
 		}
-		if !replay {
-			db, err = dyngo.Open(s.Dir, &o)
-			return db, nothing, err
-		}
+	}
+	replay := false
+	if !tells {
+		replay, err = s.needsArchive(cmd)
+	}
+	if !replay && err == nil {
+		return db, nothing, nil
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		return nil, nothing, err
 	}
 	return s.replayed(cmd, o)
 }
 
-// OpenAny opens for reading what --dir, --archive and --backup name, see Source.Open. Each of set may change the options. end gives
-// everything back, and reports as CloseStore does.
-func OpenAny(cmd *cobra.Command, set ...func(*dyngo.Options)) (db *dyngo.DB, end func(err *error), err error) {
+// OpenAny opens for reading what --dir, --archive and --backup name, see Source.Open. end gives everything back, and reports as
+// CloseStore does.
+func OpenAny(cmd *cobra.Command, targets ...dyngo.Target) (db *dyngo.DB, end func(err *error), err error) {
 	src, err := OpenSource(cmd)
 	if err != nil {
 		return nil, nil, err
 	}
-	db, done, err := src.Open(cmd, set...)
+	db, done, err := src.Open(cmd, targets...)
 	if err != nil {
 		return nil, nil, err
 	}
