@@ -41,7 +41,10 @@ func startFollow(t *testing.T, fs vfs.FS, to backup.Objects, store *clock.Manual
 			Done: func(d backup.Followed) {
 				f.mu.Lock()
 				defer f.mu.Unlock()
-				if f.last = d; d.Sealed {
+				if d.LSN >= f.last.LSN {
+					f.last = d
+				}
+				if d.Sealed {
 					f.sealed = append(f.sealed, d.File)
 				}
 			},

@@ -442,7 +442,7 @@ func (b *Backup) each(visit func(name, what string, bytes int64, check checker) 
 		}
 		for j := range f.parts {
 			p := &f.parts[j]
-			if err := visit(p.name, "the log behind it, a part of "+p.file, p.to-p.from, p.check); err != nil {
+			if err := visit(p.name, "the log behind it, a part of "+p.file, p.bytes(), p.check); err != nil {
 				return err
 			}
 		}
@@ -574,10 +574,8 @@ func PlanExpire(ctx context.Context, from Objects, keep int, age time.Duration, 
 			}
 		}
 		if !stays {
-			e.Parts = append(e.Parts, Entry{Name: p.name, Bytes: p.to - p.from})
-			if p.sealed == "" {
-				e.Bytes += p.to - p.from
-			}
+			e.Parts = append(e.Parts, Entry{Name: p.name, Bytes: p.bytes()})
+			e.Bytes += p.bytes()
 		}
 	}
 	entries, err := from.List(ctx, filesDir)

@@ -41,7 +41,8 @@
 // log file is in a folder of its own; log and timeline are 32 hexadecimal digits, the file is named as in the store:
 //
 //	log/1/<log>/<timeline>/<file>/<from>-<to>-<lsn>-<time>-<chain>-<SHA-256>            bytes [from, to) of the file
-//	log/1/<log>/<timeline>/<file>/sealed-<to>-<lsn>-<time>-<chain>-<file>-<SHA-256>     the file is whole; this object is empty
+//	log/1/<log>/<timeline>/<file>/ended-<to>-<lsn>-<time>-<chain>-<SHA-256>             the file ends at to; this object is empty
+//	log/1/<log>/<timeline>/<file>/sealed-<to>-<lsn>-<time>-<chain>-<file>-<SHA-256>     the file is an object; this one is empty
 //
 // with
 //
@@ -54,11 +55,11 @@
 //	SHA-256  of the name up to here, with the last dash, and the content
 //
 // A part has 4 MiB at most. Parts of a file may overlap: where two have the same bytes, they are the same. To append them in order
-// gives the log file. A record of a sealed file comes when the file is there; then its parts go, as small parts go when one that
-// spans them is there. So who has listed parts and finds one gone lists them again.
+// gives the log file. The record that it has ended comes when its parts are all there, and that it is sealed, when the file is there;
+// then its parts go, as small parts go when one that spans them is there. So who has listed parts and finds one gone lists them again.
 //
 // The chain of a backup begins in the log file that the backup ends with, from its beginning, and goes on with the files behind it as
-// far as each is whole, since its record says so or a later backup has it with the file behind it, and the next one's first LSN
+// far as each is whole, since a record says so or a later backup has it with the file behind it, and the next one's first LSN
 // follows. With it the backup can be restored to each LSN up
 // to the last one of the chain. A manifest does not know of chains: one that an older version has made has one too.
 //
@@ -66,8 +67,8 @@
 //
 // Files are put first, then the manifest: an interrupted backup leaves files that no manifest names. The next one goes on with
 // them. Expire deletes manifests before files, so what is left is whole. Parts of the log are put in order, so what is there of a
-// chain is its beginning. Of a log file, its object is put first, then the record, then the parts go; Expire deletes those that a
-// crash has left.
+// chain is its beginning. Of a log file that has ended, its object is put first, then the record, then the parts go; Expire deletes
+// those that a crash has left, and Follow goes on with a file that has only parts.
 //
 // # Downsides
 //

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
@@ -38,7 +39,7 @@ const (
 // FollowOptions configure Follow. Clock is required.
 type FollowOptions struct {
 	Clock clock.Clock
-	// Done, if not nil, is told what was archived, first by earlier calls. It is called by Follow's goroutine.
+	// Done, if not nil, is told what was archived, first by earlier calls. It and Failed are called by one goroutine at a time.
 	Done func(Followed)
 	// Failed, if not nil, is told why the place of objects refuses, and when it is tried again.
 	Failed func(err error, again time.Duration)
@@ -46,10 +47,10 @@ type FollowOptions struct {
 
 // Followed says what was archived.
 type Followed struct {
-	LSN    event.LSN // up to here, durable in the place of objects
+	LSN    event.LSN // up to here, durable in the place of objects; of a sealed file, its last
 	Time   time.Time // its log time
 	File   string    // log file that it lies in
-	Sealed bool      // that file is whole now
+	Sealed bool      // that file is an object of its own now
 	Bytes  int64     // that were put since Follow began
 }
 
@@ -78,13 +79,13 @@ func (e *NoBaseError) Error() string {
 func Follow(ctx context.Context, to Objects, fsys vfs.FS, dir string, o FollowOptions) error {
 	f := follower{ctx: ctx, to: to, fs: fsys, dir: path.Join(dir, "wal"), o: o}
 	for try := 0; ; try++ {
-		before := f.bytes
+		before := f.count(0)
 		err := f.begin()
 		if err == nil {
 			err = f.run()
 			f.end()
 		}
-		if f.bytes > before {
+		if f.count(0) > before {
 			try = 0
 		}
 		if ctx.Err() != nil {
@@ -125,7 +126,19 @@ type follower struct {
 	upTo    event.LSN   // what the log says is durable
 	put     int64       // when the last part was put, monotonic
 
-	bytes int64
+	seals  chan sealing
+	sealer sync.WaitGroup
+	failed chan error // of sealer
+
+	telling sync.Mutex // guards bytes; held while somebody is told
+	bytes   int64
+}
+
+// sealing is a log file that has ended, of which all parts are there: what is left to do goes on beside the next file.
+type sealing struct {
+	piece   // of the record to come
+	content io.ReaderAt
+	file    io.Closer
 }
 
 // commitEnd is where a commit frame ends.
@@ -228,12 +241,25 @@ func (f *follower) begin() error {
 	if !slices.ContainsFunc(files, func(i wal.FileInfo) bool { return i.Seq == seq }) {
 		return &NoBaseError{Why: fmt.Sprintf("log file %d of the store is gone, which backup %s goes on in", seq, f.base.ID)}
 	}
-	f.log, err = wal.Follow(f.fs, f.dir, wal.FollowOptions{Clock: f.o.Clock, FromFile: seq})
-	return err
+	if f.log, err = wal.Follow(f.fs, f.dir, wal.FollowOptions{Clock: f.o.Clock, FromFile: seq}); err != nil {
+		return err
+	}
+	var left []sealing // by an earlier call
+	for i := range f.base.chain {
+		if c := &f.base.chain[i]; c.whole && c.sealed == "" {
+			parts := newPartsFile(f.ctx, f.to, c)
+			left = append(left, sealing{c.piece, parts, parts})
+		}
+	}
+	f.seals, f.failed = make(chan sealing, 1), make(chan error, 1)
+	f.sealer.Go(func() { f.sealAll(left) })
+	return nil
 }
 
 // end gives back what begin and run have opened.
 func (f *follower) end() {
+	close(f.seals)
+	f.sealer.Wait()
 	f.leave()
 	f.log.Close() // only read from
 }
@@ -259,8 +285,12 @@ func (f *follower) wait(d time.Duration) error {
 // run archives until something fails.
 func (f *follower) run() error {
 	for {
-		if err := f.ctx.Err(); err != nil {
+		select {
+		case <-f.ctx.Done():
+			return f.ctx.Err()
+		case err := <-f.failed:
 			return err
+		default:
 		}
 		frame, err := f.log.Try()
 		if err == io.EOF {
@@ -299,6 +329,11 @@ func (f *follower) take(frame *wal.Frame) error {
 		f.wait4 = append(f.wait4, commitEnd{frame.Offset, end, frame.BaseLSN + event.LSN(frame.Count) - 1, frame.OriginalCRC()})
 	}
 	for len(f.wait4) > 0 && f.wait4[0].lsn <= f.upTo {
+		if f.wait4[0].end-f.last.to > maxPiece && f.ready.end > f.last.to && !f.whole && !f.log.Ended() { // a part ends with a commit
+			if err := f.putPart(); err != nil {
+				return err
+			}
+		}
 		f.ready, f.wait4 = f.wait4[0], f.wait4[1:]
 	}
 	return f.maybePut()
@@ -308,7 +343,7 @@ func (f *follower) take(frame *wal.Frame) error {
 func (f *follower) enter() error {
 	head := *f.log.Header()
 	if f.file != nil {
-		if err := f.seal(&head); err != nil {
+		if err := f.finish(&head); err != nil {
 			return err
 		}
 		f.leave()
@@ -325,7 +360,7 @@ func (f *follower) enter() error {
 		return nil
 	}
 	c := &f.base.chain[n-1]
-	f.last, f.whole, f.resumed = c.piece, c.sealed != "", c.chain != 0
+	f.last, f.whole, f.resumed = c.piece, c.whole, c.chain != 0
 	for _, p := range c.parts {
 		f.noteSmall(p)
 	}
@@ -352,7 +387,7 @@ func (f *follower) maybePut() error {
 // putPart puts the next part. The last one of a long commit says that its events are there.
 func (f *follower) putPart() error {
 	p := f.last
-	p.from, p.to, p.sealed = f.last.to, f.ready.end, ""
+	p.from, p.to = f.last.to, f.ready.end
 	if p.to-p.from > maxPiece {
 		p.to, p.chain = p.from+maxPiece, 0 // it ends anywhere
 	} else {
@@ -383,13 +418,32 @@ func (f *follower) putPiece(p *piece) error {
 		return corruption.At(path.Join("wal", p.file), p.from+int64(n), "the file ends here, but %d bytes of it were read before: %v", p.to, err)
 	}
 	p.name = p.prefix() + p.sum(b)
+	return f.putObject(p.name, bytes.NewReader(b), int64(len(b)), p.check)
+}
+
+// putObject puts an object until it is there.
+func (f *follower) putObject(name string, content io.ReaderAt, size int64, check checker) error {
 	return f.try(func() error {
-		put, err := putChecked(f.ctx, f.to, p.name, bytes.NewReader(b), int64(len(b)), p.check)
+		put, err := putChecked(f.ctx, f.to, name, content, size, check)
 		if put {
-			f.bytes += int64(len(b))
+			f.count(size)
 		}
 		return err
 	})
+}
+
+// putRecord puts an object without content.
+func (f *follower) putRecord(p *piece) error {
+	p.name = p.prefix() + p.sum(nil)
+	return f.putObject(p.name, bytes.NewReader(nil), 0, p.check)
+}
+
+// count adds to the bytes that were put.
+func (f *follower) count(n int64) int64 {
+	f.telling.Lock()
+	defer f.telling.Unlock()
+	f.bytes += n
+	return f.bytes
 }
 
 // noteSmall takes a part that was put to those that join puts together.
@@ -432,16 +486,54 @@ func (f *follower) join() error {
 	return nil
 }
 
-// seal archives a log file whole, as the header of the one after it says where it ends. Then its parts go.
-func (f *follower) seal(next *wal.Header) error {
+// finish archives the rest of a log file, which ends as the header of the one after it says. If it is little, it is put in parts, with a
+// record that they are all, so that the next file's parts count; sealAll makes the file whole beside them. Else it is made whole now.
+func (f *follower) finish(next *wal.Header) error {
 	if f.whole {
 		return nil
 	}
-	p := f.last
-	if p.to > 0 && p.to > int64(next.PrevEnd) {
-		return corruption.At(path.Join("wal", p.file), int64(next.PrevEnd), "the file ends here, as the next one says, but LSN %d was durable behind it", p.lsn)
+	end, err := f.endOf(next)
+	if err != nil {
+		return err
 	}
-	newest := event.LSN(next.FirstLSN - 1)
+	if end.to-f.last.to > 4*maxPiece {
+		return f.seal(sealing{end, f.file, nil})
+	}
+	for f.last.to < end.to {
+		p := f.last
+		p.from, p.to, p.chain = f.last.to, min(f.last.to+maxPiece, end.to), 0
+		if p.to == end.to {
+			p.lsn, p.time, p.chain = end.lsn, end.time, end.chain
+		}
+		if err := f.putPiece(&p); err != nil {
+			return err
+		}
+		f.last = p
+	}
+	record := end
+	record.ended = true
+	if err := f.putRecord(&record); err != nil {
+		return err
+	}
+	f.tell(&record)
+	select {
+	case f.seals <- sealing{end, f.file, f.file}:
+		f.file = nil // which sealAll closes
+		return nil
+	case err := <-f.failed:
+		return err
+	case <-f.ctx.Done():
+		return f.ctx.Err()
+	}
+}
+
+// endOf is where the file ends that the next one follows on.
+func (f *follower) endOf(next *wal.Header) (piece, error) {
+	p := f.last
+	if p.to > int64(next.PrevEnd) {
+		return p, corruption.At(path.Join("wal", p.file), int64(next.PrevEnd), "the file ends here, as the next one says, but LSN %d was durable behind it", p.lsn)
+	}
+	newest := next.FirstLSN - 1
 	p.from, p.to = 0, int64(next.PrevEnd)
 	if newest != p.lsn {
 		end := f.ready
@@ -452,40 +544,54 @@ func (f *follower) seal(next *wal.Header) error {
 		}
 		frame, err := wal.ReadFrameAt(f.file, &f.head, path.Join("wal", p.file), end.at)
 		if err != nil {
-			return err
+			return p, err
 		}
 		last, err := frame.LastTime()
 		if err != nil {
-			return err
+			return p, err
 		}
 		p.lsn, p.time = newest, time.Unix(0, last).UTC()
 	}
 	p.chain = next.PrevChain
-	sum, err := hashOf(f.ctx, f.file, p.to)
+	return p, nil
+}
+
+// sealAll makes files whole, first those that an earlier call has left, until seals is closed.
+func (f *follower) sealAll(left []sealing) {
+	failed := false
+	one := func(s sealing) {
+		if !failed {
+			if err := f.seal(s); err != nil {
+				failed = true
+				f.failed <- err
+			}
+		}
+		s.file.Close() // only read from
+	}
+	for _, s := range left {
+		one(s)
+	}
+	for s := range f.seals {
+		one(s)
+	}
+}
+
+// seal makes a log file an object of its own, and says so with a record. Then its parts go.
+func (f *follower) seal(s sealing) error {
+	p := s.piece
+	p.ended = false
+	sum, err := hashOf(f.ctx, s.content, p.to)
 	if err != nil {
 		return err
 	}
 	p.sealed = hex.EncodeToString(sum[:])
 	of := p.of()
-	err = f.try(func() error {
-		put, err := putChecked(f.ctx, f.to, of.object(), f.file, of.Bytes, of.check)
-		if put {
-			f.bytes += of.Bytes
-		}
-		return err
-	})
-	if err != nil {
+	if err := f.putObject(of.object(), s.content, of.Bytes, of.check); err != nil {
 		return err
 	}
-	p.name = p.prefix() + p.sum(nil)
-	err = f.try(func() error {
-		_, err := putChecked(f.ctx, f.to, p.name, bytes.NewReader(nil), 0, p.check)
-		return err
-	})
-	if err != nil {
+	if err := f.putRecord(&p); err != nil {
 		return err
 	}
-	f.last, f.whole = p, true
 	f.tell(&p)
 	return f.try(func() error {
 		entries, err := f.to.List(f.ctx, p.folder())
@@ -499,6 +605,8 @@ func (f *follower) seal(next *wal.Header) error {
 }
 
 func (f *follower) tell(p *piece) {
+	f.telling.Lock()
+	defer f.telling.Unlock()
 	if f.o.Done != nil {
 		f.o.Done(Followed{LSN: p.lsn, Time: p.time, File: p.file, Sealed: p.sealed != "", Bytes: f.bytes})
 	}
@@ -511,9 +619,11 @@ func (f *follower) try(do func() error) error {
 		if err == nil || f.ctx.Err() != nil {
 			return err
 		}
+		f.telling.Lock()
 		if f.o.Failed != nil {
 			f.o.Failed(err, again)
 		}
+		f.telling.Unlock()
 		if err := f.wait(again); err != nil {
 			return err
 		}

@@ -100,7 +100,8 @@ func hashText(s string) string {
 
 const goldenLine = "log/1/01010101010101010101010101010101/02020202020202020202020202020202/"
 
-// goldenLog are objects of form 1 of the log behind a backup: a file that was sealed, and two parts of the one behind it.
+// goldenLog are objects of form 1 of the log behind a backup: a file that was sealed, two parts of the one behind it, which has ended,
+// and one of the next.
 var goldenLog = []struct{ name, content string }{
 	{goldenLine + "0000000002-00000000000000000010.log/sealed-00000000000000000003-00000000000000000011-20231" +
 		"114T221320.000000000Z-01020304-ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20" +
@@ -111,6 +112,12 @@ var goldenLog = []struct{ name, content string }{
 	{goldenLine + "0000000003-00000000000000000012.log/00000000000000000004-00000000000000000006-000000000000" +
 		"00000013-20231114T221321.000000000Z-0a0b0c0d-8bab42d6d1262c25e57d368c956d94cfcfa76cd95b573" +
 		"e22f011330148b21e4f", "of"},
+	{goldenLine + "0000000003-00000000000000000012.log/ended-00000000000000000006-00000000000000000013-202311" +
+		"14T221321.000000000Z-0a0b0c0d-36b739e947edb124d80637786fd5c0ed984c01d762912d7da1a15bce4bdb" +
+		"80e9", ""},
+	{goldenLine + "0000000004-00000000000000000014.log/00000000000000000000-00000000000000000004-000000000000" +
+		"00000020-20231114T221322.000000000Z-00000001-6219b2f18c49960ff380b894bbd93b88385d4b69bdbe0" +
+		"2c586f2d7407e57219f", "more"},
 }
 
 // goldenJoined is what the two parts may become.
@@ -152,7 +159,7 @@ func TestPieces(t *testing.T) {
 		if err != nil || len(damage) > 0 || len(list) != 1 {
 			t.Fatalf("%+v, %v, %v", list, damage, err)
 		}
-		if lsn, at := list[0].Reach(); lsn != 13 || at.Unix() != 1700000001 {
+		if lsn, at := list[0].Reach(); lsn != 20 || at.Unix() != 1700000002 {
 			t.Errorf("it reaches LSN %d, %v", lsn, at)
 		}
 		if report, err := Verify(t.Context(), to, nil); err != nil || len(report.Defects) > 0 || len(report.Backups) != 1 {
@@ -160,7 +167,8 @@ func TestPieces(t *testing.T) {
 		}
 		v := FS(t.Context(), to, &list[0])
 		names, err := v.List("wal")
-		if err != nil || strings.Join(names, " ") != "0000000001-00000000000000000001.log 0000000002-00000000000000000010.log 0000000003-00000000000000000012.log" {
+		if err != nil || strings.Join(names, " ") != "0000000001-00000000000000000001.log 0000000002-00000000000000000010.log 0000000003-00000000000000000012.log "+
+			"0000000004-00000000000000000014.log" {
 			t.Errorf("%q, %v", names, err)
 		}
 		if got, err := v.ReadFile("wal/0000000003-00000000000000000012.log", 100); err != nil || string(got) != "partof" {
@@ -168,8 +176,8 @@ func TestPieces(t *testing.T) {
 		}
 		// Each is needed, and held against its name.
 		for i, o := range goldenLog {
-			if joined && i > 0 {
-				break
+			if joined && (i == 1 || i == 2) {
+				continue
 			}
 			if err := to.Delete(t.Context(), o.name); err != nil {
 				t.Fatal(err)
@@ -178,7 +186,7 @@ func TestPieces(t *testing.T) {
 			if err != nil || len(list) != 1 {
 				t.Fatalf("%+v, %v", list, err)
 			}
-			if lsn, _ := list[0].Reach(); lsn != [...]event.LSN{9, 11, 11}[i] {
+			if lsn, _ := list[0].Reach(); lsn != [...]event.LSN{9, 11, 11, 13, 13}[i] {
 				t.Errorf("without %s it reaches LSN %d", o.name, lsn)
 			}
 			if len(o.content) > 0 {
@@ -208,6 +216,7 @@ func TestPieces(t *testing.T) {
 		{"no log file", ".log/", ".lag/", 2, corruption.ErrCorrupt},
 		{"no time", "20231114T", "20231314T", 2, corruption.ErrCorrupt},
 		{"in no folder", goldenLine, "log/1/", 2, corruption.ErrCorrupt},
+		{"a record with content", "00000000000000000004-", "ended-", 2, corruption.ErrCorrupt},
 	} {
 		p, err := parsePiece(Entry{strings.Replace(name, tc.from, tc.to, 1), tc.bytes})
 		if !errors.Is(err, tc.want) {

@@ -19,8 +19,8 @@ import (
 	"github.com/dyngodb/dyngo/wal"
 )
 
-// piece is an object of a log that was archived while it grew: a part of a log file, or the record of a file that was sealed. The
-// package comment draws its name.
+// piece is an object of a log that was archived while it grew: a part of a log file, the record that its parts are all of it, or that of
+// a file that is whole. The package comment draws its name.
 type piece struct {
 	log, timeline string // ids
 	file          string // name of the log file
@@ -30,20 +30,36 @@ type piece struct {
 	lsn           event.LSN // of the last event that ends in the file up to to
 	time          time.Time // its log time
 	chain         uint32    // original CRC of the frame that the event is in
-	sealed        string    // SHA-256 of the file, "" = a part
+	ended         bool      // it is the record that parts are all of the file
+	sealed        string    // SHA-256 of the file, of the record that it is whole; else ""
 	name          string    // of the object
 }
 
 const (
 	logDir     = "log/"
 	logForm    = logDir + "1/"
+	endedMark  = "ended"
 	sealedMark = "sealed"
 )
+
+// record says whether the object has no content.
+func (p *piece) record() bool { return p.ended || p.sealed != "" }
+
+// bytes is the size of the object.
+func (p *piece) bytes() int64 {
+	if p.record() {
+		return 0
+	}
+	return p.to - p.from
+}
 
 // prefix is the object's name without the SHA-256 that it ends with.
 func (p *piece) prefix() string {
 	from, sum := fmt.Sprintf("%020d", p.from), ""
-	if p.sealed != "" {
+	switch {
+	case p.ended:
+		from = endedMark
+	case p.sealed != "":
 		from, sum = sealedMark, p.sealed+"-"
 	}
 	return fmt.Sprintf("%s%s-%020d-%020d-%s-%08x-%s", p.folder(), from, p.to, uint64(p.lsn), p.time.UTC().Format(idForm), p.chain, sum)
@@ -76,7 +92,11 @@ func parsePiece(e Entry) (p piece, err error) {
 	if p.seq, p.first, ok = wal.ParseFileName(p.file); !ok || len(fields) < 6 || !isHex(p.log, 16) || !isHex(p.timeline, 16) {
 		return p, bad
 	}
-	if fields[0] == sealedMark {
+	if p.ended = fields[0] == endedMark; p.ended {
+		if len(fields) != 6 {
+			return p, bad
+		}
+	} else if fields[0] == sealedMark {
 		if len(fields) != 7 || !isHex(fields[5], sha256.Size) {
 			return p, bad
 		}
@@ -92,11 +112,7 @@ func parsePiece(e Entry) (p piece, err error) {
 	chain, errs[3] = strconv.ParseUint(fields[4], 16, 32)
 	p.lsn, p.chain = event.LSN(lsn), uint32(chain)
 	sum := fields[len(fields)-1]
-	want := p.to - p.from
-	if p.sealed != "" {
-		want = 0
-	}
-	if errors.Join(errs[:]...) != nil || p.to <= p.from || p.from < 0 || e.Bytes != want || !isHex(sum, sha256.Size) || p.prefix()+sum != e.Name {
+	if errors.Join(errs[:]...) != nil || p.to <= p.from || p.from < 0 || e.Bytes != p.bytes() || !isHex(sum, sha256.Size) || p.prefix()+sum != e.Name {
 		return p, bad
 	}
 	return p, nil
@@ -121,11 +137,7 @@ func (p *piece) content(ctx context.Context, from Objects) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	want := int64(0)
-	if p.sealed == "" {
-		want = p.to - p.from
-	}
-	if size != want || size > maxPiece {
+	if want := p.bytes(); size != want || size > maxPiece {
 		return nil, corruption.At(p.name, min(size, want), "%d bytes, want %d", size, want)
 	}
 	b := make([]byte, size)
@@ -138,16 +150,29 @@ func (p *piece) content(ctx context.Context, from Objects) ([]byte, error) {
 	return b, nil
 }
 
-// check is content for who only wants to know whether it is sound. The file that a record stands for is another object.
+// check is content for who only wants to know whether it is sound. The file that a record stands for is another object. If who archives
+// the log has put the part together with others meanwhile, what it became is checked.
 func (p *piece) check(ctx context.Context, from Objects) (defect, err error) {
 	_, err = p.content(ctx, from)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return corruption.At(p.name, 0, "the object is missing"), nil
-	case errors.Is(err, corruption.ErrCorrupt):
+	if errors.Is(err, corruption.ErrCorrupt) {
 		return err, nil
 	}
-	return nil, err
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	now, _, err := listPieces(ctx, from, p.folder())
+	if err != nil {
+		return nil, err
+	}
+	for i := range now {
+		switch q := &now[i]; {
+		case q.sealed != "" && q.to >= p.to:
+			return q.of().check(ctx, from)
+		case !q.record() && !p.record() && q.from <= p.from && q.to >= p.to && q.name != p.name:
+			return q.check(ctx, from)
+		}
+	}
+	return corruption.At(p.name, 0, "the object is missing"), nil
 }
 
 // listPieces lists what was archived of logs below a name, in the order of names: by log, timeline, file and place. What can't be
@@ -174,22 +199,27 @@ func listPieces(ctx context.Context, from Objects, below string) (list []piece, 
 // logFile is a log file of a chain, from its beginning as far as it was archived.
 type logFile struct {
 	piece         // to, lsn, time and chain are those of its end
-	parts []piece // what it consists of, without a hole, unless it is sealed
+	whole bool    // the log goes on in the next file
+	parts []piece // what it consists of, without a hole, unless it is sealed; with the record that they are all
 }
 
 // fileOf puts the objects of one log file together. ok is false if the beginning is missing.
 func fileOf(pieces []piece) (f logFile, ok bool) {
-	if last := pieces[len(pieces)-1]; last.sealed != "" { // it sorts behind parts
-		return logFile{piece: last}, true
+	last := pieces[len(pieces)-1]
+	if last.sealed != "" { // it sorts behind all
+		return logFile{piece: last, whole: true}, true
 	}
 	for at, i := int64(0), 0; ; {
 		best := -1
-		for ; i < len(pieces) && pieces[i].from <= at; i++ {
+		for ; i < len(pieces) && pieces[i].from <= at && !pieces[i].ended; i++ {
 			if pieces[i].to > at && (best < 0 || pieces[i].to > pieces[best].to) {
 				best = i
 			}
 		}
 		if best < 0 {
+			if last.ended && len(f.parts) > 0 && f.to == last.to {
+				f.piece, f.whole, f.parts = last, true, append(f.parts, last)
+			}
 			return f, len(f.parts) > 0
 		}
 		f.parts = append(f.parts, pieces[best])
@@ -219,12 +249,23 @@ func chainOf(b *Backup, pieces []piece) (chain []logFile) {
 			break
 		}
 		chain = append(chain, f)
-		if f.sealed == "" {
+		if !f.whole {
 			break
 		}
 		i, next = end, f.lsn+1
 	}
 	return chain
+}
+
+// rank puts records behind the parts of a file, and that of a whole one last.
+func (p *piece) rank() int {
+	switch {
+	case p.sealed != "":
+		return 2
+	case p.ended:
+		return 1
+	}
+	return 0
 }
 
 // withFilesOf adds, to what was archived of a line, the log files that its backups have, oldest first. They have no record of their
@@ -261,7 +302,7 @@ func withFilesOf(list []Backup, line string, pieces []piece) []piece {
 	}
 	more = append(more, pieces...)
 	slices.SortStableFunc(more, func(a, b piece) int {
-		return cmp.Or(cmp.Compare(a.seq, b.seq), strings.Compare(a.file, b.file), cmp.Compare(len(a.sealed), len(b.sealed)))
+		return cmp.Or(cmp.Compare(a.seq, b.seq), strings.Compare(a.file, b.file), cmp.Compare(a.rank(), b.rank()))
 	})
 	return more
 }

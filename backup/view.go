@@ -81,7 +81,7 @@ func (v *view) Open(name string) (vfs.File, error) {
 		return nil, missing("open", name)
 	}
 	if parts := v.parts[f.Name]; parts != nil {
-		return &viewFile{&partsFile{v: v, file: parts, parts: parts.parts}, name}, nil
+		return &viewFile{newPartsFile(v.ctx, v.from, parts), name}, nil
 	}
 	o, err := v.from.Get(v.ctx, f.object())
 	if errors.Is(err, fs.ErrNotExist) { // which must not look as if the store had no such file
@@ -166,13 +166,18 @@ func (f *viewFile) SyncData() error                    { return denied("sync", f
 
 // partsFile reads a log file that consists of parts. Each part is read whole and checked; one stays in memory.
 type partsFile struct {
-	v    *view
+	ctx  context.Context
+	from Objects
 	file *logFile
 
 	mu    sync.Mutex // guards the fields below; held during I/O
 	parts []piece
 	have  piece // whose content is in bytes; to is 0 before the first
 	bytes []byte
+}
+
+func newPartsFile(ctx context.Context, from Objects, file *logFile) *partsFile {
+	return &partsFile{ctx: ctx, from: from, file: file, parts: slices.DeleteFunc(slices.Clone(file.parts), func(p piece) bool { return p.ended })}
 }
 
 func (f *partsFile) Size() (int64, error) { return f.file.to, nil }
@@ -201,7 +206,7 @@ func (f *partsFile) ReadAt(b []byte, off int64) (n int, err error) {
 // has gone meanwhile is looked for again.
 func (f *partsFile) load(at int64) error {
 	i := slices.IndexFunc(f.parts, func(p piece) bool { return p.from <= at && at < p.to })
-	b, err := f.parts[i].content(f.v.ctx, f.v.from)
+	b, err := f.parts[i].content(f.ctx, f.from)
 	if err == nil {
 		f.have, f.bytes = f.parts[i], b
 		return nil
@@ -210,7 +215,7 @@ func (f *partsFile) load(at int64) error {
 		return err
 	}
 	gone := corruption.At(f.parts[i].name, 0, "the object, which is a part of %s of the backup, is missing", f.file.file)
-	now, _, err := listPieces(f.v.ctx, f.v.from, f.file.folder())
+	now, _, err := listPieces(f.ctx, f.from, f.file.folder())
 	if err != nil {
 		return err
 	}
@@ -219,11 +224,11 @@ func (f *partsFile) load(at int64) error {
 			return f.loadSealed(&p, at)
 		}
 	}
-	j := slices.IndexFunc(now, func(p piece) bool { return p.from <= at && at < p.to })
+	j := slices.IndexFunc(now, func(p piece) bool { return !p.record() && p.from <= at && at < p.to })
 	if j < 0 {
 		return gone
 	}
-	if b, err = now[j].content(f.v.ctx, f.v.from); err != nil {
+	if b, err = now[j].content(f.ctx, f.from); err != nil {
 		return gone
 	}
 	f.have, f.bytes = now[j], b
@@ -232,7 +237,7 @@ func (f *partsFile) load(at int64) error {
 
 // loadSealed reads as much as a part may have from the whole file. It was checked when it was put; who reads it, checks each frame.
 func (f *partsFile) loadSealed(p *piece, at int64) error {
-	o, err := f.v.from.Get(f.v.ctx, p.of().object())
+	o, err := f.from.Get(f.ctx, p.of().object())
 	if err != nil {
 		return corruption.At(p.of().object(), 0, "the object, which is %s of the backup, can't be read: %v", p.file, err)
 	}

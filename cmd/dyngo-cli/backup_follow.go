@@ -65,7 +65,9 @@ func (f *backupFollow) row(cells ...any) error {
 
 func (f *backupFollow) done(d backup.Followed) {
 	f.waiting = ""
-	f.p.SetLabel(fmt.Sprintf("archived up to LSN %d", d.LSN))
+	if !d.Sealed {
+		f.p.SetLabel(fmt.Sprintf("archived up to LSN %d", d.LSN))
+	}
 	f.p.Set(d.Bytes)
 	if d.Sealed {
 		_ = f.row("sealed", nil, d.LSN, d.Time, d.File) // a closed pipe ends the command by its own signal
