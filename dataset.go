@@ -183,6 +183,7 @@ func (c *catalog) note(o *op, lsn LSN) {
 		c.addDataset(o.ds)
 	case event.OpDatasetDropped:
 		o.ds.dropped.Store(uint64(lsn))
+		o.ds.hot.cut(nil, nil)
 		c.dictMu.Lock()
 		defer c.dictMu.Unlock()
 		for i := range c.all {

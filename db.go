@@ -65,6 +65,7 @@ type DB struct {
 	sealing   sync.RWMutex  // held by commits of sealed values until they have LSNs; by Erase when it takes a key away
 	erasing   sync.Mutex    // one at a time erases; taken before all other locks
 	heat      *heat.Sampler
+	keeper    *hotKeeper
 	pacer     *pacer.Pacer // of the work of flusher and compactor: the foreground comes first
 	id        [16]byte     // of the log, zero until the log is open
 	timeline  [16]byte     // that is written to, zero until the log is open
@@ -100,6 +101,7 @@ type Dataset struct {
 	created LSN
 	dropped atomic.Uint64 // LSN of the drop, 0 = lives
 	ranges  *memtable.RangeDeletes
+	hot     hotRanges
 }
 
 // Name of the dataset.

@@ -22,6 +22,8 @@ type Listener struct {
 	// ViewOld tells, once for each view, that one has been open for long: it holds back old versions, and one of the past holds
 	// back retention.
 	ViewOld func(lsn LSN, age time.Duration)
+	// HotRange tells of each decision on which key ranges are kept in key order; see DB.HotDecisions.
+	HotRange func(d HotDecision)
 	// DiskLow tells that less than a tenth of the disk is free, once until there is more again.
 	DiskLow func(freeBytes, totalBytes int64)
 	// Flushed tells that all events up to lsn are in segments now, with the bytes written and the time it took.

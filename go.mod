@@ -4,6 +4,7 @@ go 1.26.0
 
 // What the engine is made of.
 require (
+	github.com/google/btree v1.1.3 // hot ranges: leaves by their first key
 	github.com/klauspost/compress v1.20.3 // s2 and zstd for values and blocks
 	github.com/zeebo/xxh3 v1.1.0 // seeded 64-bit hash of keys in filters: the same on all machines, unlike hash/maphash
 	golang.org/x/mod v0.43.0 // sumdb: the tree over the log and its signed heads

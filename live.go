@@ -29,6 +29,7 @@ const (
 //	{"cmd":"stats"}     Metrics
 //	{"cmd":"levels"}    Levels
 //	{"cmd":"hot"}       Hot
+//	{"cmd":"hotdecisions"}  DB.HotDecisions
 //	{"cmd":"plan"}      []CompactStep: what compact would do
 //	{"cmd":"flush"}     DB.Flush, then Metrics
 //	{"cmd":"compact"}   DB.Compact, then Metrics
@@ -142,6 +143,8 @@ func (s *liveServer) answer(line []byte, progress func(Metrics) error) (any, err
 		return s.db.Levels()
 	case "hot":
 		return s.db.Hot()
+	case "hotdecisions":
+		return s.db.HotDecisions(), nil
 	case "plan":
 		return s.db.CompactPlan(s.db.ctx)
 	case "flush":

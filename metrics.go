@@ -60,6 +60,9 @@ type Metrics struct {
 	// runs, CacheBytes by blocks of segments, ReaderBytes by what open segments keep. OffHeapBytes is all memory outside of
 	// Go's heap of all stores in this process.
 	MemoryBudgetBytes, TailBytes, IndexBytes, CacheBytes, ReaderBytes, OffHeapBytes int64
+	// HotRangeBytes of the budget are taken by HotRanges, which are kept in key order; see DB.HotDecisions.
+	HotRangeBytes int64
+	HotRanges     int
 	// HeatBytes is what DB.Hot has its figures in, beside the budget.
 	HeatBytes int64
 	// Operations is about how many there were, and how long they took lately, by the sample that DB.Hot goes by.
@@ -103,6 +106,7 @@ func (db *DB) Metrics() Metrics {
 		DamagedSegments: db.count.setsAside.Load(), TTLPending: int64(db.ttl.pending()),
 		MemoryBudgetBytes: db.opts.MemoryBudget, OffHeapBytes: offheap.InUse(),
 	}
+	m.HotRanges, m.HotRangeBytes = db.keeper.measure()
 	m.HeatBytes, m.Operations = int64(db.heat.Bytes()), db.heat.Totals()
 	jobs := db.pacer.Metrics().Classes
 	m.FlushJobs, m.MergeJobs = jobs[pacer.Flush].Running, jobs[pacer.Compaction].Running

@@ -133,6 +133,7 @@ func (db *DB) open() error {
 	db.ttl, db.flusher, db.compact, db.retention = newExpirer(db), newFlusher(db), newCompactor(db), newRetention(db)
 	db.side = newSideFiles(db)
 	db.heat = heat.New(db.opts.Clock)
+	db.keeper = newHotKeeper(db)
 	db.pacer = pacer.New(db.opts.Clock, pacer.Options{Cores: runtime.GOMAXPROCS(0)})
 	// 4. The segments, then what the log holds above them.
 	if err := db.openSorted(); err != nil {
@@ -193,6 +194,9 @@ func (db *DB) open() error {
 		}
 		db.start(db.retention.run)
 		db.start(db.watchViews)
+		if db.keeper.budget() > 0 && !db.opts.noHotLook {
+			db.start(db.keeper.run)
+		}
 	}
 	if db.keys != nil && !db.keys.ReadOnly() && db.log != nil {
 		if err := db.finishErasure(db.ctx); err != nil {

@@ -32,6 +32,9 @@ type Options struct {
 	// least 8 MiB. When recent events fill their share of it (five eighths), the oldest are written as segments and leave
 	// memory. More memory: fewer device reads, and keys that are overwritten soon are written to segments less often.
 	MemoryBudget int64
+	// HotRangeBytes is how much of MemoryBudget hot ranges may take: key ranges that are scanned more than they cost are kept in key
+	// order, beside recent events. 0 = an eighth, negative = none are kept, not even by KeepHot. At most half.
+	HotRangeBytes int64
 	// InMemory keeps the whole store in memory, log included; it is gone after Close. The directory's name is ignored.
 	InMemory bool
 	// ReadOnly takes no lock, creates and changes nothing, works beside a running writer and on a damaged store: it
@@ -84,6 +87,7 @@ type Options struct {
 
 	// Sizes of batches that go to data frames, see batch.go. Only this package's tests set them.
 	spillBatch, spillPiece int64
+	noHotLook              bool // hot ranges are only weighed when a test says so
 
 	// Values of subjects are given as they are stored. Only verification sets it.
 	sealed bool
@@ -145,6 +149,9 @@ func (o *Options) withDefaults() Options {
 func (o *Options) validate() error {
 	if o.MemoryBudget < minMemoryBudget {
 		return limitError("Options.MemoryBudget is %d bytes, at least %d are needed", o.MemoryBudget, minMemoryBudget)
+	}
+	if o.HotRangeBytes > o.MemoryBudget/2 {
+		return limitError("Options.HotRangeBytes is %d, more than half of MemoryBudget, %d", o.HotRangeBytes, o.MemoryBudget)
 	}
 	if o.LogFileBytes < 1<<20 || o.LogFileBytes > 1<<30 {
 		return limitError("Options.LogFileBytes is %d, allowed are 1 MiB to 1 GiB", o.LogFileBytes)

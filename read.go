@@ -92,7 +92,8 @@ type found struct {
 	guard guard
 	rec   tail.Record // zero when the version lies in a segment:
 	entry segment.Entry
-	block *cache.Block // that entry aliases
+	block *cache.Block // that entry aliases; nil if it is of a
+	hot   bool         // range that is kept in memory
 }
 
 func (f *found) release() {
@@ -103,21 +104,21 @@ func (f *found) release() {
 }
 
 func (f *found) lsn() LSN {
-	if f.block != nil {
+	if f.block != nil || f.hot {
 		return f.entry.LSN
 	}
 	return f.rec.LSN()
 }
 
 func (f *found) time() int64 {
-	if f.block != nil {
+	if f.block != nil || f.hot {
 		return f.entry.Time
 	}
 	return f.rec.Time()
 }
 
 func (f *found) parts() []byte {
-	if f.block != nil {
+	if f.block != nil || f.hot {
 		return f.entry.Parts
 	}
 	return f.rec.Parts()
@@ -125,7 +126,7 @@ func (f *found) parts() []byte {
 
 // plain says that the value is stored as it is.
 func (f *found) plain() bool {
-	if f.block != nil {
+	if f.block != nil || f.hot {
 		_, _, packed := event.CodecOf(f.entry.Parts)
 		return !packed && f.entry.Flags&event.ValueFlags == 0
 	}
@@ -142,7 +143,7 @@ func (f *found) sealed() *sealed {
 
 // stored is the value as it is stored.
 func (f *found) stored() []byte {
-	if f.block != nil {
+	if f.block != nil || f.hot {
 		return f.entry.Value
 	}
 	return f.rec.Value()
@@ -150,7 +151,7 @@ func (f *found) stored() []byte {
 
 // value copies what is needed to read the value after release; buf is reused.
 func (f *found) value(buf []byte) value {
-	if f.block != nil {
+	if f.block != nil || f.hot {
 		return loadEntry(&f.entry, buf)
 	}
 	return loadValue(f.rec, buf)
@@ -195,6 +196,13 @@ func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 			return nil
 		}
 		return f.missed(&look)
+	}
+	if ok, served := f.hotEntry(ds, key, max, at); served {
+		if ok {
+			return nil
+		}
+		f.guard.Exit()
+		return ErrNotFound
 	}
 	s := db.sorted.current.Load()
 	left := LSN(db.sorted.leaving.Load())

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/index"
 	"github.com/dyngodb/dyngo/internal/epoch"
 	"github.com/dyngodb/dyngo/internal/heat"
 	"github.com/dyngodb/dyngo/internal/tail"
@@ -50,10 +52,17 @@ func (ds *Dataset) scan(r Range, max LSN, at int64, closed *atomic.Bool, yield f
 		return
 	}
 	s := scanners.Get().(*scanner)
-	s.ds, s.r, s.max, s.at, s.closed = ds, r, max, at, closed
+	s.ds, s.r, s.whole, s.max, s.at, s.closed = ds, r, r, max, at, closed
 	defer s.free()
+	g := ds.db.reads.Enter() // numbered: what is sampled goes by that
+	s.sampled, s.stripe = ds.db.heat.Due(g.Tick()), g.Stripe()
+	g.Exit()
+	if list := ds.hot.list.Load(); list != nil {
+		s.hot = *list
+		s.enter(r.start(), nil)
+	}
 	for s.left = r.Limit; ; s.left-- {
-		ok, err := s.next()
+		ok, err := s.nextTimed()
 		if err != nil {
 			yield(KV{}, openError(ds.db.dir, err))
 			return
@@ -77,13 +86,14 @@ func (s *scanner) sample(last []byte) {
 	if !s.sampled {
 		return
 	}
-	from, to, reach := s.r.From, s.r.To, heat.Before
-	if s.r.To == nil {
+	s.ds.db.keeper.scans.Add(1)
+	from, to, reach := s.whole.From, s.whole.To, heat.Before
+	if s.whole.To == nil {
 		reach = heat.ToEnd
 	}
 	switch {
 	case last == nil:
-	case s.r.Reverse:
+	case s.whole.Reverse:
 		from = last
 	default:
 		to, reach = last, heat.Through
@@ -132,6 +142,14 @@ type scanner struct {
 
 	sampled bool // it is one of those that are told to heat
 	stripe  int  // where its first guard was counted
+
+	hot    []*index.Range // of the dataset; nil = there are none, and r is all that is scanned
+	whole  Range          // what is scanned, of which r is the part without a hot range that the scan is in, or in is the hot one:
+	in     *index.Range   // nil = r
+	cursor index.Cursor   // of in
+	record index.Entry    // of cursor
+	// building says that the scan fills a hot range: it is not answered by others, and does not resolve what they don't keep.
+	building, elsewhere bool
 
 	left   int     // of the limit, the present pair included; 0 = no limit
 	batch  int     // pairs that a step copies
@@ -200,7 +218,8 @@ func (s *scanner) free() {
 			*b = nil
 		}
 	}
-	*s = scanner{pairs: s.pairs[:0], values: s.values[:0], raw: s.raw[:0], buf: s.buf[:0], last: s.last[:0], val: s.val[:0],
+	s.cursor.Release()
+	*s = scanner{cursor: s.cursor, pairs: s.pairs[:0], values: s.values[:0], raw: s.raw[:0], buf: s.buf[:0], last: s.last[:0], val: s.val[:0],
 		pairBytes: s.pairBytes, disk: s.disk}
 	scanners.Put(s)
 }
@@ -236,8 +255,32 @@ func (s *scanner) unpin() {
 	}
 }
 
+// nextTimed is next, and tells what it took if the scan is sampled.
+func (s *scanner) nextTimed() (bool, error) {
+	if !s.sampled {
+		return s.next()
+	}
+	clock, k := s.ds.db.opts.Clock, s.ds.db.keeper
+	began := clock.Mono()
+	ok, err := s.next()
+	spent := &k.merged
+	if s.in != nil {
+		spent = &k.hot
+	}
+	spent.add(time.Duration(clock.Mono() - began))
+	return ok, err
+}
+
 // next goes to the next live pair, which is in kv then, and reports whether there is one.
 func (s *scanner) next() (bool, error) {
+	if s.hot == nil {
+		return s.nextMerged()
+	}
+	return s.nextPart()
+}
+
+// nextMerged is next for what memory and segments have of r.
+func (s *scanner) nextMerged() (bool, error) {
 	s.passed()
 	for {
 		if s.i == len(s.pairs) && !s.done {
@@ -311,6 +354,7 @@ func (s *scanner) memPair(key []byte) (bool, error) {
 
 // stamp sets what tells of the version.
 func (s *scanner) stamp(lsn LSN, time, expires int64) {
+	s.elsewhere = false
 	s.kv.LSN = lsn
 	if time != s.time { // the same for all of a batch
 		s.time, s.kv.Time = time, unixTime(time)
@@ -366,6 +410,11 @@ func (s *scanner) passed() {
 // resolve reads the value of the pair. It reports false if the value's subject was erased.
 func (s *scanner) resolve(v *value) (bool, error) {
 	db := s.ds.db
+	if s.building {
+		if s.elsewhere = v.ref || v.stub || v.sealed != nil || v.raw > maxHotValue; s.elsewhere {
+			return true, nil
+		}
+	}
 	call := db.calls.Enter() // Close waits until the log was read
 	defer call.Exit()
 	if db.closed.Load() {
@@ -464,9 +513,8 @@ func (s *scanner) keyStart(i int) int32 {
 
 // copy is one step under a pin.
 func (s *scanner) copy() error {
-	first := s.batch == 0
 	switch {
-	case first:
+	case s.batch == 0:
 		if s.batch = firstScanBatch; s.left > 0 {
 			s.batch = maxScanBatch
 		}
@@ -482,9 +530,6 @@ func (s *scanner) copy() error {
 	}
 	g := s.ds.db.reads.Enter()
 	defer g.Exit()
-	if first {
-		s.sampled, s.stripe = s.ds.db.heat.Due(g.Tick()), g.Stripe()
-	}
 	if s.ds.db.closed.Load() || s.closed != nil && s.closed.Load() {
 		return ErrClosed
 	}

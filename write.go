@@ -428,7 +428,9 @@ func (db *DB) begin(c *commit, ack wal.Ack, now int64) error {
 		case o.flags&event.FlagNotApplied != 0:
 		case o.keyed():
 			db.mem.Insert(o.hash, pos)
+			o.ds.hot.apply(o, lsn, c.log.Time)
 		case o.kind == event.OpDeleteRange:
+			o.ds.hot.cut(o.key, o.value)
 			o.ds.ranges.Add(o.key, o.value, lsn, db.oldestRead())
 			db.flusher.addRange(segment.RangeDelete{Dataset: o.ds.id, From: bytes.Clone(o.key), To: bytes.Clone(o.value), LSN: lsn, Time: c.log.Time})
 		default:

@@ -24,18 +24,25 @@ there was; the figures beside are operations a second, averages over about the
 last 15 seconds. Below are the hottest keys. Misses are reads of keys that were
 not there; a scan counts in each range that it has visited.
 
+What is scanned much more than written is kept in key order in memory: hot
+ranges. --decisions lists which were promoted, demoted or refused, and why; what
+a range saves and costs is in hundredths of a processor.
+
 Ranges are as small as their load is worth; neighbours are drawn together where
 there are too many. All figures are estimates from a sample, since that process
 opened the store; it has to serve live.sock (option Live). Formats other than
 tables have a row for each range and each key, with all steps.`,
 		Example: `  dyngo-cli hot
   dyngo-cli hot scores --watch --kind writes
+  dyngo-cli hot --decisions
   dyngo-cli hot scores -o json | jq '.[] | select(.what == "key")'`,
 		Args: cli.MaybeArg("DATASET"),
 	}
 	kind := cmd.Flags().String("kind", "all", "what is drawn: `KIND` is all, reads, misses, scans or writes")
 	watch := cmd.Flags().BoolP("watch", "w", false, "draw again and again until ^C")
 	every := cmd.Flags().Duration("interval", time.Second, "`time` between two drawings")
+	decisions := cmd.Flags().Bool("decisions", false, "which hot ranges came and went, and why")
+	cmd.MarkFlagsMutuallyExclusive("decisions", "kind")
 	cli.MustCompleteFlag(cmd, "kind", hotKinds...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if !slices.Contains(hotKinds, *kind) {
@@ -45,6 +52,9 @@ tables have a row for each range and each key, with all steps.`,
 			return err
 		}
 		show := func() error { return showHot(cmd, strings.Join(args, ""), *kind) }
+		if *decisions {
+			show = func() error { return showDecisions(cmd, strings.Join(args, "")) }
+		}
 		if !*watch {
 			return show()
 		}
@@ -72,6 +82,31 @@ func showHot(cmd *cobra.Command, dataset, kind string) error {
 		return err
 	}
 	return listHot(cmd, &h)
+}
+
+// showDecisions lists which key ranges came to be kept in key order, and went, oldest first.
+func showDecisions(cmd *cobra.Command, dataset string) error {
+	all, err := askLive[[]dyngo.HotDecision](cmd, "hotdecisions")
+	if err != nil {
+		return err
+	}
+	r := cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "time"}, cli.Column{Name: "dataset"}, cli.Column{Name: "action"},
+		cli.Column{Name: "from"}, cli.Column{Name: "to"}, cli.Column{Name: "keys"}, cli.Column{Name: "bytes"},
+		cli.Column{Name: "saves_percent", Title: "SAVES %"}, cli.Column{Name: "costs_percent", Title: "COSTS %"}, cli.Column{Name: "reason"})
+	for _, d := range all {
+		if dataset != "" && d.Dataset != dataset {
+			continue
+		}
+		var to any
+		if d.To != nil {
+			to = cli.KeyCell(d.To)
+		}
+		if err := r.Row(d.Time, d.Dataset, d.Action, cli.KeyCell(d.From), to, cli.CountCell(d.Keys), cli.ByteCell(d.Bytes),
+			cli.Round3(100*d.Benefit), cli.Round3(100*d.Cost), d.Reason); err != nil {
+			return err
+		}
+	}
+	return r.Close()
 }
 
 // askLive asks the owner of the store what only a running process knows.

@@ -1,0 +1,62 @@
+package dyngo_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/dyngodb/dyngo"
+)
+
+// BenchmarkScanHot scans 100 pairs from any start among 200,000, beside the same without a hot range, and overwrites the pairs.
+func BenchmarkScanHot(b *testing.B) {
+	db := mustOpen(b, b.TempDir(), &dyngo.Options{MemoryBudget: 512 << 20})
+	defer db.Close()
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Eventual})
+	if err != nil {
+		b.Fatal(err)
+	}
+	const n = 200_000
+	key, value := make([]byte, 12), make([]byte, 100)
+	keyOf := func(i int) []byte {
+		binary.BigEndian.PutUint64(key[4:], uint64(i)*0x9E3779B97F4A7C15)
+		return key
+	}
+	for i := range n {
+		if _, err := ds.Put(keyOf(i), value); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, hot := range []bool{false, true} {
+		if hot {
+			size, err := ds.BuildHot(nil, nil, 1<<30)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Logf("%d bytes for %d", size, n*112)
+		}
+		rng := rand.New(rand.NewPCG(1, 1))
+		b.Run(fmt.Sprintf("scan/hot=%v", hot), func(b *testing.B) {
+			b.ReportAllocs()
+			for range b.N {
+				sum := byte(0)
+				for kv, err := range ds.Scan(dyngo.Range{From: keyOf(rng.IntN(n)), Limit: 100}) {
+					if err != nil {
+						b.Fatal(err)
+					}
+					sum += kv.Value[0] + kv.Value[64]
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/100, "ns/pair")
+		})
+		b.Run(fmt.Sprintf("put/hot=%v", hot), func(b *testing.B) {
+			b.ReportAllocs()
+			for range b.N {
+				if _, err := ds.Put(keyOf(rng.IntN(n)), value); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
