@@ -86,6 +86,10 @@ func (r *benchRun) goals() []goalRow {
 	add(r.goalPast("bisect", "bisect", "≤ 10 s", 10, seconds, extraOf("seconds")))
 	add(r.goalPast("every event read and counted", "replay", "≥ 2 M events/s", 1.0/2e6, func(s float64) string { return chart.Short(1/s) + "/s" },
 		func(x work.Result) float64 { return 1 / x.OpsPerSec }))
+	add(r.goalOf("adaptive", "scan, zipf", "zipf scans of 100, hot ranges on ÷ off", "≤ 0.5× the time", 0.5, times, extraOf("ratio")))
+	for _, name := range []string{"scan and write", "get, zipf", "get, uniform", "put, uniform", "put, zipf, and scans before"} {
+		add(r.goalOf("adaptive", name, name+": hot ranges on ÷ off", "≤ 1.03× the time", 1.03, times, extraOf("ratio")))
+	}
 	add(r.goalMemory("memory", "all in memory"))
 	for _, mode := range []string{"durable", "buffered"} {
 		add(r.goalField("records", mode, "writes_per_s", "records, "+mode+": writes", refRecordWrites))

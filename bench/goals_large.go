@@ -85,7 +85,12 @@ func (r *benchRun) goalOverload(suite, name string, atMostMillis float64) (goalR
 
 // goalPast holds a figure of the past suite against the most that it may be.
 func (r *benchRun) goalPast(name, what, goal string, atMost float64, format func(float64) string, figure func(work.Result) float64) (goalRow, bool) {
-	own := r.row("past", name, "dyngo").summary(figure)
+	return r.goalOf("past", name, what, goal, atMost, format, figure)
+}
+
+// goalOf holds a figure of DynGO against the most that it may be.
+func (r *benchRun) goalOf(suite, name, what, goal string, atMost float64, format func(float64) string, figure func(work.Result) float64) (goalRow, bool) {
+	own := r.row(suite, name, "dyngo").summary(figure)
 	return goalRow{
 		what: what, goal: goal, dyngo: format(own.Median), other: "–", result: format(own.Median), met: own.Median <= atMost,
 	}, own.N > 0

@@ -59,6 +59,19 @@ func amplificationSuite(set settings) suite {
 	return s
 }
 
+// adaptiveSuite measures hot ranges on against off, where they help and where they can't.
+func adaptiveSuite(set settings) suite {
+	s := suite{title: "Hot ranges, on against off", rounds: 1, engines: []string{"dyngo"}}
+	for _, name := range []string{"scan, zipf", "scan and write", "get, zipf", "get, uniform", "put, uniform", "put, zipf, and scans before"} {
+		s.cases = append(s.cases, benchCase{
+			name: name, bound: 5 * time.Minute, need: pick(set, 8*gb, 4*gb), results: []string{name, name + ", off"},
+			spec: work.Spec{Kind: work.Adapt, Case: name, Keys: pick(set, 1_000_000, 200_000), Pairs: pick(set, 15, 3), Seconds: pick(set, 1.0, 0.3),
+				WarmUp: pick(set, 8.0, 3), MemoryBudget: 2 << 30},
+		})
+	}
+	return s
+}
+
 // pastSuite measures what only DynGO does, each thing beside what it is held against.
 func pastSuite(set settings) suite {
 	base := work.Spec{Kind: work.Past, Keys: 1_000_000, Pairs: pick(set, 15, 3)}

@@ -13,7 +13,7 @@ import (
 // Spec is one case for one engine. It travels to the worker as JSON.
 type Spec struct {
 	Kind         Kind          `json:"kind"`
-	Case         string        `json:"case,omitempty"` // of Past
+	Case         string        `json:"case,omitempty"` // of Past and Adapt
 	Engine       string        `json:"engine"`
 	Mode         engine.Mode   `json:"mode"`
 	Dir          string        `json:"dir,omitempty"` // fresh and empty, but for Reopen
@@ -58,6 +58,7 @@ const (
 	Records Kind = "records" // open loop of large records
 	Clients Kind = "clients" // many clients in process over time
 	Past    Kind = "past"    // what only DynGO does: reads of the past, proofs, restores
+	Adapt   Kind = "adapt"   // what DynGO adapts to, on against off
 	Probe   Kind = "probe"   // what the disk and the processor can do, without an engine
 )
 
@@ -140,6 +141,8 @@ func Run(s Spec, waiting func(Output)) Output {
 		out.Results, err = runClients(s)
 	case Past:
 		out.Results, err = runPast(s)
+	case Adapt:
+		out.Results, err = runAdapt(s)
 	case Probe:
 		out.Results, err = runProbe(s)
 	default:
