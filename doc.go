@@ -60,7 +60,7 @@
 //	compactor.one, flusher.one   one merge, one flush at a time; held during I/O; neither is taken under the other
 //	sortedFiles.mu               held while the sources of reads change
 //	catalog.mu                   dataset created or dropped
-//	Ring.mu (keyring)            held while the folder of keys is changed or searched, during I/O; no lock below is taken under it
+//	Ring.mu (keyring)            held while the folder of keys is changed or searched, during I/O
 //	DB.sealing                   a commit of encrypted values has it for reading until it has its LSNs
 //	memtable shard(s)            in ascending order; LockAll takes all
 //	wal.Log.mu                   LSNs and places; never held during I/O

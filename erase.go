@@ -187,10 +187,7 @@ func (db *DB) finishErasure(ctx context.Context) error {
 // been done.
 func (db *DB) carryOut(ctx context.Context, e *keyring.Erasure, again bool) (LSN, error) {
 	// Commits that have seen the key get their LSNs before; later ones don't see it.
-	db.sealing.Lock()
-	db.keys.Forget(e)
-	db.sealing.Unlock()
-	if err := db.keys.Destroy(e); err != nil {
+	if err := db.keys.Destroy(e, &db.sealing); err != nil {
 		return 0, fmt.Errorf("dyngo: destroy the key: %w", err)
 	}
 	lsn := LSN(0)

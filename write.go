@@ -156,11 +156,17 @@ func (db *DB) release(c *commit) {
 	}
 }
 
+// maxRewrites bounds how often a value is encrypted anew since its subject was erased meanwhile.
+const maxRewrites = 8
+
 // writeOne is the way of a single write: check, store a large value ahead, commit, wait.
 func (ds *Dataset) writeOne(o op, wo WriteOptions) (LSN, bool, error) {
 	lsn, applied, err := ds.writeOnce(o, wo)
-	for err == errKeyGone && o.flags&event.FlagValueRef == 0 { // the subject was erased just now, and gets a new key
-		lsn, applied, err = ds.writeOnce(o, wo)
+	for range maxRewrites {
+		if err != errKeyGone || o.flags&event.FlagValueRef != 0 {
+			break
+		}
+		lsn, applied, err = ds.writeOnce(o, wo) // the subject was erased just now, and gets a new key
 	}
 	return lsn, applied, err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 
 	"github.com/dyngodb/dyngo/event"
 )
@@ -56,8 +57,18 @@ func (r *Ring) Begin(logID [16]byte, subject string, after event.LSN, reason, ti
 	return e, r.write(erasureName(logID), e.encode())
 }
 
-// Forget makes the key count as destroyed in this process: nothing is sealed or opened with it any more once it returns.
-func (r *Ring) Forget(e *Erasure) {
+// Destroy is step 2: when it returns without an error, the key is gone for good. First it makes the key count as destroyed in this
+// process, whatever comes of it: meanwhile it holds exclude.
+func (r *Ring) Destroy(e *Erasure, exclude sync.Locker) error {
+	r.mu.Lock() // so that nobody looks for the subject's key until there is none
+	defer r.mu.Unlock()
+	exclude.Lock()
+	r.forget(e)
+	exclude.Unlock()
+	return r.overwrite(e, [16]byte{}, 0)
+}
+
+func (r *Ring) forget(e *Erasure) {
 	r.cacheMu.Lock()
 	defer r.cacheMu.Unlock()
 	r.destroyed = e.ID
@@ -66,16 +77,13 @@ func (r *Ring) Forget(e *Erasure) {
 	r.subjects.remove(func(_ string, c cached) bool { return c.key.ID == e.ID })
 }
 
-// Destroy is step 2: when it returns without an error, the key is gone for good.
-func (r *Ring) Destroy(e *Erasure) error { return r.overwrite(e, [16]byte{}, 0) }
-
 // Done is steps 4 and 5: the event is durable.
 func (r *Ring) Done(logID [16]byte, e *Erasure, lsn event.LSN) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err := r.overwrite(e, logID, lsn); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if err := r.fs.Remove(r.path(erasureName(logID))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -90,10 +98,8 @@ func (r *Ring) Done(logID [16]byte, e *Erasure, lsn event.LSN) error {
 	return nil
 }
 
-// overwrite writes what is left of a key over its file. Whatever the file holds by now, also if a crash has torn it.
+// overwrite writes what is left of a key over its file, whatever that holds by now, also if a crash has torn it. mu is held.
 func (r *Ring) overwrite(e *Erasure, logID [16]byte, lsn event.LSN) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if err := r.begin(); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,8 +43,7 @@ func destroy(t *testing.T, r *Ring, subject string) *Erasure {
 	t.Helper()
 	e, err := r.Begin(testLog, subject, 41, "why", "T-1", "c")
 	if err == nil {
-		r.Forget(e)
-		err = errors.Join(r.Destroy(e), r.Done(testLog, e, 42))
+		err = errors.Join(r.Destroy(e, &sync.Mutex{}), r.Done(testLog, e, 42))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -247,5 +247,21 @@ func TestBadFolders(t *testing.T) {
 	}
 	if k := mustSubject(t, openRing(t, vfs.NewMem(), c, false), strings.Repeat("x", MaxSubject)); len(k.Subject) != MaxSubject {
 		t.Errorf("subject of %d bytes", len(k.Subject))
+	}
+}
+
+// A file that was read before its key was destroyed does not bring the key back.
+func TestKeyThatWasReadBefore(t *testing.T) {
+	r := openRing(t, vfs.NewMem(), clock.NewManual(time.Unix(1, 0)), false)
+	id := mustSubject(t, r, "anna").ID
+	_, _, changes := r.cached(id)
+	rec, err := r.read(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	destroy(t, r, "anna")
+	r.keep(&rec, changes)
+	if _, err := r.Key(id); err != ErrDestroyed {
+		t.Error(err)
 	}
 }
