@@ -52,12 +52,12 @@ func (p *part) take(cmd *cobra.Command, whole, dst string, plan *dyngo.RestorePl
 	}()
 	session := cli.Session(cmd)
 	session.Client += fmt.Sprintf(": a part, %v, of log at LSN %d of timeline %s", p, plan.LSN, plan.Timeline)
-	from, err := dyngo.Open(filepath.ToSlash(whole), nil)
+	from, err := dyngo.Open(filepath.ToSlash(whole), &dyngo.Options{KeyRing: cli.OpenKeys(cmd)})
 	if err != nil {
 		return err
 	}
 	defer cli.CloseStore(from, &err)
-	to, err := dyngo.Open(filepath.ToSlash(temp), &dyngo.Options{Session: session})
+	to, err := dyngo.Open(filepath.ToSlash(temp), &dyngo.Options{Session: session, Keys: filepath.ToSlash(cli.GlobalsOf(cmd).Keys)})
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (p *part) copy(cmd *cobra.Command, from, to *dyngo.DB, name string, t *cli.
 		if err != nil {
 			return err
 		}
-		wo := dyngo.WriteOptions{}
+		wo := dyngo.WriteOptions{Subject: kv.Subject}
 		if !kv.Expires.IsZero() {
 			if wo.TTL = kv.Expires.Sub(now); wo.TTL <= 0 {
 				continue
