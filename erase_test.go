@@ -239,10 +239,32 @@ func TestErase(t *testing.T) {
 		"reopened": func(s *subjectStore) (err error) {
 			err = s.db.Close()
 			s.clock.Advance(time.Second)
-			s.open(nil)
+			if err == nil {
+				s.ds, err = s.open(nil).Dataset("d")
+			}
 			return err
 		},
 		"in segments": func(s *subjectStore) error { return s.db.Flush(context.Background()) },
+		"repaired": func(s *subjectStore) error {
+			err := errors.Join(s.db.Flush(context.Background()), s.db.Close())
+			names, lerr := s.fs.List(storeDir + "/manifest")
+			for _, name := range names {
+				err = errors.Join(err, s.fs.Remove(storeDir+"/manifest/"+name))
+			}
+			s.clock.Advance(time.Second)
+			report, rerr := dyngo.Repair(context.Background(), storeDir, keyed(s.fs, s.clock), dyngo.RepairOptions{})
+			if err = errors.Join(err, lerr, rerr); err == nil && !report.Done {
+				err = fmt.Errorf("nothing was repaired: %+v", report)
+			}
+			if err == nil {
+				s.ds, err = s.open(nil).Dataset("d")
+			}
+			return err
+		},
+		"in a hot range": func(s *subjectStore) error {
+			_, err := s.ds.BuildHot(nil, nil, 8<<20)
+			return err
+		},
 		"merged": func(s *subjectStore) error {
 			return errors.Join(s.db.Flush(context.Background()), s.db.Compact(context.Background()))
 		},
@@ -263,8 +285,10 @@ func TestErase(t *testing.T) {
 					t.Errorf("%+v, LSN %d", e, s.db.DurableLSN())
 				}
 				s.check(s.db, true)
-				if err := step(s); err != nil {
-					t.Fatal(err)
+				if name != "in a hot range" { // which is there already
+					if err := step(s); err != nil {
+						t.Fatal(err)
+					}
 				}
 				s.check(s.db, true)
 				if err := s.db.Close(); err != nil {
