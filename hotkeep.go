@@ -37,7 +37,7 @@ const (
 	// A range is promoted if it saves promoteRatio times what it costs, demoted if it saves less than what it costs for demoteTicks
 	// looks; and it has to save leastBenefit of a processor at all, or be idle for idleTicks looks to go.
 	promoteRatio = 2
-	demoteTicks  = 3
+	demoteTicks  = 2
 	leastBenefit = 0.0001
 	idleTicks    = 60
 
@@ -103,7 +103,7 @@ type keptRange struct {
 	*index.Range
 	ds            *Dataset
 	pinned        bool
-	since         int64 // Mono
+	weighed       int64 // Mono of the last look
 	benefit, cost float64
 	bytes, keys   int64
 	bad, idle     int // looks at which it saved less than it cost, or nothing worth while
@@ -164,7 +164,7 @@ func (k *hotKeeper) lookLocked(ctx context.Context) {
 		k.pairsPerScan += (float64(merged+hot)/float64(scans) - k.pairsPerScan) * min(1, float64(scans)/100+0.1)
 	}
 	picture := k.db.heat.Look(0)
-	k.weigh(&picture)
+	k.weigh()
 	k.demote()
 	for _, c := range k.candidates(&picture) {
 		if ctx.Err() != nil || !k.promote(ctx, c) {
@@ -182,11 +182,23 @@ func (k *hotKeeper) worth(ds *Dataset, r heat.Rates, pairs float64) (benefit, co
 	return benefit / 1e9, r.Writes * k.nanosApplied / 1e9
 }
 
+// lately are the rates of a range over the last one or two steps of heat, so that what has ended counts no more.
+func lately(r *heat.PastRange) heat.Rates {
+	mean := func(past []float64) float64 {
+		last := past[max(0, len(past)-2):]
+		if len(last) == 0 {
+			return 0
+		}
+		return (last[0] + last[len(last)-1]) / 2
+	}
+	return heat.Rates{Reads: mean(r.Past.Reads), Misses: mean(r.Past.Misses), Scans: mean(r.Past.Scans), Writes: mean(r.Past.Writes)}
+}
+
 // pairsOf is how many pairs a scan takes from each range that it visits.
 func (k *hotKeeper) pairsOf(d *heat.Dataset) float64 {
 	visits := 0.0
 	for i := range d.Ranges {
-		visits += d.Ranges[i].Rates.Scans
+		visits += d.Ranges[i].Rates.Scans // both are averages over the same time
 	}
 	if visits == 0 {
 		return 0
@@ -194,9 +206,9 @@ func (k *hotKeeper) pairsOf(d *heat.Dataset) float64 {
 	return k.pairsPerScan * min(d.Rates.Scans/visits, 1)
 }
 
-// weigh measures what is kept by the heat of now. The shares of heat's ranges go by whether they overlap: of one that is only in part
-// in the kept one, a part counts.
-func (k *hotKeeper) weigh(p *heat.Picture) {
+// weigh measures what is kept by what it was used for since the last look.
+func (k *hotKeeper) weigh() {
+	now := k.db.opts.Clock.Mono()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.kept = slices.DeleteFunc(k.kept, func(r *keptRange) bool { // of what range deletes and drops have taken
@@ -210,25 +222,17 @@ func (k *hotKeeper) weigh(p *heat.Picture) {
 	for _, r := range k.kept {
 		_, r.bytes, r.keys = r.Ready()
 		total += r.bytes
-		r.benefit, r.cost = 0, 0
-		for i := range p.Datasets {
-			d := &p.Datasets[i]
-			if d.ID != r.ds.id {
-				continue
-			}
-			pairs := k.pairsOf(d)
-			for j := range d.Ranges {
-				h := &d.Ranges[j]
-				if !overlap(h.From, h.To, r.From, r.To) {
-					continue
-				}
-				b, c := k.worth(r.ds, h.Rates, pairs)
-				if !within(h.From, h.To, r.From, r.To) {
-					b, c = b/2, c/2
-				}
-				r.benefit, r.cost = r.benefit+b, r.cost+c
-			}
+		seconds := time.Duration(now - r.weighed).Seconds()
+		if seconds <= 0 {
+			continue
 		}
+		u := r.TakeUse()
+		benefit := float64(u.Pairs)*max(k.nanosMerged-k.nanosHot, 0) + float64(u.Gets)*missNanos
+		cost := float64(u.Writes) * k.nanosApplied
+		// Most of it at once, some of it later, so that a load that comes in bursts does not count as one that has gone.
+		r.benefit += (benefit/1e9/seconds - r.benefit) * 3 / 4
+		r.cost += (cost/1e9/seconds - r.cost) * 3 / 4
+		r.weighed = now
 	}
 	k.bytes.Store(total)
 }
@@ -307,7 +311,7 @@ func (k *hotKeeper) candidates(p *heat.Picture) (list []candidate) {
 		for j := range d.Ranges {
 			h := &d.Ranges[j]
 			c := candidate{ds: ds, from: h.From, to: h.To}
-			if c.benefit, c.cost = k.worth(ds, h.Rates, pairs); c.benefit < leastBenefit || c.benefit < promoteRatio*c.cost {
+			if c.benefit, c.cost = k.worth(ds, lately(h), pairs); c.benefit < leastBenefit || c.benefit < promoteRatio*c.cost {
 				continue
 			}
 			if slices.ContainsFunc(k.refused, func(r refusal) bool {
@@ -403,7 +407,7 @@ func (k *hotKeeper) keep(ctx context.Context, c candidate, room int64, pinned bo
 	if err != nil {
 		return nil, err
 	}
-	kept := &keptRange{Range: r, ds: c.ds, pinned: pinned, since: k.db.opts.Clock.Mono(), benefit: c.benefit, cost: c.cost}
+	kept := &keptRange{Range: r, ds: c.ds, pinned: pinned, weighed: k.db.opts.Clock.Mono(), benefit: c.benefit, cost: c.cost}
 	_, kept.bytes, kept.keys = r.Ready()
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -66,7 +66,7 @@ func adaptiveSuite(set settings) suite {
 		s.cases = append(s.cases, benchCase{
 			name: name, bound: 5 * time.Minute, need: pick(set, 8*gb, 4*gb), results: []string{name, name + ", off"},
 			spec: work.Spec{Kind: work.Adapt, Case: name, Keys: pick(set, 1_000_000, 200_000), Pairs: pick(set, 15, 3), Seconds: pick(set, 1.0, 0.3),
-				WarmUp: pick(set, 8.0, 3), MemoryBudget: 2 << 30},
+				WarmUp: pick(set, 15.0, 5), MemoryBudget: 2 << 30},
 		})
 	}
 	return s

@@ -21,6 +21,7 @@ type Cursor struct {
 	j, k    int    // of changes still to come: [j, k)
 	next    []byte // where the next leaf begins; backwards: before where the next one lies
 	more    bool   // there is a next leaf
+	taken   int64  // pairs that the range was not told of
 
 	// At is where it stands when it can't go on: keys from here on, backwards before here, are still to be visited.
 	At []byte
@@ -28,6 +29,7 @@ type Cursor struct {
 
 // Seek begins at the first key of [from, to), backwards at the last one. nil is the range's end; both lie in the range.
 func (c *Cursor) Seek(r *Range, from, to []byte, reverse bool, max event.LSN) {
+	c.tell()
 	*c = Cursor{r: r, max: max, reverse: reverse, from: from, to: to, more: true, changes: c.changes[:0]}
 	if c.from == nil {
 		c.from = r.From
@@ -40,8 +42,17 @@ func (c *Cursor) Seek(r *Range, from, to []byte, reverse bool, max event.LSN) {
 	}
 }
 
+// tell tells the range how many pairs were taken from it.
+func (c *Cursor) tell() {
+	if c.taken > 0 {
+		c.r.pairs.Add(c.taken)
+		c.taken = 0
+	}
+}
+
 // Release drops what the cursor refers to, and keeps its buffer.
 func (c *Cursor) Release() {
+	c.tell()
 	clear(c.changes[:cap(c.changes)])
 	*c = Cursor{changes: c.changes[:0]}
 }
@@ -59,10 +70,12 @@ func (c *Cursor) Next(e *Entry) (ok, served bool) {
 				} else {
 					c.i++
 				}
+				c.taken++
 				c.block.entry(i, e)
 				return true, true
 			}
 		} else if c.merged(e) {
+			c.taken++
 			return true, true
 		} else if c.j < c.k || c.i < c.last {
 			continue

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/btree"
 
@@ -47,6 +48,25 @@ type Range struct {
 	cut     *Range  // takes the writes, once there is one
 	bytes   int64
 	keys    int64
+	writes  int64 // since TakeUse
+
+	pairs, gets atomic.Int64 // since TakeUse
+}
+
+// Use is what a range was asked for.
+type Use struct {
+	Pairs  int64 // that cursors went to
+	Gets   int64 // that were served
+	Writes int64
+}
+
+// TakeUse returns what the range was used for since the last call.
+func (r *Range) TakeUse() Use {
+	u := Use{Pairs: r.pairs.Swap(0), Gets: r.gets.Swap(0)}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	u.Writes, r.writes = r.writes, 0
+	return u
 }
 
 type state uint8
@@ -262,6 +282,7 @@ func (r *Range) apply(own *Entry, visible event.LSN) bool {
 		}
 		r.pending = append(r.pending, *own)
 	case ready:
+		r.writes++
 		r.put(own, visible)
 	}
 	return true
@@ -426,6 +447,7 @@ func (r *Range) Get(key []byte, max event.LSN, e *Entry) (found, served bool) {
 	if max < since {
 		return false, false
 	}
+	r.gets.Add(1)
 	for i := len(news) - 1; i >= 0; i-- {
 		if n := &news[i]; n.LSN <= max && bytes.Equal(n.Key, key) {
 			*e = *n
