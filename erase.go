@@ -152,7 +152,7 @@ func (db *DB) tellErased(ctx context.Context, r *Erasure) error {
 						sessions[s.ID] = s
 					}
 				}
-				if e.LSN == r.LSN {
+				if id, ok := event.SubjectKey(e.Parts); e.LSN == r.LSN && e.Op == event.OpKeyDestroyed && ok && id == r.KeyID {
 					reason, _ := event.FindAnnotation(e.Parts, "reason")
 					ticket, _ := event.FindAnnotation(e.Parts, "ticket")
 					r.Actor, r.Reason, r.Ticket = sessions[e.Session].Actor, string(reason), string(ticket)
@@ -297,9 +297,12 @@ func (db *DB) Certificate(ctx context.Context, r *Erasure) (*integrity.Certifica
 	if err != nil {
 		return nil, err
 	}
-	if r.Log == logID {
+	if r.Log == logID && r.LSN <= db.DurableLSN() {
 		if c.Proof, err = db.Prove(ctx, r.LSN); err != nil && !errors.Is(err, ErrNoTree) && !errors.Is(err, wal.ErrDropped) {
 			return nil, err
+		}
+		if c.Proof != nil && !c.Proves() { // the store was set back to before the erasure: the LSN is of something else now
+			c.Proof = nil
 		}
 	}
 	var key *integrity.Key

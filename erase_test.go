@@ -627,3 +627,57 @@ func TestLimitsOfSubjects(t *testing.T) {
 		}
 	}
 }
+
+// A store that was set back to before an erasure has no event of it any more. What was erased stays erased, and the certificate is
+// made without a proof.
+func TestEraseAndRecoverTo(t *testing.T) {
+	fs, c := vfs.NewMem(), manualClock()
+	o := keyed(fs, c)
+	o.Integrity, o.Session.Actor = true, "anna"
+	db := mustOpen(t, storeDir, o)
+	ds, err := db.CreateDataset("d", nil)
+	var put dyngo.LSN
+	if err == nil {
+		put, err = ds.PutWith([]byte("k"), []byte("v"), ofAlice)
+	}
+	if err == nil {
+		err = eraseAlice(db, ds)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(proved bool, reason string) {
+		t.Helper()
+		e, err := db.Erase(t.Context(), "alice", dyngo.EraseOptions{Reason: "again"})
+		if err != nil || !e.Already || e.LSN != put+1 || e.Reason != reason {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		certificate, err := db.Certificate(t.Context(), e)
+		if err != nil || (certificate.Proof != nil) != proved {
+			t.Fatalf("%+v, %v", certificate, err)
+		}
+		if err := certificate.Check(nil); err != nil {
+			t.Error(err)
+		}
+	}
+	look(true, "test")
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.RecoverTo = dyngo.AtLSN(put)
+	db = mustOpen(t, storeDir, o)
+	defer db.Close()
+	look(false, "")
+	if ds, err = db.Dataset("d"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ds.Get([]byte("k")); !errors.Is(err, dyngo.ErrErased) {
+		t.Error(err)
+	}
+	for range 3 { // the LSN is of something else then
+		if _, err := ds.Put([]byte("other"), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look(false, "")
+}

@@ -59,6 +59,13 @@ func (c *Certificate) Sign(k *Key) (err error) {
 	return err
 }
 
+// Proves says whether the proof, which is there, is of the event that the certificate is about.
+func (c *Certificate) Proves() bool {
+	e := &c.Proof.Event
+	id, _ := event.SubjectKey(e.Parts)
+	return e.Op == event.OpKeyDestroyed && e.LSN == c.LSN && fmt.Sprintf("%016x", id) == c.Key
+}
+
 // Check says whether the note is what the certificate says and the proof is of the event. With a key, the note must be signed
 // with it; without, signatures are not looked at.
 func (c *Certificate) Check(k *Key) error {
@@ -78,8 +85,7 @@ func (c *Certificate) Check(k *Key) error {
 	if c.Proof == nil {
 		return nil
 	}
-	id, _ := event.SubjectKey(c.Proof.Event.Parts)
-	if e := &c.Proof.Event; e.Op != event.OpKeyDestroyed || e.LSN != c.LSN || fmt.Sprintf("%016x", id) != c.Key {
+	if !c.Proves() {
 		return errors.New("certificate: the proof is of another event")
 	}
 	if !strings.HasPrefix(c.Proof.Head, c.Log+"\n") {
