@@ -320,6 +320,15 @@ func scanned(t *testing.T, ds *dyngo.Dataset, c *clock.Manual, n int, from, to i
 	}
 }
 
+// scanUntilHot scans until something is promoted: heat has to tell these keys from those that were written.
+func scanUntilHot(t *testing.T, db *dyngo.DB, ds *dyngo.Dataset, c *clock.Manual, n, from, to int) {
+	t.Helper()
+	for i := 0; i < 5 && ds.HotRanges() == 0; i++ {
+		scanned(t, ds, c, n, from, to)
+		lookHot(db, c)
+	}
+}
+
 // lookHot has hot ranges weighed while the clock goes on.
 func lookHot(db *dyngo.DB, c *clock.Manual) {
 	done := make(chan struct{})
@@ -370,8 +379,7 @@ func TestHotRangesComeAndGo(t *testing.T) {
 	if ds.HotRanges() != 0 {
 		t.Fatalf("a dataset that is never scanned has %d hot ranges: %+v", ds.HotRanges(), lastDecision(db))
 	}
-	scanned(t, ds, c, n, 2000, 4000)
-	lookHot(db, c)
+	scanUntilHot(t, db, ds, c, n, 2000, 4000)
 	d := lastDecision(db)
 	if ds.HotRanges() == 0 || d.Action != "promoted" || d.Benefit <= d.Cost || d.Bytes == 0 || d.Reason == "" || d.Dataset != "d" {
 		t.Fatalf("%d hot ranges after scans: %+v", ds.HotRanges(), d)
@@ -401,10 +409,7 @@ func TestHotRangesComeAndGo(t *testing.T) {
 	}
 
 	// A range delete.
-	for i := 0; i < 5 && ds.HotRanges() == 0; i++ { // until heat tells these keys from those that were written
-		scanned(t, ds, c, n, 8000, 9000)
-		lookHot(db, c)
-	}
+	scanUntilHot(t, db, ds, c, n, 8000, 9000)
 	if ds.HotRanges() == 0 {
 		t.Fatalf("nothing is promoted: %+v", lastDecision(db))
 	}
