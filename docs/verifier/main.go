@@ -35,44 +35,37 @@ func (h *hash) UnmarshalJSON(b []byte) error {
 }
 
 func sum(parts ...[]byte) hash { return sha256.Sum256(bytes.Join(parts, nil)) }
-
-func node(l, r hash) hash { return sum([]byte{1}, l[:], r[:]) }
+func node(l, r hash) hash      { return sum([]byte{1}, l[:], r[:]) }
 
 type bundle struct {
 	Format string
 	Event  struct {
-		LSN         uint64
-		Time        int64
-		Op, Flags   uint8
-		Dataset     uint32
-		Session     uint64
-		KeyHash     hash `json:"key_hash"`
-		ValueHash   hash `json:"value_hash"`
-		Parts, Salt []byte
-		Key, Value  []byte
+		LSN, Session            uint64
+		Time                    int64
+		Op, Flags               uint8
+		Dataset                 uint32
+		KeyHash                 hash `json:"key_hash"`
+		ValueHash               hash `json:"value_hash"`
+		Parts, Salt, Key, Value []byte
 	}
 	Frame struct {
-		LSN   uint64
-		Count uint32
-		Wall  int64
-		HLC   uint64
-		Proof []hash
+		LSN, HLC uint64
+		Count    uint32
+		Wall     int64
+		Proof    []hash
 	}
 	Tree struct {
 		Index, Size uint64
 		Proof       []hash
 	}
-	Head     string
-	Old, New string
-	Proof    []hash
+	Head, Old, New string
+	Proof          []hash
 }
 
 type head struct {
-	origin string
-	size   uint64
-	root   hash
-	lsn    string
-	time   string
+	origin, lsn, time string
+	size              uint64
+	root              hash
 }
 
 // readNote takes a note apart: a text, an empty line, signatures. With a key, one of them must be the key's.
@@ -107,16 +100,12 @@ func readHead(note string, k *key) (h head, err error) {
 	if len(lines) != 5 || lines[0] == "" || !strings.HasPrefix(lines[3], "lsn ") || !strings.HasPrefix(lines[4], "time ") {
 		return h, errors.New("the head is no note of five lines")
 	}
-	h.origin, h.time = lines[0], lines[4][5:]
-	if h.size, err = strconv.ParseUint(lines[1], 10, 63); err != nil {
-		return h, errors.New("the head has no size")
+	size, err := strconv.ParseUint(lines[1], 10, 63)
+	root, err2 := base64.StdEncoding.DecodeString(lines[2])
+	if err != nil || err2 != nil || len(root) != 32 {
+		return h, errors.New("the head has no size, or no root")
 	}
-	root, err := base64.StdEncoding.DecodeString(lines[2])
-	if err != nil || len(root) != 32 {
-		return h, errors.New("the head has no root")
-	}
-	h.root, h.lsn = hash(root), lines[3][4:]
-	return h, nil
+	return head{origin: lines[0], size: size, root: hash(root), lsn: lines[3][4:], time: lines[4][5:]}, nil
 }
 
 type key struct {
@@ -214,21 +203,18 @@ func inclusion(b *bundle, k *key) (string, error) {
 
 // consistency checks an RFC 6962 consistency proof.
 func consistency(b *bundle, k *key) (string, error) {
-	from, err := readHead(b.Old, k)
-	if err != nil {
-		return "", fmt.Errorf("older head: %w", err)
-	}
-	to, err := readHead(b.New, k)
-	if err != nil {
-		return "", fmt.Errorf("newer head: %w", err)
+	from, errFrom := readHead(b.Old, k)
+	to, errTo := readHead(b.New, k)
+	if err := errors.Join(errFrom, errTo); err != nil {
+		return "", err
 	}
 	if from.origin != to.origin || from.size < 1 || from.size > to.size {
 		return "", errors.New("the heads are of two logs, or in the wrong order")
 	}
-	rest := b.Proof
 	// walk computes both roots of the subtree of n leaves in which the older tree has m; whole says that the older tree is the
 	// subtree's and its root known.
 	var walk func(m, n uint64, whole bool) (o, nw hash, ok bool)
+	rest := b.Proof
 	next := func() (h hash, ok bool) {
 		if ok = len(rest) > 0; ok {
 			h, rest = rest[0], rest[1:]
@@ -263,14 +249,11 @@ func consistency(b *bundle, k *key) (string, error) {
 
 func check(data []byte, k *key) (string, error) {
 	var b bundle
-	var kind struct{ Format string }
-	if err := json.Unmarshal(data, &kind); err != nil {
-		return "", err
+	err := json.Unmarshal(data, &b)
+	if b.Format == "dyngo-erasure-1" {
+		return erasure(data, k) // see erasure.go
 	}
-	if kind.Format == "dyngo-erasure-1" {
-		return erasure(data, k)
-	}
-	if err := json.Unmarshal(data, &b); err != nil {
+	if err != nil {
 		return "", err
 	}
 	switch b.Format {
@@ -283,11 +266,9 @@ func check(data []byte, k *key) (string, error) {
 }
 
 func run(args []string, out io.Writer) error {
-	flags := flag.NewFlagSet("verifier", flag.ContinueOnError)
+	flags := flag.NewFlagSet("verifier", flag.ExitOnError)
 	keyFile := flags.String("key", "", "file with the public key that heads must be signed with")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
+	_ = flags.Parse(args) // exits
 	var k *key
 	if *keyFile != "" {
 		if text, err := os.ReadFile(*keyFile); err != nil {
