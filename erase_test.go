@@ -262,7 +262,7 @@ func TestErase(t *testing.T) {
 			return err
 		},
 		"in a hot range": func(s *subjectStore) error {
-			_, err := s.ds.BuildHot(nil, nil, 8<<20)
+			_, err := s.ds.BuildHot(nil, nil)
 			return err
 		},
 		"merged": func(s *subjectStore) error {

@@ -22,8 +22,8 @@ func (db *DB) LogSealed() error {
 }
 
 // BuildHot keeps a range of keys in key order from now on. It returns what that takes.
-func (ds *Dataset) BuildHot(from, to []byte, maxBytes int64) (bytes int64, err error) {
-	r, err := ds.buildHot(ds.db.ctx, from, to, maxBytes, true)
+func (ds *Dataset) BuildHot(from, to []byte) (bytes int64, err error) {
+	r, err := ds.buildHot(ds.db.ctx, from, to, true)
 	if err != nil {
 		return 0, err
 	}

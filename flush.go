@@ -57,7 +57,7 @@ func newFlusher(db *DB) *flusher { return &flusher{db: db, wake: make(chan struc
 
 // The budget is shared: five eighths for recent events and their index, a quarter for blocks of segments; the rest is what flushes,
 // merges and scans have in hand, and by how much writers outrun a flush.
-func (f *flusher) limit() int64     { return f.db.opts.MemoryBudget*5/8 - f.db.keeper.bytes.Load() }
+func (f *flusher) limit() int64     { return f.db.opts.MemoryBudget*5/8 - f.db.keeper.memory.Used() }
 func cacheBytes(budget int64) int64 { return budget / 4 }
 
 // generationBytes is how much is sealed at a time.

@@ -60,7 +60,8 @@ const (
 
 // hotKeeper promotes and demotes key ranges. It is one goroutine; see package index for what it keeps.
 type hotKeeper struct {
-	db *DB
+	db     *DB
+	memory *index.Memory // of all ranges
 
 	// Costs, summed up by scans and writes until the keeper takes them.
 	merged, hot, applied spent
@@ -75,7 +76,6 @@ type hotKeeper struct {
 	mu        sync.Mutex // guards the fields below
 	kept      []*keptRange
 	decisions []HotDecision // the newest last
-	bytes     atomic.Int64  // of kept
 }
 
 // spent is processor time and what it was spent on. Safe for concurrent use.
@@ -118,7 +118,9 @@ type refusal struct {
 }
 
 func newHotKeeper(db *DB) *hotKeeper {
-	return &hotKeeper{db: db, nanosMerged: assumedMerged, nanosHot: assumedHot, nanosApplied: assumedApply, pairsPerScan: 100}
+	k := &hotKeeper{db: db, nanosMerged: assumedMerged, nanosHot: assumedHot, nanosApplied: assumedApply, pairsPerScan: 100}
+	k.memory = index.NewMemory(k.budget())
+	return k
 }
 
 // budget is what all ranges may take.
@@ -214,14 +216,16 @@ func (k *hotKeeper) weigh() {
 	k.kept = slices.DeleteFunc(k.kept, func(r *keptRange) bool { // of what range deletes and drops have taken
 		ok, _, _ := r.Ready()
 		if !ok {
-			k.decide(r.ds, r.From, r.To, "demoted", "a range delete touched it, or its dataset was dropped", r)
+			reason := "a range delete touched it, or its dataset was dropped"
+			if r.Outgrew() {
+				reason = "there is no more memory for what is written to it; see HotRangeBytes"
+			}
+			k.decide(r.ds, r.From, r.To, "demoted", reason, r)
 		}
 		return !ok
 	})
-	total := int64(0)
 	for _, r := range k.kept {
 		_, r.bytes, r.keys = r.Ready()
-		total += r.bytes
 		seconds := time.Duration(now - r.weighed).Seconds()
 		if seconds <= 0 {
 			continue
@@ -234,7 +238,6 @@ func (k *hotKeeper) weigh() {
 		r.cost += (cost/1e9/seconds - r.cost) * 3 / 4
 		r.weighed = now
 	}
-	k.bytes.Store(total)
 }
 
 func overlap(aFrom, aTo, bFrom, bTo []byte) bool {
@@ -246,12 +249,10 @@ func within(aFrom, aTo, bFrom, bTo []byte) bool {
 	return bytes.Compare(aFrom, bFrom) >= 0 && (bTo == nil || aTo != nil && bytes.Compare(aTo, bTo) <= 0)
 }
 
-// demote drops ranges that cost more than they save, that nobody uses, or that grew out of the budget.
+// demote drops ranges that cost more than they save, or that nobody uses.
 func (k *hotKeeper) demote() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	over := k.bytes.Load() - k.budget()
-	slices.SortFunc(k.kept, func(a, b *keptRange) int { return cmp.Compare(a.density(), b.density()) })
 	k.kept = slices.DeleteFunc(k.kept, func(r *keptRange) bool {
 		if r.pinned {
 			return false
@@ -268,12 +269,9 @@ func (k *hotKeeper) demote() {
 			reason = fmt.Sprintf("writes cost more than scans save for %d looks", demoteTicks)
 		case r.idle >= idleTicks:
 			reason = fmt.Sprintf("it saved less than %g of a processor for %d looks", leastBenefit/2, idleTicks)
-		case over > 0:
-			reason = fmt.Sprintf("hot ranges take %d bytes more than they may, and others save more for each byte", over)
 		default:
 			return false
 		}
-		over -= r.bytes
 		k.drop(r, reason)
 		return true
 	})
@@ -289,7 +287,6 @@ func (r *keptRange) density() float64 {
 
 // drop ends a range. k.mu is held; the caller takes it off k.kept.
 func (k *hotKeeper) drop(r *keptRange, reason string) {
-	k.bytes.Add(-r.bytes)
 	r.ds.hot.remove(func(x *index.Range) bool { return x == r.Range })
 	k.decide(r.ds, r.From, r.To, "demoted", reason, r)
 }
@@ -363,47 +360,44 @@ func (h *hotRanges) gaps(from, to []byte) (gaps [][2][]byte) {
 
 // promote builds a range, and says whether to go on with others.
 func (k *hotKeeper) promote(ctx context.Context, c candidate) bool {
-	k.mu.Lock()
-	n := len(k.kept)
-	room := k.budget() - k.bytes.Load()
-	// What is worth much less for each byte makes way.
-	var worst *keptRange
-	for _, r := range k.kept {
-		if worst == nil || r.density() < worst.density() {
-			worst = r
-		}
-	}
-	k.mu.Unlock()
-	if n >= maxHotRanges {
+	if !k.makeRoom(c) {
 		return false
 	}
-	if room <= k.budget()/64 { // else it was built for nothing
-		if worst == nil || worst.pinned {
-			return false
-		}
-		guess := c.benefit / float64(max(worst.bytes, 1))
-		if guess < evictRatio*worst.density() {
-			return false
-		}
-		k.mu.Lock()
-		k.kept = slices.DeleteFunc(k.kept, func(r *keptRange) bool { return r == worst })
-		k.drop(worst, "a range that saves more for each byte takes its place")
-		room = k.budget() - k.bytes.Load()
-		k.mu.Unlock()
-	}
-	_, err := k.keep(ctx, c, room, false)
+	_, err := k.keep(ctx, c, false)
 	if err != nil && ctx.Err() == nil {
 		k.refused = append(k.refused, refusal{ds: c.ds.id, from: c.from, to: c.to, at: k.db.opts.Clock.Mono(), benefit: c.benefit})
 		k.mu.Lock()
-		k.decide(c.ds, c.from, c.to, "refused", err.Error(), &keptRange{benefit: c.benefit, cost: c.cost, bytes: room})
+		k.decide(c.ds, c.from, c.to, "refused", err.Error(), &keptRange{benefit: c.benefit, cost: c.cost})
 		k.mu.Unlock()
 	}
 	return true
 }
 
+// makeRoom says whether there is memory for a range. What is worth much less for each byte makes way.
+func (k *hotKeeper) makeRoom(c candidate) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.kept) >= maxHotRanges {
+		return false
+	}
+	if k.memory.Room() > k.budget()/64 { // else it was built for nothing
+		return true
+	}
+	if len(k.kept) == 0 {
+		return false
+	}
+	worst := slices.MinFunc(k.kept, func(a, b *keptRange) int { return cmp.Compare(a.density(), b.density()) })
+	if worst.pinned || c.benefit/float64(max(worst.bytes, 1)) < evictRatio*worst.density() {
+		return false
+	}
+	k.kept = slices.DeleteFunc(k.kept, func(r *keptRange) bool { return r == worst })
+	k.drop(worst, "a range that saves more for each byte takes its place")
+	return true
+}
+
 // keep builds a range and notes it.
-func (k *hotKeeper) keep(ctx context.Context, c candidate, room int64, pinned bool) (*keptRange, error) {
-	r, err := c.ds.buildHot(ctx, c.from, c.to, room, pinned)
+func (k *hotKeeper) keep(ctx context.Context, c candidate, pinned bool) (*keptRange, error) {
+	r, err := c.ds.buildHot(ctx, c.from, c.to, pinned)
 	if err != nil {
 		return nil, err
 	}
@@ -412,7 +406,6 @@ func (k *hotKeeper) keep(ctx context.Context, c candidate, room int64, pinned bo
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.kept = append(k.kept, kept)
-	k.bytes.Add(kept.bytes)
 	reason := fmt.Sprintf("scans save %.1f times what writes cost", c.benefit/max(c.cost, 1e-9))
 	switch {
 	case pinned:
@@ -426,7 +419,7 @@ func (k *hotKeeper) keep(ctx context.Context, c candidate, room int64, pinned bo
 
 // decide notes a decision. k.mu is held.
 func (k *hotKeeper) decide(ds *Dataset, from, to []byte, action, reason string, r *keptRange) {
-	d := HotDecision{Time: unixTime(k.db.opts.Clock.Now()), Dataset: ds.name, From: from, To: to, Action: action, Reason: reason,
+	d := HotDecision{Time: unixTime(k.db.opts.Clock.Now()), Dataset: ds.name, From: bytes.Clone(from), To: bytes.Clone(to), Action: action, Reason: reason,
 		Benefit: r.benefit, Cost: r.cost, Bytes: r.bytes, Keys: r.keys}
 	if len(k.decisions) == maxDecisions {
 		k.decisions = append(k.decisions[:0], k.decisions[1:]...)
@@ -441,7 +434,7 @@ func (k *hotKeeper) decide(ds *Dataset, from, to []byte, action, reason string, 
 func (k *hotKeeper) measure() (n int, bytes int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return len(k.kept), k.bytes.Load()
+	return len(k.kept), k.memory.Used()
 }
 
 // HotDecisions tells which key ranges were promoted to be kept in key order and which were demoted or refused, and why: the last
@@ -453,7 +446,7 @@ func (db *DB) HotDecisions() []HotDecision {
 }
 
 // KeepHot has the live records of [from, to), nil = open, kept in key order in memory from now on, whatever their heat, until DropHot, a
-// range delete that touches them, or Close. Scans in it, and gets of keys that have left memory, are then answered from there. It
+// range delete that touches them, or Close, or until there is no more memory for what is written to them. Scans in it, and gets of keys that have left memory, are then answered from there. It
 // reads the range once. The memory counts among Options.HotRangeBytes; errors: ErrLimit if there is not enough, or another hot range
 // has some of the keys.
 func (ds *Dataset) KeepHot(ctx context.Context, from, to []byte) error {
@@ -463,8 +456,8 @@ func (ds *Dataset) KeepHot(ctx context.Context, from, to []byte) error {
 		return err
 	}
 	defer g.Exit()
-	_, err = db.keeper.keep(ctx, candidate{ds: ds, from: bytes.Clone(from), to: bytes.Clone(to)}, db.keeper.budget()-db.keeper.bytes.Load(), true)
-	if errors.Is(err, errHotBudget) {
+	_, err = db.keeper.keep(ctx, candidate{ds: ds, from: bytes.Clone(from), to: bytes.Clone(to)}, true)
+	if errors.Is(err, errHotBudget) || errors.Is(err, index.ErrTooManyWrites) {
 		return limitError("%s: %v; see Options.HotRangeBytes", ds.name, err)
 	}
 	return openError(db.dir, err)
@@ -472,6 +465,11 @@ func (ds *Dataset) KeepHot(ctx context.Context, from, to []byte) error {
 
 // DropHot ends what KeepHot or the store itself has kept of the range that begins with from. It says whether there was one.
 func (ds *Dataset) DropHot(from []byte) bool {
+	g := ds.db.calls.Enter()
+	defer g.Exit()
+	if ds.db.closed.Load() {
+		return false
+	}
 	k := ds.db.keeper
 	k.mu.Lock()
 	defer k.mu.Unlock()

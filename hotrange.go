@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -176,17 +175,21 @@ func (o *op) hotValue() (value []byte, elsewhere bool) {
 	return value, err != nil
 }
 
+// errOverlap says that a key would be in two ranges.
+var errOverlap = limitError("another hot range has some of its keys")
+
 // errHotBudget says that the records of a range take more than they may.
 var errHotBudget = errors.New("its records take more memory than indexes may")
 
-// buildHot makes [from, to) a hot range, in at most so many bytes; with nobody waiting for it at the pace of background work.
-func (ds *Dataset) buildHot(ctx context.Context, from, to []byte, maxBytes int64, waited bool) (_ *index.Range, err error) {
-	db, r := ds.db, index.New(from, to)
+// buildHot makes [from, to) a hot range. If nobody waits for it, that goes at the pace of background work, and it ends where there is
+// no more memory.
+func (ds *Dataset) buildHot(ctx context.Context, from, to []byte, waited bool) (_ *index.Range, err error) {
+	db, r := ds.db, index.New(from, to, ds.db.keeper.memory)
 	if to != nil && bytes.Compare(from, to) >= 0 {
 		return nil, limitError("a hot range from %q to %q has no keys", from, to)
 	}
 	if !ds.hot.add(r) {
-		return nil, errors.New("another hot range has some of its keys")
+		return nil, errOverlap
 	}
 	defer func() {
 		if err != nil {
@@ -238,9 +241,9 @@ func (ds *Dataset) buildHot(ctx context.Context, from, to []byte, maxBytes int64
 				return nil, ErrClosed
 			}
 		}
-		if b.Bytes() > maxBytes {
+		if db.keeper.memory.Room() <= 0 {
 			if waited {
-				return nil, fmt.Errorf("%w: more than %d bytes", errHotBudget, maxBytes)
+				return nil, errHotBudget
 			}
 			long := r
 			r = b.Shorten(append(bytes.Clone(e.Key), 0)) // what there is room for

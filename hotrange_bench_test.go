@@ -30,7 +30,7 @@ func BenchmarkScanHot(b *testing.B) {
 	}
 	for _, hot := range []bool{false, true} {
 		if hot {
-			size, err := ds.BuildHot(nil, nil, 1<<30)
+			size, err := ds.BuildHot(nil, nil)
 			if err != nil {
 				b.Fatal(err)
 			}

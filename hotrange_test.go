@@ -165,7 +165,7 @@ func hotOperations(t *testing.T, db *dyngo.DB, ds *dyngo.Dataset, c *clock.Manua
 					continue
 				}
 			}
-			if _, err := ds.BuildHot(from, to, 1<<30); err == nil {
+			if _, err := ds.BuildHot(from, to); err == nil {
 				built++
 			} else if !strings.Contains(err.Error(), "another hot range") {
 				t.Fatal(err)
@@ -195,6 +195,9 @@ func hotOperations(t *testing.T, db *dyngo.DB, ds *dyngo.Dataset, c *clock.Manua
 			}
 			if err != nil && !errors.Is(err, dyngo.ErrNotFound) {
 				t.Fatal(err)
+			}
+			if there, err := ds.Has(k); there != has || err != nil {
+				t.Fatalf("step %d: has %s: %v, %v, want %v", step, k, there, err, has)
 			}
 		}
 	}
@@ -252,7 +255,7 @@ func TestHotRangesUnderLoad(t *testing.T) {
 			default:
 			}
 			from, to := fmt.Appendf(nil, "%03d", i*37%keys), fmt.Appendf(nil, "%03d", i*37%keys+1+i%150)
-			if _, err := ds.BuildHot(from, to, 1<<30); err != nil && !strings.Contains(err.Error(), "another hot range") {
+			if _, err := ds.BuildHot(from, to); err != nil && !strings.Contains(err.Error(), "another hot range") {
 				t.Error(err)
 				return
 			}
@@ -472,5 +475,88 @@ func TestKeepHot(t *testing.T) {
 	}
 	if _, err := dyngo.Open(storeDir, &dyngo.Options{FS: vfs.NewMem(), HotRangeBytes: 200 << 20}); !errors.Is(err, dyngo.ErrLimit) {
 		t.Errorf("more than half of the budget: %v", err)
+	}
+}
+
+// Keys that have left memory are read from the hot range: their values, whether they are there, and that others are not.
+func TestHotRangesAnswerGets(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewMem())
+	o := &dyngo.Options{FS: fs, MemoryBudget: 8 << 20}
+	o.LookHotOnly()
+	db := mustOpen(t, storeDir, o)
+	defer db.Close()
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Causal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		if _, err := ds.PutWith(fmt.Appendf(nil, "a%02d", i), []byte(big(100, byte(i))), dyngo.WriteOptions{TTL: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ds.KeepHot(t.Context(), []byte("a"), []byte("b")); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; db.Metrics().Evictions < 2; i++ {
+		if _, err := ds.Put(fmt.Appendf(nil, "k%06d", i), []byte(big(1000, byte(i)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// With segments that can't be read there is no other place.
+	fs.OnCall(func(c vfs.Call) error {
+		if c.Op == vfs.OpRead && vfs.Match("*.seg", c.Name) {
+			return errors.New("segments are not to be read")
+		}
+		return nil
+	})
+	defer fs.OnCall(nil)
+	for i := range 100 {
+		key := fmt.Appendf(nil, "a%02d", i)
+		kv, err := ds.Lookup(key)
+		if err != nil || string(kv.Value) != big(100, byte(i)) || kv.Expires.IsZero() {
+			t.Fatalf("%s: %.10q, expires %v, %v", key, kv.Value, kv.Expires, err)
+		}
+		if there, err := ds.Has(key); !there || err != nil {
+			t.Fatalf("%s: there %v, %v", key, there, err)
+		}
+		if there, err := ds.Has(append(key, 'x')); there || err != nil {
+			t.Fatalf("%sx: there %v, %v", key, there, err)
+		}
+	}
+}
+
+// What is written to a range counts, while it is built too: without memory for it the range goes, one that was asked for as any other.
+func TestHotRangesKeepToTheirMemory(t *testing.T) {
+	o := &dyngo.Options{FS: vfs.NewMem(), MemoryBudget: 8 << 20, HotRangeBytes: 1 << 20,
+		Listener: &dyngo.Listener{HotRange: func(dyngo.HotDecision) {}}}
+	o.LookHotOnly()
+	db := mustOpen(t, storeDir, o)
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Causal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ds.KeepHot(t.Context(), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := ds.KeepHot(t.Context(), []byte("a"), nil); !errors.Is(err, dyngo.ErrLimit) {
+		t.Errorf("a range over another one: %v", err)
+	}
+	for i := range 3000 {
+		if _, err := ds.Put(fmt.Appendf(nil, "k%06d", i), []byte(big(1000, byte(i)))); err != nil {
+			t.Fatal(err)
+		}
+		if m := db.Metrics(); m.HotRangeBytes > 1<<20+2000 {
+			t.Fatalf("hot ranges take %d bytes", m.HotRangeBytes)
+		}
+	}
+	db.LookHot()
+	if d := lastDecision(db); ds.HotRanges() != 0 || d.Action != "demoted" || !strings.Contains(d.Reason, "no more memory") {
+		t.Errorf("%d hot ranges, %+v", ds.HotRanges(), d)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if ds.DropHot(nil) {
+		t.Error("a closed store drops a range")
 	}
 }

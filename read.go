@@ -135,7 +135,7 @@ func (f *found) plain() bool {
 
 // sealed is what opens the value, nil if it is not sealed.
 func (f *found) sealed() *sealed {
-	if f.block != nil {
+	if f.block != nil || f.hot {
 		return sealedBy(f.entry.Flags, f.entry.Parts, f.entry.Key)
 	}
 	return sealedRecord(f.rec)
@@ -198,11 +198,13 @@ func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 		return f.missed(&look)
 	}
 	if ok, served := f.hotEntry(ds, key, max, at); served {
-		if ok {
-			return nil
+		if !ok {
+			return f.missed(&look)
 		}
-		f.guard.Exit()
-		return ErrNotFound
+		if look.sampled > 0 {
+			look.end(f.guard, heat.Read)
+		}
+		return nil
 	}
 	s := db.sorted.current.Load()
 	left := LSN(db.sorted.leaving.Load())

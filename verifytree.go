@@ -240,19 +240,18 @@ func (c *treeCheck) scan(oldest uint64, src *integrity.Source) (wal.Tail, error)
 			return wal.Tail{}, err
 		}
 		f, err := s.Next()
-		if err == nil && f.Kind == wal.KindCommit && next.add(f) {
+		if err != nil { // the end, or damage, behind what was read
+			hand()
+			if before := add(0); before != nil {
+				err = before
+			} else if err == io.EOF {
+				return s.Tail(), nil
+			}
+		} else if f.Kind == wal.KindCommit && next.add(f) {
 			hand()
 			err = add(2*workers - 1)
 		}
-		if err != nil { // the end or damage, behind what was read
-			end := err == io.EOF
-			hand()
-			if behind := add(0); behind != nil {
-				end, err = false, behind
-			}
-			if end {
-				return s.Tail(), nil
-			}
+		if err != nil {
 			c.lost = true // what lies behind damage is not known
 			return s.Tail(), c.defect(err)
 		}

@@ -29,7 +29,7 @@ const (
 	maxNews   = 16
 	// forceNews is how many writes wait for all readers to see them; then they go into the block, and older readers elsewhere.
 	forceNews = 16 * maxNews
-	// maxPending bounds the writes that wait while a range is built.
+	// maxPending bounds the writes that wait while a range is built; so does memory.
 	maxPending = 1 << 16
 
 	slotBytes = 40
@@ -37,9 +37,26 @@ const (
 	degree    = 32  // of the B-tree
 )
 
+// Memory is what ranges take together, and the most that they may. Safe for concurrent use.
+type Memory struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// NewMemory makes a Memory of at most limit bytes.
+func NewMemory(limit int64) *Memory { return &Memory{limit: limit} }
+
+// Used is what all ranges take, writes that wait for a range to be built included.
+func (m *Memory) Used() int64 { return m.used.Load() }
+
+// Room is what ranges that are built may still take: an eighth is left for what is written to them.
+func (m *Memory) Room() int64 { return m.limit - m.limit/8 - m.used.Load() }
+
 // Range is the live records of the keys from From on and before To. Safe for concurrent use.
 type Range struct {
 	From, To []byte // nil = open; not to be changed
+
+	memory *Memory // nil = unbounded
 
 	mu      sync.RWMutex // guards the fields below
 	leaves  *btree.BTreeG[*leaf]
@@ -49,6 +66,7 @@ type Range struct {
 	bytes   int64
 	keys    int64
 	writes  int64 // since TakeUse
+	outgrew bool  // it was dropped because there was no more memory
 
 	pairs, gets atomic.Int64 // since TakeUse
 }
@@ -137,9 +155,10 @@ func (b *block) add(e *Entry) {
 		time: e.Time, expires: e.Expires})
 }
 
-// New makes a range of the keys from from on and before to, nil = open. It takes writes and serves nobody until Fill.
-func New(from, to []byte) *Range {
-	r := &Range{From: bytes.Clone(from), To: bytes.Clone(to)}
+// New makes a range of the keys from from on and before to, nil = open, in some memory, nil = without bound. It takes writes and serves
+// nobody until Fill.
+func New(from, to []byte, m *Memory) *Range {
+	r := &Range{From: bytes.Clone(from), To: bytes.Clone(to), memory: m}
 	r.leaves = btree.NewG(degree, func(a, b *leaf) bool { return bytes.Compare(a.first, b.first) < 0 })
 	return r
 }
@@ -152,19 +171,22 @@ func (r *Range) Covers(key []byte) bool {
 // Shorten ends the range before a key while it is built: the builder goes on for the range that is returned. Who still has the longer
 // one may apply writes to it: they reach the other.
 func (b *Builder) Shorten(to []byte) *Range {
-	r, short := b.r, New(b.r.From, to)
+	r, short := b.r, New(b.r.From, to, b.r.memory)
 	b.r = short
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.state != building {
-		short.state = dropped
+		short.state, short.outgrew = dropped, r.outgrew
 		return short
 	}
+	short.account(b.bytes)
 	for i := range r.pending {
-		if short.Covers(r.pending[i].Key) {
-			short.pending = append(short.pending, r.pending[i])
+		if e := &r.pending[i]; short.Covers(e.Key) {
+			short.pending = append(short.pending, *e)
+			short.account(e.bytes())
 		}
 	}
+	r.account(-r.bytes)
 	r.state, r.pending, r.cut = shortened, nil, short
 	return short
 }
@@ -172,7 +194,7 @@ func (b *Builder) Shorten(to []byte) *Range {
 // ErrDropped says that the range is no more.
 var ErrDropped = errors.New("index: the range was dropped")
 
-// ErrTooManyWrites says that more was written while the range was built than can wait.
+// ErrTooManyWrites says that more was written while the range was built than there is memory for.
 var ErrTooManyWrites = errors.New("index: too many writes while the range was built")
 
 // Builder takes the records of a range in key order.
@@ -204,12 +226,15 @@ func (b *Builder) Add(e *Entry) {
 func (b *Builder) cut() {
 	l := &leaf{first: b.first, block: &block{data: slices.Clip(b.block.data), slots: slices.Clip(b.block.slots)}, since: b.lsn}
 	b.full = append(b.full, l)
-	b.bytes += l.bytes()
+	n := l.bytes()
+	b.bytes += n
 	b.block = &block{}
+	b.r.mu.Lock()
+	defer b.r.mu.Unlock()
+	if b.r.state == building {
+		b.r.account(n)
+	}
 }
-
-// Bytes is what the records so far take.
-func (b *Builder) Bytes() int64 { return b.bytes + b.block.bytes() }
 
 // Done applies what was written meanwhile. From now on the range serves readers.
 func (b *Builder) Done(visible event.LSN) error {
@@ -217,26 +242,33 @@ func (b *Builder) Done(visible event.LSN) error {
 	r := b.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.state == dropped {
+	switch {
+	case r.outgrew:
+		return ErrTooManyWrites
+	case r.state == dropped:
 		return ErrDropped
 	}
 	for _, l := range b.full {
 		r.leaves.ReplaceOrInsert(l)
 	}
-	r.bytes, r.keys, r.state = b.bytes, b.keys, ready
+	r.account(b.bytes - r.bytes) // what waited is counted again
+	r.keys, r.state = b.keys, ready
 	for i := range r.pending {
 		if e := &r.pending[i]; e.LSN > b.lsn {
 			r.put(e, visible)
 		}
 	}
 	r.pending = nil
+	if !r.fits() {
+		return ErrTooManyWrites
+	}
 	return nil
 }
 
 func (l *leaf) bytes() int64 {
 	n := l.block.bytes() + int64(cap(l.first)) + 128
 	for i := range l.news {
-		n += newsBytes + int64(len(l.news[i].Key)+len(l.news[i].Value))
+		n += l.news[i].bytes()
 	}
 	return n
 }
@@ -248,8 +280,39 @@ func (r *Range) Drop() {
 	if r.cut != nil {
 		r.cut.Drop()
 	}
-	r.state, r.pending, r.bytes, r.keys = dropped, nil, 0, 0
+	r.drop()
+}
+
+// drop is Drop with r.mu held.
+func (r *Range) drop() {
+	r.account(-r.bytes)
+	r.state, r.pending, r.keys = dropped, nil, 0
 	r.leaves.Clear(false)
+}
+
+// account counts bytes that the range takes more. r.mu is held.
+func (r *Range) account(n int64) {
+	r.bytes += n
+	if r.memory != nil {
+		r.memory.used.Add(n)
+	}
+}
+
+// fits says whether there is memory for what the range has. If not, it is dropped. r.mu is held.
+func (r *Range) fits() bool {
+	if r.memory == nil || r.memory.used.Load() <= r.memory.limit {
+		return true
+	}
+	r.outgrew = true
+	r.drop()
+	return false
+}
+
+// Outgrew says that the range was dropped because there was no more memory for what was written to it.
+func (r *Range) Outgrew() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.outgrew
 }
 
 // Ready says whether the range serves readers, Bytes and Keys what it holds.
@@ -260,8 +323,8 @@ func (r *Range) Ready() (ok bool, bytes, keys int64) {
 }
 
 // Apply takes a write, whose memory stays the caller's. Versions of one key come in the order of their LSNs, and each before its LSN
-// is visible to anybody; visible is an LSN that all reads reach which begin from now on. False: too much was written while the range
-// was being built, and the range is dropped.
+// is visible to anybody; visible is an LSN that all reads reach which begin from now on. False: there is no more memory for what was
+// written, and the range was dropped.
 func (r *Range) Apply(e *Entry, visible event.LSN) bool {
 	own := *e
 	own.Key = append(append(make([]byte, 0, len(e.Key)+len(e.Value)), e.Key...), e.Value...)
@@ -277,22 +340,29 @@ func (r *Range) apply(own *Entry, visible event.LSN) bool {
 		return !r.cut.Covers(own.Key) || r.cut.apply(own, visible)
 	case building:
 		if len(r.pending) == maxPending {
-			r.state, r.pending = dropped, nil
+			r.outgrew = true
+			r.drop()
 			return false
 		}
 		r.pending = append(r.pending, *own)
+		r.account(own.bytes())
+		return r.fits()
 	case ready:
 		r.writes++
 		r.put(own, visible)
+		return r.fits()
 	}
 	return true
 }
+
+// bytes is what a write takes that is not in a block.
+func (e *Entry) bytes() int64 { return newsBytes + int64(len(e.Key)+len(e.Value)) }
 
 // put adds a write to its leaf. r.mu is held.
 func (r *Range) put(e *Entry, visible event.LSN) {
 	l := r.leafOf(e.Key)
 	l.news = append(l.news, *e)
-	r.bytes += newsBytes + int64(len(e.Key)+len(e.Value))
+	r.account(e.bytes())
 	if len(l.news)%maxNews == 0 {
 		r.fold(l, visible)
 	}
@@ -326,7 +396,7 @@ func (r *Range) fold(l *leaf, visible event.LSN) {
 	if n == 0 {
 		return
 	}
-	r.bytes -= l.bytes()
+	r.account(-l.bytes())
 	before := len(l.block.slots)
 	since := l.since
 	for i := range l.news[:n] {
@@ -345,7 +415,7 @@ func (r *Range) fold(l *leaf, visible event.LSN) {
 				m.news = append(m.news, *e)
 			}
 		}
-		r.bytes += m.bytes()
+		r.account(m.bytes())
 		r.leaves.ReplaceOrInsert(m)
 	}
 	if len(leaves) == 1 && len(leaves[0].block.slots) == 0 && len(leaves[0].news) == 0 {
@@ -363,7 +433,7 @@ func (r *Range) absorb(l *leaf) {
 	if before == l {
 		return // the first
 	}
-	r.bytes -= l.bytes()
+	r.account(-l.bytes())
 	r.leaves.Delete(l)
 	both := *before
 	both.since = max(before.since, l.since)

@@ -142,7 +142,7 @@ func TestRangeIsAsTheModel(t *testing.T) {
 			lsn++
 			h.write(rng, lsn, keys)
 		}
-		r, at := New(nil, nil), lsn
+		r, at := New(nil, nil, nil), lsn
 		lag := event.LSN(rng.IntN(300)) // of what is visible to all
 		for range rng.IntN(500) {
 			lsn++
@@ -183,7 +183,7 @@ func TestRangeIsAsTheModel(t *testing.T) {
 
 // A queue, whose keys come at one end and go at the other, does not leave leaves behind.
 func TestQueueLeavesNoLeaves(t *testing.T) {
-	r := New(nil, nil)
+	r := New(nil, nil, nil)
 	if err := r.Fill(0).Done(0); err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +213,7 @@ func TestQueueLeavesNoLeaves(t *testing.T) {
 }
 
 func TestDroppedRangeServesNobody(t *testing.T) {
-	r := New([]byte("a"), []byte("c"))
+	r := New([]byte("a"), []byte("c"), nil)
 	for key, in := range map[string]bool{"a": true, "b": true, "bz": true, "c": false, "A": false} {
 		if r.Covers([]byte(key)) != in {
 			t.Errorf("covers %q: %v", key, !in)
@@ -236,12 +236,12 @@ func TestDroppedRangeServesNobody(t *testing.T) {
 	if !r.Apply(&Entry{Key: []byte("b"), LSN: 2}, 2) {
 		t.Error("a write to a dropped range is told to drop it")
 	}
-	b = New(nil, nil).Fill(1)
+	b = New(nil, nil, nil).Fill(1)
 	b.r.Drop()
 	if err := b.Done(1); !errors.Is(err, ErrDropped) {
 		t.Errorf("done with a dropped range: %v", err)
 	}
-	r = New(nil, nil)
+	r = New(nil, nil, nil)
 	for i := range maxPending {
 		if !r.Apply(&Entry{Key: []byte("b"), LSN: event.LSN(i + 1)}, 0) {
 			t.Fatalf("after %d writes the range is dropped", i)
@@ -255,7 +255,7 @@ func TestDroppedRangeServesNobody(t *testing.T) {
 // Readers and writers at once: each scan has the keys in order, none twice, and of each pair of keys that are written one behind the
 // other never the second without the first.
 func TestRangeUnderLoad(t *testing.T) {
-	r := New(nil, nil)
+	r := New(nil, nil, nil)
 	var next, visible atomic.Uint64
 	if err := r.Fill(0).Done(0); err != nil {
 		t.Fatal(err)
@@ -338,7 +338,7 @@ func TestShortenedRangeIsAsTheModel(t *testing.T) {
 			}
 		}
 		write(1000)
-		long, at := New(nil, nil), lsn
+		long, at := New(nil, nil, nil), lsn
 		write(100, long)
 		b := long.Fill(at)
 		keys, values := h.at(at)
@@ -377,5 +377,40 @@ func TestShortenedRangeIsAsTheModel(t *testing.T) {
 		if _, served := short.Get([]byte("k00001"), lsn, &e); served {
 			t.Fatal("it serves when the longer one was dropped")
 		}
+	}
+}
+
+// What waits while a range is built counts among what ranges may take, and all is given back when it goes.
+func TestMemoryOfRanges(t *testing.T) {
+	m := NewMemory(1 << 20)
+	r := New(nil, nil, m)
+	b := r.Fill(1)
+	value := make([]byte, 8<<10)
+	n := 0
+	for n < 1000 && r.Apply(&Entry{Key: fmt.Appendf(nil, "k%06d", n), Value: value, LSN: event.LSN(2 + n)}, 1) {
+		n++
+	}
+	if n < 100 || n > 130 {
+		t.Errorf("%d writes of 8 KiB wait in 1 MiB", n)
+	}
+	if err := b.Done(1); !errors.Is(err, ErrTooManyWrites) || !r.Outgrew() || m.Used() != 0 {
+		t.Errorf("%v, %d bytes are still taken", err, m.Used())
+	}
+	r = New(nil, nil, m)
+	b = r.Fill(1)
+	for n = 0; m.Room() > 0; n++ {
+		b.Add(&Entry{Key: fmt.Appendf(nil, "k%06d", n), Value: value, LSN: 1})
+	}
+	short := b.Shorten(fmt.Appendf(nil, "k%06d", n))
+	if err := b.Done(1); err != nil || n < 90 {
+		t.Fatalf("%d records, %v", n, err)
+	}
+	if _, bytes, _ := short.Ready(); bytes != m.Used() || bytes < 7<<17 {
+		t.Errorf("the range has %d bytes, %d are taken", bytes, m.Used())
+	}
+	for i := 0; short.Apply(&Entry{Key: fmt.Appendf(nil, "j%06d", i), Value: value, LSN: event.LSN(i + 2)}, event.LSN(i)); i++ {
+	}
+	if !short.Outgrew() || m.Used() != 0 {
+		t.Errorf("it went, and %d bytes are still taken", m.Used())
 	}
 }
