@@ -87,7 +87,7 @@ func dumpView(v *dyngo.View, names []string, keys []string) (map[string]map[stri
 
 // A view of the past shows, by every way of reading, what the model has at its LSN: for LSNs between any two events of a random
 // history with deletes, range deletes, expiry, newest-wins, datasets that come and go, batches that spill, large values,
-// flushes, merges and reopening.
+// flushes, merges, snapshots and reopening. So does a store that is restored to such an LSN.
 func TestViewAtShowsThePast(t *testing.T) {
 	seed := *asofSeed
 	if seed == 0 {
@@ -180,7 +180,7 @@ func TestViewAtShowsThePast(t *testing.T) {
 		}
 		return v
 	}
-	nChanged, nEnded := 0, 0
+	nChanged, nEnded, snapshots := 0, 0, 0
 	look := func(db *dyngo.DB) {
 		t.Helper()
 		v := open(db)
@@ -232,6 +232,14 @@ func TestViewAtShowsThePast(t *testing.T) {
 			if err = r.drop(name); err == nil {
 				delete(r.ds, name)
 				err = r.create(name, opts[slices.Index(names, name)])
+			}
+		case n < 865:
+			if err = r.flush(); err == nil && snapshots < 8 { // restores begin there, if they can
+				snapshots++
+				err = r.do(true, func() (dyngo.LSN, error) {
+					info, err := r.db.Snapshot(t.Context(), fmt.Sprint("s", snapshots))
+					return info.LSN + 1, err // the event that tells of it
+				}, change{kind: "session"})
 			}
 		case n < 890:
 			err = r.flushSegments()
