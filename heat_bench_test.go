@@ -15,19 +15,19 @@ import (
 )
 
 var (
-	heatPairs = flag.Int("heat.pairs", 0, "TestHeatCost: pairs of runs with and without sampling, 0 = skip it; some hundred say something on a busy machine")
-	heatOps   = flag.Int("heat.ops", 200_000, "TestHeatCost: operations of each run")
+	heatPairs = flag.Int("heat.pairs", 0, "TestHeatCost: pairs of runs with and without sampling, 0 = skip it; some thousand say something on a busy machine")
+	heatOps   = flag.Int("heat.ops", 2000, "TestHeatCost: operations of each run")
 )
 
 // TestHeatCost tells what sampling takes of gets and puts in memory: the medians over pairs of runs of the same store, first
 // with and then without, then the other way round, of the time and of the processor's time for an operation.
 func TestHeatCost(t *testing.T) {
 	if *heatPairs == 0 {
-		t.Skip("-heat.pairs 301 runs it")
+		t.Skip("-heat.pairs 5001 runs it")
 	}
 	const keys = 300_000
 	open := func(t *testing.T) (*dyngo.DB, *dyngo.Dataset) {
-		db := mustOpen(t, t.TempDir(), &dyngo.Options{MemoryBudget: 2 << 30})
+		db := mustOpen(t, "", &dyngo.Options{InMemory: true, MemoryBudget: 2 << 30})
 		ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Eventual})
 		if err != nil {
 			t.Fatal(err)
@@ -65,14 +65,18 @@ func TestHeatCost(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var ns, cpu [2][]float64
 			var speed, work []float64
+			done := 0
 			db, ds := open(t)
 			fill(t, db, ds)
 			for pair := range *heatPairs {
-				if c.write && pair%8 == 0 { // nothing is flushed meanwhile
+				if done += 2 * *heatOps; c.write && done > 2_000_000 { // nothing is flushed meanwhile
+					done = 0
 					if err := db.Close(); err != nil {
 						t.Fatal(err)
 					}
 					db, ds = open(t)
+					fill(t, db, ds)
+					runtime.GC()
 				}
 				for turn := range 2 {
 					on := (pair + turn) % 2
@@ -82,7 +86,7 @@ func TestHeatCost(t *testing.T) {
 					workers := runtime.GOMAXPROCS(0)
 					for w := range workers {
 						wg.Go(func() {
-							next := c.next(rand.New(rand.NewPCG(uint64(pair), uint64(w))))
+							next := c.next(rand.New(rand.NewPCG(uint64(2*pair+turn), uint64(w))))
 							key, dst := make([]byte, 0, 12), make([]byte, 0, 128)
 							for range *heatOps / workers {
 								key = benchKey(key, next())
@@ -113,7 +117,10 @@ func TestHeatCost(t *testing.T) {
 				slices.Sort(list)
 			}
 			n := len(speed)
-			t.Logf("%d pairs of %d operations: %.1f ns each with, %.1f without; CPU %.1f ns and %.1f", n, *heatOps, ns[1][n/2], ns[0][n/2], cpu[1][n/2], cpu[0][n/2])
+			for _, q := range []int{n / 4, n / 2} {
+				t.Logf("%d pairs of %d operations: %d of 100 take %.1f ns each with, %.1f without; CPU %.1f ns and %.1f",
+					n, *heatOps, 100*q/n, ns[1][q], ns[0][q], cpu[1][q], cpu[0][q])
+			}
 			t.Logf("time, with : without: median %.4f, quartiles %.4f and %.4f", speed[n/2], speed[n/4], speed[3*n/4])
 			t.Logf("CPU, with : without: median %.4f, quartiles %.4f and %.4f", work[n/2], work[n/4], work[3*n/4])
 		})

@@ -94,6 +94,8 @@ type found struct {
 	entry segment.Entry
 	block *cache.Block // that entry aliases; nil if it is of a
 	hot   bool         // range that is kept in memory
+
+	counts int64 // how many searches this one stands for in the sample, 0 = it is none of it
 }
 
 func (f *found) release() {
@@ -171,7 +173,8 @@ func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
-	f.guard = db.reads.Enter()
+	g := db.reads.Enter() // its tick is looked at here, not where it is copied to: that is a nanosecond less
+	f.guard = g
 	if db.closed.Load() {
 		f.guard.Exit()
 		return ErrClosed
@@ -183,79 +186,61 @@ func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 		f.guard.Exit()
 		return ds.errDropped()
 	}
-	look := lookup{ds: ds, key: key, hash: db.mem.Hash(ds.id, key)}
-	if db.heat.Due(f.guard.Tick()) {
-		look.begin()
+	if db.heat.Due(g.Tick()) && f.counts == 0 {
+		g.Cancel() // with one tick more, what is sampled would have a say in what is sampled next
+		return ds.findSampled(f, key, max, at)
 	}
-	r, ok := db.mem.Get(look.hash, ds.id, key, max)
+	r, ok := db.mem.Get(db.mem.Hash(ds.id, key), ds.id, key, max)
 	if ok {
 		if f.rec = r; ds.alive(ds.ranges, r, max, at) {
-			if look.sampled > 0 {
-				look.end(f.guard, heat.Read)
-			}
 			return nil
 		}
-		return f.missed(&look)
+		f.guard.Exit()
+		return ErrNotFound
 	}
 	if ok, served := f.hotEntry(ds, key, max, at); served {
 		if !ok {
-			return f.missed(&look)
-		}
-		if look.sampled > 0 {
-			look.end(f.guard, heat.Read)
+			f.guard.Exit()
+			return ErrNotFound
 		}
 		return nil
 	}
 	s := db.sorted.current.Load()
 	left := LSN(db.sorted.leaving.Load())
 	if s.oldest > left {
-		return f.missed(&look)
+		f.guard.Exit()
+		return ErrNotFound
 	}
 	db.pacer.Foreground(1, 0)
 	var err error
-	f.block, ok, err = s.getLeft(ds.id, key, max, left, look.sampled, &f.entry)
+	f.block, ok, err = s.getLeft(ds.id, key, max, left, f.counts, &f.entry)
 	if ok && ds.entryAlive(ds.ranges, &f.entry, key, max, at) {
-		if look.sampled > 0 {
-			look.end(f.guard, heat.Read)
-		}
 		return nil
 	}
 	if f.block != nil {
 		f.block.Release()
 		f.block = nil
 	}
+	f.guard.Exit()
 	if err != nil {
-		f.guard.Exit()
 		return openError(db.dir, err)
 	}
-	return f.missed(&look)
-}
-
-// missed is how find ends when there is no live version.
-func (f *found) missed(look *lookup) error {
-	if look.sampled > 0 {
-		look.end(f.guard, heat.Miss)
-	}
-	f.guard.Exit()
 	return ErrNotFound
 }
 
-// lookup is what is told of a search for a key, if it is one of those that are sampled.
-type lookup struct {
-	ds      *Dataset
-	key     []byte
-	hash    uint64
-	sampled int64 // how many searches this one stands for, 0 = it is not sampled
-	began   int64 // Mono
-}
-
-func (l *lookup) begin() {
-	l.sampled, l.began = int64(l.ds.db.heat.Interval()), l.ds.db.opts.Clock.Mono()
-}
-
-func (l *lookup) end(g guard, kind heat.Kind) {
-	db := l.ds.db
-	db.heat.Add(g.Stripe(), kind, l.ds.id, l.hash, l.key, clock.Elapsed(db.opts.Clock, l.began))
+// findSampled is find for one of those that are sampled, which tells of it. It is apart, since what others pay for it counts.
+func (ds *Dataset) findSampled(f *found, key []byte, max LSN, at int64) error {
+	db := ds.db
+	f.counts = int64(db.heat.Interval())
+	began, kind := db.opts.Clock.Mono(), heat.Read
+	err := ds.find(f, key, max, at)
+	if err == ErrNotFound {
+		kind = heat.Miss
+	} else if err != nil {
+		return err
+	}
+	db.heat.Add(f.guard.Stripe(), kind, ds.id, db.mem.Hash(ds.id, key), key, clock.Elapsed(db.opts.Clock, began))
+	return err
 }
 
 // alive says whether a version is a value at (max, at): not a delete, not covered by a range delete, not expired. at = 0

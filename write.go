@@ -388,8 +388,8 @@ func (db *DB) commit(c *commit, ack wal.Ack, frees bool, now int64) error {
 	} else if err := db.log.Wait(&c.log); err != nil {
 		return err
 	}
-	if first, every := db.heat.FirstDue(c.tick); first < len(c.ops) {
-		c.sample(db, first, every, time.Duration(db.now()-began))
+	if db.heat.Due(c.tick) || len(c.ops) > 1 {
+		c.sample(db, began)
 	}
 	return nil
 }
@@ -404,8 +404,13 @@ func (db *DB) beginSealed(c *commit, ack wal.Ack, now int64) error {
 	return db.begin(c, ack, now)
 }
 
-// sample tells heat of every so many of the commit's operations, from the first on; all of them took so long.
-func (c *commit) sample(db *DB, first, every int, took time.Duration) {
+// sample tells heat of those of the commit's operations that are to be sampled.
+func (c *commit) sample(db *DB, began int64) {
+	first, every := db.heat.FirstDue(c.tick)
+	if first >= len(c.ops) {
+		return
+	}
+	took := time.Duration(db.now() - began)
 	for i := first; i < len(c.ops); i += every {
 		if o := &c.ops[i]; o.keyed() && o.kind != event.OpExpire {
 			db.heat.Add(c.stripe, heat.Write, o.ds.id, o.hash, o.key, took)

@@ -2,6 +2,7 @@ package epoch
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -34,19 +35,14 @@ type Domain struct {
 	}
 }
 
-// stripe counts the guards of epochs of even and of odd number, alone on its pair of cache lines.
+// stripe counts the guards of epochs of even and of odd number, alone on its pair of cache lines: those that are held in the lower
+// half of a counter, and in its upper half how many were taken ever, which overflows.
 type stripe struct {
-	held [2]counter
+	held [2]atomic.Int64
 	_    [112]byte
 }
 
-// counter has the guards that are held in its lower half, and in its upper half how often one was taken, which overflows.
-type counter struct{ atomic.Int64 }
-
 const taken = 1<<32 + 1 // one guard more
-
-func heldIn(n int64) int32   { return int32(n) }
-func takenIn(n int64) uint32 { return uint32(uint64(n) >> 32) }
 
 // New returns a domain and starts its goroutine, which Close ends.
 func New() *Domain {
@@ -62,15 +58,14 @@ func New() *Domain {
 
 // Guard is a reader's stay. The zero Guard is not valid.
 type Guard struct {
-	d     *Domain
-	held  *counter
-	epoch uint32 // its lower half
-	tick  uint32
+	d    *Domain
+	held *atomic.Int64
+	stay uint64 // the lower half of the epoch, and above it the guard's tick: one word, so that copies are cheap
 }
 
 // Tick numbers the guards that were taken at the same stripe, so those that a goroutine takes one after the other mostly have
 // consecutive ticks. It costs nothing beside Enter, so that sampling can go by it.
-func (g Guard) Tick() uint32 { return g.tick }
+func (g Guard) Tick() uint32 { return uint32(g.stay >> 32) }
 
 // Stripe is where the guard is counted, from 0 to Stripes-1: two goroutines that run at the same time rarely share one.
 func (g Guard) Stripe() int {
@@ -86,8 +81,8 @@ func (d *Domain) Enter() Guard {
 	s := &d.stripes[stripeIndex()]
 	for {
 		e := d.epoch.Load()
-		g := Guard{d: d, held: &s.held[e&1], epoch: uint32(e)}
-		g.tick = takenIn(g.held.Add(taken))
+		g := Guard{d: d, held: &s.held[e&1]}
+		g.stay = uint64(g.held.Add(taken))>>32<<32 | e&math.MaxUint32
 		if d.epoch.Load() == e {
 			return g
 		}
@@ -97,17 +92,23 @@ func (d *Domain) Enter() Guard {
 
 // Exit ends the stay. Each guard exits once.
 func (g Guard) Exit() {
-	n := heldIn(g.held.Add(-1))
-	if n <= 0 {
+	if n := int32(g.held.Add(-1)); n <= 0 { // small enough to be inlined
+		g.last(n)
+	}
+}
+
+// Cancel is Exit of a guard that is to be taken anew: the next one has its tick.
+func (g Guard) Cancel() {
+	if n := int32(g.held.Add(-taken)); n <= 0 {
 		g.last(n)
 	}
 }
 
 func (g Guard) last(n int32) {
 	if n < 0 {
-		panic(fmt.Sprintf("dyngo: bug: epoch: guard of epoch %d exits twice", g.epoch))
+		panic(fmt.Sprintf("dyngo: bug: epoch: guard of epoch %d exits twice", uint32(g.stay)))
 	}
-	if uint32(g.d.draining.Load()) == g.epoch { // or one of the same lower half: a signal too many does no harm
+	if uint32(g.d.draining.Load()) == uint32(g.stay) { // or one of the same lower half: a signal too many does no harm
 		signal(g.d.idle)
 	}
 }
@@ -187,7 +188,7 @@ func (d *Domain) advance() {
 	d.draining.Store(e)
 	d.epoch.Store(e + 1)
 	for i := range d.stripes {
-		for heldIn(d.stripes[i].held[e&1].Load()) != 0 {
+		for int32(d.stripes[i].held[e&1].Load()) != 0 {
 			<-d.idle
 		}
 	}

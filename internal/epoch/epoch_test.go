@@ -39,7 +39,7 @@ func TestLaterGuardsAreNotWaitedFor(t *testing.T) {
 		g := d.Enter()
 		c := make(chan struct{})
 		d.Retire(func() { close(c) })
-		for uint32(d.epoch.Load()) == g.epoch {
+		for uint32(d.epoch.Load()) == uint32(g.stay) {
 			runtime.Gosched()
 		}
 		h := d.Enter()
@@ -155,7 +155,12 @@ func TestTicks(t *testing.T) {
 		if want := first.Tick() - 3 + 1 + i; g.Tick() != want {
 			t.Errorf("guard %d has tick %d, want %d", i, g.Tick(), want)
 		}
-		g.Exit()
+		g.Cancel()
+		again := d.Enter()
+		if again.Tick() != g.Tick() {
+			t.Errorf("tick %d, taken anew %d", g.Tick(), again.Tick())
+		}
+		again.Exit()
 	}
 	first.Exit()
 	d.Synchronize() // nothing is counted as held

@@ -36,7 +36,7 @@ type Key struct {
 func (s *Sampler) Hottest(ds event.DatasetID, n int) []Range {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.collectLocked()
+	s.collectLocked(0)
 	var ranges []Range
 	for i, x := range s.cells.list {
 		if x.dataset == ds {
@@ -82,7 +82,7 @@ type Past struct {
 func (s *Sampler) Look(keys int) Picture {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.collectLocked()
+	s.collectLocked(0)
 	p := Picture{Age: time.Duration(s.now - s.began), Interval: s.Interval(), Steps: int(min(s.step(s.now)+1, Steps))}
 	var whole counts
 	for i, x := range s.cells.list {
@@ -188,7 +188,7 @@ type Totals struct {
 func (s *Sampler) Totals() Totals {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.collectLocked()
+	s.collectLocked(0)
 	n := func(k Kind) int64 { return int64(math.Round(s.total[k])) }
 	lookups := s.took[Read]
 	for i := range lookups {

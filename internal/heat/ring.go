@@ -20,9 +20,10 @@ type ring struct {
 	lost atomic.Uint64 // samples that found no free slot since the last drain
 	_    [112]byte     // writers and reader have lines of their own
 
-	tail  uint64 // the reader's
+	tail  uint64  // the reader's
+	owed  float64 // lost samples that none has stood for yet
 	slots []slot
-	_     [96]byte
+	_     [88]byte
 }
 
 // slot is a sample, two cache lines long.
@@ -46,7 +47,7 @@ type slot struct {
 const maxScanKey = MaxKeyBytes / 2
 
 const (
-	ringSlots = 1024 // of all rings together
+	ringSlots = 1024 // of all rings together: twice what comes between two looks, and room for a burst
 	maxRings  = 16
 )
 

@@ -24,7 +24,7 @@ const (
 	// MaxBytes is what a Sampler takes at most.
 	MaxBytes = 1 << 20
 
-	samplesPerSecond = 4096 // about, at most
+	samplesPerSecond = 1024 // about, at most
 	minShift         = 3    // one operation in 8 is sampled at least,
 	maxShift         = 20   // one in a million at most
 	pollBusy         = 100 * time.Millisecond
@@ -58,6 +58,7 @@ type Sampler struct {
 	mu      sync.Mutex // guards the fields below; held for less than a millisecond
 	began   int64      // Mono of New
 	now     int64      // Mono that counts are decayed to
+	present int64      // number of the present step
 	tuned   int64      // Mono of the last look at the interval
 	tried   float64    // samples since then, lost ones included
 	ordered int64      // Mono of the last arrange
@@ -168,7 +169,7 @@ func (s *Sampler) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if s.collect() {
+		if s.collect(time.Second) { // decay touches everything: not each time
 			timer.Reset(pollBusy)
 		} else {
 			timer.Reset(pollIdle)
@@ -176,16 +177,23 @@ func (s *Sampler) Run(ctx context.Context) {
 	}
 }
 
-// collect takes in what was sampled, and says whether there was something.
-func (s *Sampler) collect() bool {
+// collect takes in what was sampled, and says whether there was something. Counts are decayed to a time that is not longer ago than
+// late.
+func (s *Sampler) collect(late time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.collectLocked()
+	return s.collectLocked(late)
 }
 
-func (s *Sampler) collectLocked() bool {
+func (s *Sampler) collectLocked(late time.Duration) bool {
 	now := s.clock.Mono()
-	s.advance(now)
+	if now-s.now > int64(late) {
+		s.advance(now)
+	}
+	if n := s.step(now); n > s.present {
+		s.cells.begin(s.present, n)
+		s.present = n
+	}
 	got := 0.0
 	for i := range s.rings {
 		got += s.drain(&s.rings[i])
@@ -202,7 +210,7 @@ func (s *Sampler) collectLocked() bool {
 	return got > 0
 }
 
-// advance lets counts decay up to now, and begins a step of the past where it is time.
+// advance lets counts decay up to now.
 func (s *Sampler) advance(now int64) {
 	if now <= s.now {
 		return
@@ -213,7 +221,6 @@ func (s *Sampler) advance(now int64) {
 	for k := range s.took {
 		s.took[k].decay(keep)
 	}
-	s.cells.begin(s.step(s.now), s.step(now))
 	s.now = now
 }
 
@@ -222,23 +229,22 @@ func (s *Sampler) step(mono int64) int64 { return (mono - s.began) / int64(StepT
 
 // drain takes in the samples of a ring and returns how many there were, lost ones included.
 func (s *Sampler) drain(r *ring) float64 {
-	there := float64(r.head.Load() - r.tail)
-	if there == 0 {
-		return 0
-	}
-	lost := r.lost.Swap(0)
-	each := (there + float64(lost)) / there // what got in stands for what did not
+	there, lost := r.head.Load()-r.tail, r.lost.Swap(0)
+	r.owed += float64(lost)
+	left := float64(there)
 	for sl := r.next(); sl != nil; sl = r.next() {
-		s.take(sl, each*float64(int64(1)<<sl.shift))
+		extra := r.owed / max(left, 1) // what got in stands for what did not; if a writer holds the rest up, that does so next time
+		s.take(sl, (1+extra)*float64(int64(1)<<sl.shift))
+		r.owed, left = r.owed-extra, left-1
 		r.free(sl)
 	}
-	return there + float64(lost)
+	return float64(there + lost)
 }
 
 // take counts a sample that stands for so many operations.
 func (s *Sampler) take(sl *slot, weight float64) {
 	s.total[sl.kind] += weight
-	key, step := sl.key[:sl.n], s.step(s.now)
+	key, step := sl.key[:sl.n], s.present
 	if sl.kind == Scan {
 		last := sl.key[maxScanKey:][:sl.last]
 		s.cells.addScan(sl.dataset, key, last, sl.reach, step, weight)
