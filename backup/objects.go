@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -51,25 +52,17 @@ func NewDir(fsys vfs.FS, root string) *Dir { return &Dir{fs: fsys, root: root} }
 
 const tempSuffix = ".tmp"
 
-// Put makes an object: it is written and synced under a temporary name, renamed, and the directories are synced.
+// Put makes an object: it is written and synced under a temporary name of its own, renamed, and the directories are synced. Of several
+// that put one object at once, each may replace it by the same.
 func (d *Dir) Put(ctx context.Context, name string, content io.ReaderAt, size int64) error {
 	full := path.Join(d.root, name)
-	if there, err := vfs.Exists(d.fs, full); err != nil || there {
-		if err == nil {
-			err = d.syncDirs(path.Dir(full)) // one that was interrupted may not have come so far
-		}
-		if err == nil {
-			err = &fs.PathError{Op: "put", Path: full, Err: fs.ErrExist}
-		}
+	if err := d.taken(full); err != nil {
 		return err
 	}
 	if err := d.fs.MkdirAll(path.Dir(full)); err != nil {
 		return err
 	}
-	temp := full + tempSuffix
-	if err := d.fs.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+	temp := full + "." + rand.Text()[:10] + tempSuffix
 	f, err := d.fs.Create(temp)
 	if err != nil {
 		return err
@@ -84,11 +77,39 @@ func (d *Dir) Put(ctx context.Context, name string, content io.ReaderAt, size in
 	if err == nil {
 		err = d.fs.Rename(temp, full)
 	}
+	if errors.Is(err, fs.ErrNotExist) { // another one was faster, and has tidied up
+		if taken := d.taken(full); taken != nil {
+			return taken
+		}
+	}
 	if err != nil {
-		_ = d.fs.Remove(temp) // the next Put replaces it
+		_ = d.fs.Remove(temp) // or the next Put does
 		return err
 	}
+	d.tidy(full)
 	return d.syncDirs(path.Dir(full))
+}
+
+// taken returns fs.ErrExist if an object is there, durably.
+func (d *Dir) taken(full string) error {
+	there, err := vfs.Exists(d.fs, full)
+	if err == nil && there {
+		err = d.syncDirs(path.Dir(full)) // one that was interrupted may not have come so far
+		if err == nil {
+			err = &fs.PathError{Op: "put", Path: full, Err: fs.ErrExist}
+		}
+	}
+	return err
+}
+
+// tidy removes what interrupted calls of Put have left of an object that is there now. What can't be removed takes room, no more.
+func (d *Dir) tidy(full string) {
+	names, _ := d.fs.List(path.Dir(full))
+	for _, name := range names {
+		if strings.HasPrefix(name, path.Base(full)+".") && strings.HasSuffix(name, tempSuffix) {
+			_ = d.fs.Remove(path.Join(path.Dir(full), name))
+		}
+	}
 }
 
 // syncDirs makes a new name durable, with the directories above it that Put may have made. One that we may not read is none of
@@ -134,8 +155,20 @@ func (d *Dir) Get(_ context.Context, name string) (Object, error) {
 	return d.fs.Open(path.Join(d.root, name))
 }
 
-// List lists objects.
-func (d *Dir) List(ctx context.Context, prefix string) (list []Entry, err error) {
+// List lists objects. Where some went while a folder was listed, what took their place may not be in the list: it is listed again.
+func (d *Dir) List(ctx context.Context, prefix string) ([]Entry, error) {
+	for try := 0; ; try++ {
+		list, err := d.list(ctx, prefix)
+		if !errors.Is(err, fs.ErrNotExist) || try == maxListTries {
+			return list, err
+		}
+	}
+}
+
+// maxListTries bounds how often a folder is listed again.
+const maxListTries = 100
+
+func (d *Dir) list(ctx context.Context, prefix string) (list []Entry, err error) {
 	names, err := d.fs.List(path.Join(d.root, prefix))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
