@@ -34,7 +34,8 @@ import (
 // same call goes on where it was, and one for another target begins again.
 //
 // Errors: ErrNotEmpty, ErrLocked while another one restores into dst, *WindowError for a target that src does not have,
-// ErrMidBatch for an LSN within a batch, ErrNoBatch, ErrNoSnapshot, ErrNoStore, ErrUnfinished, ErrCorrupt for damage in src.
+// ErrMidBatch for an LSN within a batch, ErrNoBatch, ErrNoSnapshot, ErrNoStore, ErrUnfinished, ErrCorrupt for damage in src: of a log that
+// is damaged, what lies before that can be restored by its LSN.
 func Restore(ctx context.Context, src, dst string, t Target) error {
 	_, err := RestoreWith(ctx, src, dst, t, nil)
 	return err
@@ -205,8 +206,8 @@ func (r *restoring) look() (err error) {
 		}
 	}
 	lsn, _, err := w.resolve(r.ctx, t)
-	if r.damage != nil && r.isBackup() && t.kind != targetLSN && (err != nil || lsn == w.durable) {
-		err = fmt.Errorf("the backup is damaged behind LSN %d, up to which it can be restored by that LSN: %w", w.durable, r.damage)
+	if r.damage != nil && (err != nil || t.kind != targetLSN && lsn == w.durable) {
+		err = fmt.Errorf("the log is damaged behind LSN %d, up to which it can be restored by that LSN: %w", w.durable, r.damage)
 	}
 	if err != nil {
 		return err

@@ -281,18 +281,56 @@ func TestRestoreRefusals(t *testing.T) {
 	if err := errors.Join(lock.Close(), db.Close()); err != nil {
 		t.Fatal(err)
 	}
-	// A damaged log file of the source: what lies before it can be restored.
-	files, _ := logFiles(t, fs)
-	f, err := fs.OpenRW(storeDir + "/wal/" + files[0].Name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteAt([]byte{0xff}, files[0].Size-100); err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	if _, err := dyngo.RestoreWith(t.Context(), storeDir, restoredDir, dyngo.AtLSN(5), o); !errors.Is(err, dyngo.ErrCorrupt) && !errors.Is(err, dyngo.ErrOutsideWindow) {
-		t.Errorf("damaged source: %v", err)
+}
+
+// Of a log that is damaged, the end is not restored as if it were all: what is lost is told, and what lies before that can be restored
+// by its LSN.
+func TestRestoreOfADamagedLog(t *testing.T) {
+	for _, closed := range []bool{true, false} {
+		fs, c := vfs.NewMem(), manualClock()
+		o := &dyngo.RestoreOptions{FS: fs, Clock: c}
+		db := mustOpen(t, storeDir, options(fs, c))
+		ds, err := db.CreateDataset("d", nil)
+		var lsns []dyngo.LSN
+		for range 20 {
+			if err == nil {
+				var lsn dyngo.LSN
+				lsn, err = ds.Put([]byte("k"), []byte(big(1000, 1)))
+				lsns = append(lsns, lsn)
+			}
+		}
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if !closed {
+			if err := fs.Remove(storeDir + "/wal/CLEAN"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		files, _ := logFiles(t, fs)
+		if err := spoil(fs, storeDir+"/wal/"+files[0].Name, "changed"); err != nil {
+			t.Fatal(err)
+		}
+		last := lsns[len(lsns)-1]
+		for _, target := range []dyngo.Target{dyngo.AtEnd(), dyngo.AtLSN(last), dyngo.AtTime(time.Unix(0, c.Now()))} {
+			for _, restore := range []func() error{
+				func() error { _, err := dyngo.PlanRestore(t.Context(), storeDir, target, o); return err },
+				func() error { _, err := dyngo.RestoreWith(t.Context(), storeDir, restoredDir, target, o); return err },
+			} {
+				if err := restore(); !errors.Is(err, dyngo.ErrCorrupt) || !strings.Contains(err.Error(), files[0].Name) {
+					t.Errorf("closed %v, to %v: %v", closed, target, err)
+				}
+			}
+		}
+		var before dyngo.LSN
+		_, err = dyngo.PlanRestore(t.Context(), storeDir, dyngo.AtEnd(), o)
+		_, text, _ := strings.Cut(fmt.Sprint(err), "is damaged behind LSN ")
+		if _, serr := fmt.Sscanf(text, "%d,", &before); serr != nil || before < lsns[0] || before >= last {
+			t.Fatalf("%v names LSN %d, %v", err, before, serr)
+		}
+		if p, err := dyngo.RestoreWith(t.Context(), storeDir, restoredDir, dyngo.AtLSN(before), o); err != nil || p.LSN != before {
+			t.Errorf("before it: %+v, %v", p, err)
+		}
 	}
 }
 
