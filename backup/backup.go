@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -21,7 +22,6 @@ import (
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/snapshot"
-	"github.com/dyngodb/dyngo/wal"
 )
 
 // Backup is a manifest.
@@ -267,37 +267,95 @@ func hashOf(ctx context.Context, r io.ReaderAt, size int64) (sum [sha256.Size]by
 	return [sha256.Size]byte(h.Sum(nil)), nil
 }
 
-// List lists the backups, oldest first, with what was archived of the log behind each, by Follow or with later backups, and the damage: manifests, and parts of log
-// files, that can't be read, each with its name.
+// List lists the backups, oldest first, with what was archived of the log behind each, by Follow or with later backups, and the damage,
+// each with its name: manifests, and parts of log files, that can't be read, and parts behind something that is missing.
 func List(ctx context.Context, from Objects) (list []Backup, damage []error, err error) {
+	l, err := listAll(ctx, from)
+	if err != nil || len(l.stranded) == 0 {
+		return l.backups, l.damage, err
+	}
+	// Who archives the log may have put what was missing before what was there: then it is there now.
+	before := l.stranded
+	if l, err = listAll(ctx, from); err != nil {
+		return nil, nil, err
+	}
+	for line, p := range l.stranded {
+		if _, ok := before[line]; ok {
+			l.damage = append(l.damage, corruption.At(p.name, 0, "what was archived of the log before this part is missing, so that it can't be restored"))
+		}
+	}
+	return l.backups, l.damage, nil
+}
+
+// listing is what is in a place of objects.
+type listing struct {
+	backups  []Backup         // oldest first
+	pieces   []piece          // in the order of names
+	damage   []error          // what can't be read
+	stranded map[string]piece // of each line that has them, the first part that lies behind something missing
+}
+
+// listAll lists pieces before backups: so what goes on behind a backup that is made meanwhile is not listed without it.
+func listAll(ctx context.Context, from Objects) (l listing, err error) {
+	if l.pieces, l.damage, err = listPieces(ctx, from, logDir); err != nil {
+		return listing{}, err
+	}
 	entries, err := from.List(ctx, backupDir)
 	if err != nil {
-		return nil, nil, err
+		return listing{}, err
 	}
 	for _, e := range entries {
 		b, err := read(ctx, from, e)
 		switch {
 		case errors.Is(err, corruption.ErrCorrupt) || errors.Is(err, event.ErrUnsupported):
-			damage = append(damage, err)
+			l.damage = append(l.damage, err)
+		case errors.Is(err, fs.ErrNotExist): // it has expired meanwhile
 		case err != nil:
-			return nil, nil, err
+			return listing{}, err
 		default:
-			list = append(list, b)
+			l.backups = append(l.backups, b)
 		}
 	}
-	pieces, bad, err := listPieces(ctx, from, logDir)
-	if err != nil {
-		return nil, nil, err
-	}
 	lines := map[string][]piece{}
-	for i := range list {
-		b := &list[i]
+	l.stranded = map[string]piece{}
+	for i := range l.backups {
+		b := &l.backups[i]
 		if _, ok := lines[b.line()]; !ok {
-			lines[b.line()] = withFilesOf(list, b.line(), lineOf(pieces, b))
+			lines[b.line()] = withFilesOf(l.backups, b.line(), lineOf(l.pieces, b))
 		}
 		b.chain = chainOf(b, lines[b.line()])
 	}
-	return list, append(damage, bad...), nil
+	for line := range lines {
+		if p, ok := l.strandedIn(line); ok {
+			l.stranded[line] = p
+		}
+	}
+	return l, nil
+}
+
+// strandedIn finds the first part of a line that no chain reaches, though a backup begins before it.
+func (l *listing) strandedIn(line string) (p piece, ok bool) {
+	reached := map[string]int64{} // how far chains go, by log file
+	oldest := uint64(math.MaxUint64)
+	for i := range l.backups {
+		b := &l.backups[i]
+		if b.line() != line {
+			continue
+		}
+		if seq, ok := b.newestSeq(); ok {
+			oldest = min(oldest, seq)
+		}
+		for j := range b.chain {
+			f := &b.chain[j]
+			reached[f.file] = max(reached[f.file], f.to)
+		}
+	}
+	for _, p := range l.pieces {
+		if strings.HasPrefix(p.name, line) && p.seq >= oldest && p.to > reached[p.file] {
+			return p, true
+		}
+	}
+	return piece{}, false
 }
 
 // read reads a manifest.
@@ -515,13 +573,14 @@ type Expiry struct {
 // PlanExpire says which backups go: of each log all but the newest keep of them, those younger than age, and always the newest.
 // What was archived of the log behind the oldest that stays stays.
 func PlanExpire(ctx context.Context, from Objects, keep int, age time.Duration, now time.Time) (e Expiry, err error) {
-	list, damage, err := List(ctx, from)
-	if err == nil && len(damage) > 0 { // what it needs is not known
-		err = fmt.Errorf("nothing expires while a manifest is damaged: %w", damage[0])
+	l, err := listAll(ctx, from)
+	if err == nil && len(l.damage) > 0 { // what it needs is not known
+		err = fmt.Errorf("nothing expires while a manifest is damaged: %w", l.damage[0])
 	}
 	if err != nil {
 		return e, err
 	}
+	list, pieces := l.backups, l.pieces
 	later := map[string]int{} // backups of each log that have not been looked at
 	for i := range list {
 		later[list[i].Log]++
@@ -541,8 +600,7 @@ func PlanExpire(ctx context.Context, from Objects, keep int, age time.Duration, 
 			keeps = gone
 		} else {
 			e.Keep = append(e.Keep, *b)
-			if newest := b.newestLog(); newest >= 0 {
-				seq, _, _ := wal.ParseFileName(path.Base(b.Files[newest].Name))
+			if seq, ok := b.newestSeq(); ok {
 				if old, ok := oldest[b.line()]; !ok || seq < old {
 					oldest[b.line()] = seq
 				}
@@ -551,10 +609,6 @@ func PlanExpire(ctx context.Context, from Objects, keep int, age time.Duration, 
 		for _, f := range b.Files {
 			keeps[f.object()] = true
 		}
-	}
-	pieces, _, err := listPieces(ctx, from, logDir)
-	if err != nil {
-		return e, err
 	}
 	whole := map[string]bool{} // log files that an interrupted follower may have left parts of
 	for i := range pieces {

@@ -60,8 +60,8 @@
 //
 // The chain of a backup begins in the log file that the backup ends with, from its beginning, and goes on with the files behind it as
 // far as each is whole, since a record says so or a later backup has it with the file behind it, and the next one's first LSN
-// follows. With it the backup can be restored to each LSN up
-// to the last one of the chain. A manifest does not know of chains: one that an older version has made has one too.
+// follows. With it the backup can be restored to each LSN up to the last one of the chain. What was archived behind that is of no
+// use, so something is missing, and List says so. A manifest does not know of chains: one that an older version has made has one too.
 //
 // # Crash points
 //

@@ -235,8 +235,8 @@ func (f *follower) begin() error {
 				seq = head.Seq
 			}
 		}
-	} else if n := f.base.newestLog(); n >= 0 {
-		seq, _, _ = wal.ParseFileName(path.Base(f.base.Files[n].Name))
+	} else {
+		seq, _ = f.base.newestSeq()
 	}
 	if !slices.ContainsFunc(files, func(i wal.FileInfo) bool { return i.Seq == seq }) {
 		return &NoBaseError{Why: fmt.Sprintf("log file %d of the store is gone, which backup %s goes on in", seq, f.base.ID)}

@@ -1,12 +1,14 @@
 package backup
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/corruption"
@@ -132,6 +134,72 @@ func goldenBase() *Backup {
 		{"wal/0000000001-00000000000000000001.log", 3, abc}, {"wal/0000000002-00000000000000000010.log", 3, abc}, {"wal/CLEAN", 3, abc}}}
 }
 
+// late is a place of objects in which something happens after the first list that has a prefix.
+type late struct {
+	Objects
+	prefix string
+	happen func()
+}
+
+func (l *late) List(ctx context.Context, prefix string) ([]Entry, error) {
+	list, err := l.Objects.List(ctx, prefix)
+	if prefix == l.prefix && l.happen != nil {
+		l.happen()
+		l.happen = nil
+	}
+	return list, err
+}
+
+// A folder is listed while a follower goes on to the next file: what is there by then is not missing. A backup that is made beside
+// Expire, with what was archived behind it, stays.
+func TestListBesideFollow(t *testing.T) {
+	put := func(to Objects, name, content string) {
+		t.Helper()
+		if err := to.Put(t.Context(), name, strings.NewReader(content), int64(len(content))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	manifestOf := func(b *Backup) (name, content string) {
+		text, err := json.Marshal(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return backupDir + b.ID + "-" + hashText(string(text)) + ".json", string(text)
+	}
+	to := NewDir(vfs.NewMem(), "/b")
+	name, content := manifestOf(goldenBase())
+	put(to, name, content)
+	for _, i := range []int{0, 1, 2, 4} {
+		put(to, goldenLog[i].name, goldenLog[i].content)
+	}
+	ended := func() { put(to, goldenLog[3].name, "") }
+	list, damage, err := List(t.Context(), &late{to, logDir, ended})
+	if err != nil || len(damage) > 0 || len(list) != 1 {
+		t.Fatalf("%+v, %v, %v", list, damage, err)
+	}
+	if lsn, _ := list[0].Reach(); lsn != 20 {
+		t.Errorf("it reaches LSN %d", lsn)
+	}
+
+	other := goldenBase()
+	other.ID, other.Timeline = "20231114T221325.000000000Z", strings.Repeat("04", 16)
+	p, err := parsePiece(Entry{goldenLog[1].name, 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.timeline, p.file = other.Timeline, "0000000002-00000000000000000010.log"
+	p.name = p.prefix() + p.sum([]byte("part"))
+	forked := func() {
+		name, content := manifestOf(other)
+		put(to, name, content)
+		put(to, p.name, "part")
+	}
+	e, err := PlanExpire(t.Context(), &late{to, backupDir, forked}, 1, 0, time.Unix(1800000000, 0))
+	if err != nil || len(e.Remove)+len(e.Parts)+len(e.Files) > 0 {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
 // Objects of form 1 of the log behind a backup are read for ever. A newer form is unsupported, and what can't be is corruption.
 func TestPieces(t *testing.T) {
 	put := func(to Objects, name, content string) {
@@ -182,9 +250,16 @@ func TestPieces(t *testing.T) {
 			if err := to.Delete(t.Context(), o.name); err != nil {
 				t.Fatal(err)
 			}
-			list, _, err := List(t.Context(), to)
+			list, damage, err := List(t.Context(), to)
 			if err != nil || len(list) != 1 {
 				t.Fatalf("%+v, %v", list, err)
+			}
+			if i+1 == len(goldenLog) { // as if it had not been archived yet
+				if len(damage) > 0 {
+					t.Errorf("without the last part: %v", damage)
+				}
+			} else if len(damage) != 1 || !errors.Is(damage[0], corruption.ErrCorrupt) || !strings.Contains(damage[0].Error(), "is missing") {
+				t.Errorf("without %s, what lies behind it is not restored: %v", o.name, damage)
 			}
 			if lsn, _ := list[0].Reach(); lsn != [...]event.LSN{9, 11, 11, 13, 13}[i] {
 				t.Errorf("without %s it reaches LSN %d", o.name, lsn)

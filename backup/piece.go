@@ -230,11 +230,7 @@ func fileOf(pieces []piece) (f logFile, ok bool) {
 
 // chainOf puts together how the log goes on behind a backup, from what was archived of its log and timeline, in the order of files.
 func chainOf(b *Backup, pieces []piece) (chain []logFile) {
-	newest := b.newestLog()
-	if newest < 0 {
-		return nil
-	}
-	seq, _, ok := wal.ParseFileName(path.Base(b.Files[newest].Name))
+	seq, ok := b.newestSeq()
 	i, found := slices.BinarySearchFunc(pieces, seq, func(p piece, seq uint64) int { return cmp.Compare(p.seq, seq) })
 	if !ok || !found {
 		return nil
@@ -315,6 +311,16 @@ func (b *Backup) newestLog() int {
 		}
 	}
 	return -1
+}
+
+// newestSeq is the sequence of that file; ok is false if there is none.
+func (b *Backup) newestSeq() (seq uint64, ok bool) {
+	i := b.newestLog()
+	if i < 0 {
+		return 0, false
+	}
+	seq, _, ok = wal.ParseFileName(path.Base(b.Files[i].Name))
+	return seq, ok
 }
 
 // line is what a chain goes on in.
