@@ -15,13 +15,18 @@ type Cursor struct {
 	from    []byte // of what is visited; nil = the range's end
 	to      []byte
 
-	block   *block // of the leaf that it is in; nil = it is at none
-	i, last int    // slots still to come: [i, last), backwards from last-1
-	changes []Entry
-	j, k    int    // of changes still to come: [j, k)
+	leaf    leaf   // that it is in, as it was found
+	i, last int    // records of its block still to come: [i, last), backwards from last-1
+	j, k    int    // of its changes still to come: [j, k)
 	next    []byte // where the next leaf begins; backwards: before where the next one lies
 	more    bool   // there is a next leaf
 	taken   int64  // pairs that the range was not told of
+
+	// Leaves are found several at a time: a search costs more than a step to the next one. What was written to them since is not of
+	// this read.
+	ahead    [5]leaf
+	at, have int  // of those in ahead
+	whole    bool // there are no more than these
 
 	// At is where it stands when it can't go on: keys from here on, backwards before here, are still to be visited.
 	At []byte
@@ -30,7 +35,7 @@ type Cursor struct {
 // Seek begins at the first key of [from, to), backwards at the last one. nil is the range's end; both lie in the range.
 func (c *Cursor) Seek(r *Range, from, to []byte, reverse bool, max event.LSN) {
 	c.tell()
-	*c = Cursor{r: r, max: max, reverse: reverse, from: from, to: to, more: true, changes: c.changes[:0]}
+	*c = Cursor{r: r, max: max, reverse: reverse, from: from, to: to, more: true}
 	if c.from == nil {
 		c.from = r.From
 	}
@@ -50,154 +55,155 @@ func (c *Cursor) tell() {
 	}
 }
 
-// Release drops what the cursor refers to, and keeps its buffer.
+// Release drops what the cursor refers to.
 func (c *Cursor) Release() {
 	c.tell()
-	clear(c.changes[:cap(c.changes)])
-	*c = Cursor{changes: c.changes[:0]}
+	*c = Cursor{}
 }
 
 // Next goes to the next live version, which e is then; its memory never changes. ok = false is the end if served, else the place from
 // which on the range can't serve this read: At.
 func (c *Cursor) Next(e *Entry) (ok, served bool) {
 	for {
-		if c.j == c.k { // no news: the usual case
-			if c.i < c.last {
-				i := c.i
-				if c.reverse {
-					c.last--
-					i = c.last
-				} else {
-					c.i++
-				}
+		switch {
+		case c.j < c.k && !c.recordFirst():
+			if c.change(e) {
 				c.taken++
-				c.block.entry(i, e)
 				return true, true
 			}
-		} else if c.merged(e) {
+		case c.i < c.last:
+			i := c.i
+			if c.reverse {
+				c.last--
+				i = c.last
+			} else {
+				c.i++
+			}
 			c.taken++
+			entryOf(c.leaf.block.record(i), e)
 			return true, true
-		} else if c.j < c.k || c.i < c.last {
-			continue
-		}
-		if !c.more {
+		case !c.more:
 			return false, true
-		}
-		if !c.load() {
+		case !c.load():
 			c.At, c.more = c.next, false
 			return false, false
 		}
 	}
 }
 
-// merged takes the next of slots and changes; false: it was a delete.
-func (c *Cursor) merged(e *Entry) bool {
-	i, j := c.i, c.j
-	if c.reverse {
-		i, j = c.last-1, c.k-1
+// recordFirst says whether a record of the block comes before the next change, of which there is one.
+func (c *Cursor) recordFirst() bool {
+	if !c.reverse {
+		return c.i < min(int(c.leaf.changes[c.j].at), c.last)
 	}
-	order := 1 // of the slot beside the change
-	if c.i < c.last {
-		if order = bytes.Compare(c.block.key(i), c.changes[j].Key); c.reverse {
-			order = -order
+	before := &c.leaf.changes[c.k-1]
+	at := int(before.at)
+	if before.over {
+		at++
+	}
+	return c.last > max(at, c.i)
+}
+
+// change takes the next changes, which are of one key. False: there is no live version among them.
+func (c *Cursor) change(e *Entry) bool {
+	first := c.j
+	if c.reverse {
+		for first = c.k - 1; c.leaf.changes[first].older; {
+			first--
 		}
 	}
-	if order < 0 {
-		c.passSlot()
-		c.block.entry(i, e)
-		return true
-	}
-	if order == 0 {
-		c.passSlot()
-	}
+	i, end, seen := c.leaf.seenAt(first, c.max)
 	if c.reverse {
-		c.k--
+		c.k = first
 	} else {
-		c.j++
+		c.j = end
 	}
-	*e = c.changes[j]
+	if !seen {
+		return false
+	}
+	if c.leaf.changes[i].over {
+		if c.reverse {
+			c.last--
+		} else {
+			c.i++
+		}
+	}
+	entryOf(c.leaf.record(i), e)
 	return !e.Dead
 }
 
-func (c *Cursor) passSlot() {
-	if c.reverse {
-		c.last--
-	} else {
-		c.i++
+// find finds the leaf at next and some behind it, backwards those before next. False: the range does not serve.
+func (c *Cursor) find() bool {
+	r := c.r
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.state != ready {
+		return false
 	}
+	c.at, c.have, c.whole = 0, 0, true
+	take := func(l item) bool {
+		if c.have == len(c.ahead) {
+			c.whole = false
+			return false
+		}
+		c.ahead[c.have] = *l.leaf
+		c.have++
+		return c.reverse && bytes.Compare(l.first, c.from) > 0 || !c.reverse && (c.to == nil || bytes.Compare(l.first, c.to) < 0)
+	}
+	if !c.reverse {
+		l := r.leafOf(c.next)
+		r.leaves.AscendGreaterOrEqual(item{prefixOf(r.common, l.first), l}, take)
+		return true
+	}
+	if c.next == nil {
+		r.leaves.Descend(take)
+		return true
+	}
+	p := r.pivot(c.next)
+	defer p.done()
+	r.leaves.DescendLessOrEqual(p, func(l item) bool {
+		return bytes.Equal(l.first, c.next) || take(l) // it begins where the visited part does
+	})
+	return true
 }
 
 // load goes to the leaf that begins at next, backwards to the one that ends there. False: it does not serve the read.
 func (c *Cursor) load() bool {
-	r := c.r
-	r.mu.RLock()
-	if r.state != ready {
-		r.mu.RUnlock()
-		return false
-	}
-	var l *leaf
-	var after []byte // where the leaf ends, forwards
-	hasAfter := false
-	if c.reverse {
-		last := func(b *leaf) bool {
-			if c.next != nil && bytes.Compare(b.first, c.next) >= 0 {
-				return true // it begins where the visited part does
-			}
-			l = b
+	if left := c.have - c.at; left == 0 || left == 1 && !c.whole && !c.reverse {
+		if !c.find() {
 			return false
 		}
-		if c.next == nil {
-			r.leaves.Descend(last)
-		} else {
-			r.leaves.DescendLessOrEqual(&leaf{first: c.next}, last)
-		}
-	} else {
-		l = r.leafOf(c.next)
-		r.leaves.AscendGreaterOrEqual(l, func(b *leaf) bool {
-			if b == l {
-				return true
-			}
-			after, hasAfter = b.first, true
-			return false
-		})
 	}
-	if l == nil { // backwards: nothing lies before
-		r.mu.RUnlock()
-		c.block, c.i, c.last, c.j, c.k, c.more = nil, 0, 0, 0, 0, false
+	if c.at == c.have { // backwards: nothing lies before
+		c.i, c.last, c.j, c.k, c.more = 0, 0, 0, 0, false
 		return true
 	}
-	block, news, since := l.block, l.news, l.since
-	r.mu.RUnlock()
-	if c.max < since {
+	l := &c.leaf
+	*l = c.ahead[c.at]
+	c.at++
+	if c.max < l.since {
 		return false
 	}
-	c.block = block
-	c.changes = c.changes[:0]
-	if len(news) > 0 {
-		c.changes = newest(c.changes, news, c.max)
-	}
-	c.i, c.last, c.j, c.k = 0, len(block.slots), 0, len(c.changes)
+	c.i, c.last, c.j, c.k = 0, len(l.block.places), 0, len(l.changes)
 	low, high := c.from, c.to
+	var after []byte // where the leaf ends, forwards
+	hasAfter := c.at < c.have
 	if c.reverse {
 		high = c.next
-	} else {
-		low = c.next
+	} else if low = c.next; hasAfter {
+		after = c.ahead[c.at].first
 	}
 	if bytes.Compare(l.first, low) < 0 {
-		c.i, _ = block.search(low)
-		for c.j < c.k && bytes.Compare(c.changes[c.j].Key, low) < 0 {
-			c.j++
-		}
+		var has bool
+		c.i, has = l.block.search(0, low)
+		c.j, _ = l.changeOf(low, c.i, has)
 	}
 	if high != nil && (c.reverse || !hasAfter || bytes.Compare(high, after) < 0) {
-		c.last, _ = block.search(high)
-		for c.j < c.k && bytes.Compare(c.changes[c.k-1].Key, high) >= 0 {
-			c.k--
-		}
+		var has bool
+		c.last, has = l.block.search(0, high)
+		c.k, _ = l.changeOf(high, c.last, has)
 	}
-	if c.i > c.last {
-		c.i = c.last
-	}
+	c.i, c.j = min(c.i, c.last), min(c.j, c.k)
 	if c.reverse {
 		c.next, c.more = l.first, bytes.Compare(l.first, c.from) > 0
 	} else {

@@ -9,15 +9,17 @@
 //
 // # Structure
 //
-// Leaves lie in a B-tree (google/btree) by the first key that they cover. A leaf is a block of some dozen records, one behind the
-// other in key order, which never changes, and a list of what was written since:
+// Leaves lie in a B-tree (google/btree) by the first key that they cover, of which some bytes are in the tree's nodes. A leaf is a block
+// of some dozen records, one behind the other in key order, which never changes, and what was written since:
 //
-//	leaf:  first key | block: keys and values, slots | news: writes, oldest first | since: LSN of the newest write in block
+//	leaf:  first key | block | news: records, oldest first | changes: news by key | since: LSN of the newest write in block
+//	block: records: LSN, time, expiry, key, value | places: where each begins, and some bytes of its key
 //
-// A reader takes block and news under the range's lock, for the time of one search in the tree, and reads on without it: blocks are
-// immutable, and news only grow at the end. Most leaves have no news: then key and value are returned as they lie in the block, and a
-// pair costs a few nanoseconds. A writer appends to the news; when there are many, those that every new reader sees go into a new
-// block. A reader at an LSN before since is not served by that leaf.
+// A change knows between which records of the block its key belongs, so that a scan merges both without comparing keys. A reader takes
+// some leaves under the range's lock, for the time of one search in the tree, and reads on without it: blocks and changes are immutable,
+// and news only grow at the end. Key and value are returned as they lie in the block or the news.
+// A writer appends to the news and writes the changes anew; when there are many, those that every new reader sees go into a new block. A
+// reader at an LSN before since is not served by that leaf.
 //
 // # Building
 //

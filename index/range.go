@@ -2,7 +2,10 @@ package index
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -32,9 +35,10 @@ const (
 	// maxPending bounds the writes that wait while a range is built; so does memory.
 	maxPending = 1 << 16
 
-	slotBytes = 40
-	newsBytes = 120 // of an Entry and what holds it
-	degree    = 32  // of the B-tree
+	waitBytes   = 120 // of an Entry that waits, and what holds it
+	changeBytes = 16  // of a change
+	placeBytes  = 8   // of a place
+	degree      = 32  // of the B-tree
 )
 
 // Memory is what ranges take together, and the most that they may. Safe for concurrent use.
@@ -59,7 +63,8 @@ type Range struct {
 	memory *Memory // nil = unbounded
 
 	mu      sync.RWMutex // guards the fields below
-	leaves  *btree.BTreeG[*leaf]
+	leaves  *btree.BTreeG[item]
+	common  []byte // what the keys of the builder begin with; the tree's prefixes are of what comes then
 	state   state
 	pending []Entry // while it is built
 	cut     *Range  // takes the writes, once there is one
@@ -98,46 +103,201 @@ const (
 
 // leaf covers the keys from first on, up to the next leaf's.
 type leaf struct {
-	first []byte
-	block *block
-	news  []Entry   // only appended to; their memory is theirs
-	since event.LSN // reads from here on are served
+	first   []byte
+	block   *block
+	news    []byte    // records of what was written since, oldest first; only appended to
+	changes []change  // these by key, and those of one key newest first. Immutable
+	since   event.LSN // reads from here on are served
 }
 
-// block is records in key order. Immutable.
+// change is a write to a leaf that is not in its block. It says where in the block its key belongs: readers compare no keys.
+type change struct {
+	from, to uint32 // where its record lies in news
+	at       uint32 // as many records of the block come before its key
+	over     bool   // the next one has that key
+	older    bool   // so has the change before this one
+}
+
+func (l *leaf) record(i int) []byte {
+	c := &l.changes[i]
+	return l.news[c.from:c.to:c.to]
+}
+
+// changeOf returns where the newest change of a key is, or would be, from what the block knows of the key.
+func (l *leaf) changeOf(key []byte, at int, over bool) (i int, has bool) {
+	i, _ = slices.BinarySearchFunc(l.changes, at, func(c change, at int) int { return int(c.at) - at })
+	for ; i < len(l.changes) && int(l.changes[i].at) == at; i++ {
+		switch c := &l.changes[i]; {
+		case c.older:
+		case c.over || over:
+			if c.over {
+				return i, over
+			}
+		default:
+			if order := bytes.Compare(keyOf(l.record(i)), key); order >= 0 {
+				return i, order == 0
+			}
+		}
+	}
+	return i, false
+}
+
+// seenAt returns which of a key's changes, of which the newest is i, a read at max sees; has is false if it sees none. end is behind the
+// oldest.
+func (l *leaf) seenAt(i int, max event.LSN) (seen, end int, has bool) {
+	seen = i
+	for end = i; end == i || end < len(l.changes) && l.changes[end].older; end++ {
+		if !has && lsnOf(l.record(end)) <= max {
+			seen, has = end, true
+		}
+	}
+	return seen, end, has
+}
+
+// write takes a write of a key that the leaf covers.
+func (l *leaf) write(e *Entry) {
+	at, over := l.block.search(0, e.Key)
+	i, has := l.changeOf(e.Key, at, over)
+	if l.news == nil {
+		l.news = make([]byte, 0, 4*e.size())
+	}
+	from := len(l.news)
+	l.news = appendRecord(l.news, e)
+	next := make([]change, len(l.changes)+1) // readers have the former
+	copy(next, l.changes[:i])
+	next[i] = change{from: uint32(from), to: uint32(len(l.news)), at: uint32(at), over: over}
+	copy(next[i+1:], l.changes[i:])
+	if has {
+		next[i+1].older = true
+	}
+	l.changes = next
+}
+
+// item is a leaf in the tree, found by a few bytes of its first key: most steps of a search need no more than these.
+type item struct {
+	prefix uint64
+	*leaf
+}
+
+func (a item) less(b item) bool {
+	if a.prefix != b.prefix {
+		return a.prefix < b.prefix
+	}
+	return bytes.Compare(a.first, b.first) < 0
+}
+
+// prefixOf is a number for a key, which is not above those of later keys.
+func prefixOf(common, key []byte) uint64 {
+	rest, ok := bytes.CutPrefix(key, common)
+	switch {
+	case !ok && bytes.Compare(key, common) < 0:
+		return 0
+	case !ok:
+		return math.MaxUint64
+	case len(rest) >= 8:
+		return binary.BigEndian.Uint64(rest)
+	}
+	var b [8]byte
+	copy(b[:], rest)
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// block is records in key order, one behind the other. Immutable. A record is
+//
+//	LSN uint64 | time uint64 | length of the key << 3 | flags, uint32 | expiry uint64, if it has one | key | value
 type block struct {
-	data  []byte
-	slots []slot
+	data   []byte
+	places []place // of records in data
+	common []byte  // what all keys begin with; lies in data
 }
 
-// slot says where a record lies in data: its key is [key, value), its value ends at end.
-type slot struct {
-	key, value, end uint32
-	elsewhere       bool
-	lsn             event.LSN
-	time, expires   int64
+// place is where a record begins, and the first bytes of what its key has behind common: a search by them does not touch the records.
+type place struct{ start, prefix uint32 }
+
+const (
+	recordHeader = 8 + 8 + 4
+
+	flagElsewhere = 1
+	flagDead      = 2
+	flagExpires   = 4
+	flagBits      = 3
+)
+
+// record is where record i lies.
+func (b *block) record(i int) []byte {
+	if i+1 < len(b.places) {
+		return b.data[b.places[i].start:b.places[i+1].start:b.places[i+1].start]
+	}
+	return b.data[b.places[i].start:len(b.data):len(b.data)]
 }
 
-func (b *block) key(i int) []byte {
-	s := &b.slots[i]
-	return b.data[s.key:s.value:s.value]
+// keyAt is where a record's key lies.
+func keyAt(record []byte) (from, to int) {
+	bits := binary.LittleEndian.Uint32(record[16:])
+	if from = recordHeader; bits&flagExpires != 0 {
+		from += 8
+	}
+	return from, from + int(bits>>flagBits)
 }
 
-func (b *block) entry(i int, e *Entry) {
-	s := &b.slots[i]
-	*e = Entry{Key: b.data[s.key:s.value:s.value], Value: b.data[s.value:s.end:s.end], LSN: s.lsn, Time: s.time, Expires: s.expires,
-		Elsewhere: s.elsewhere}
+func keyOf(record []byte) []byte {
+	from, to := keyAt(record)
+	return record[from:to:to]
 }
 
-// search returns the first slot whose key is not before key.
-func (b *block) search(key []byte) (i int, found bool) {
-	lo, hi := 0, len(b.slots)
+func lsnOf(record []byte) event.LSN { return event.LSN(binary.LittleEndian.Uint64(record)) }
+
+// entryOf reads a record, whose memory e then refers to.
+func entryOf(record []byte, e *Entry) {
+	from, to := keyAt(record)
+	e.Key, e.Value = record[from:to:to], record[to:]
+	e.LSN, e.Time, e.Expires = lsnOf(record), int64(binary.LittleEndian.Uint64(record[8:])), 0
+	flags := record[16]
+	e.Dead, e.Elsewhere = flags&flagDead != 0, flags&flagElsewhere != 0
+	if flags&flagExpires != 0 {
+		e.Expires = int64(binary.LittleEndian.Uint64(record[recordHeader:]))
+	}
+}
+
+func appendRecord(dst []byte, e *Entry) []byte {
+	bits := uint32(len(e.Key)) << flagBits
+	if e.Elsewhere {
+		bits |= flagElsewhere
+	}
+	if e.Dead {
+		bits |= flagDead
+	}
+	if e.Expires != 0 {
+		bits |= flagExpires
+	}
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(e.LSN))
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(e.Time))
+	dst = binary.LittleEndian.AppendUint32(dst, bits)
+	if e.Expires != 0 {
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(e.Expires))
+	}
+	return append(append(dst, e.Key...), e.Value...)
+}
+
+// size is the most that a record of e takes.
+func (e *Entry) size() int { return recordHeader + 8 + len(e.Key) + len(e.Value) }
+
+func (b *block) key(i int) []byte { return keyOf(b.record(i)) }
+
+// search returns the first record from one on whose key is not before key.
+func (b *block) search(from int, key []byte) (i int, found bool) {
+	prefix := uint32(prefixOf(b.common, key) >> 32)
+	lo, hi := from, len(b.places)
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
-		switch c := bytes.Compare(b.key(mid), key); {
-		case c < 0:
+		order := cmp.Compare(b.places[mid].prefix, prefix)
+		if order == 0 {
+			order = bytes.Compare(b.key(mid), key)
+		}
+		switch {
+		case order < 0:
 			lo = mid + 1
-		case c == 0:
+		case order == 0:
 			return mid, true
 		default:
 			hi = mid
@@ -146,20 +306,55 @@ func (b *block) search(key []byte) (i int, found bool) {
 	return lo, false
 }
 
-func (b *block) bytes() int64 { return int64(cap(b.data)) + int64(cap(b.slots))*slotBytes }
+// done makes the block ready to be searched, after the last record.
+func (b *block) done() *block {
+	if len(b.places) == 0 {
+		return b
+	}
+	b.common = common(b.key(0), b.key(len(b.places)-1))
+	for i := range b.places {
+		b.places[i].prefix = uint32(prefixOf(b.common, b.key(i)) >> 32)
+	}
+	return b
+}
 
-func (b *block) add(e *Entry) {
-	at := uint32(len(b.data))
-	b.data = append(append(b.data, e.Key...), e.Value...)
-	b.slots = append(b.slots, slot{key: at, value: at + uint32(len(e.Key)), end: uint32(len(b.data)), elsewhere: e.Elsewhere, lsn: e.LSN,
-		time: e.Time, expires: e.Expires})
+// common is what two keys both begin with, in the memory of a.
+func common(a, b []byte) []byte {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return a[:n:n]
+}
+
+func (b *block) bytes() int64 { return int64(cap(b.data)) + int64(cap(b.places))*placeBytes }
+
+func (b *block) add(record []byte) {
+	b.places = append(b.places, place{start: uint32(len(b.data))})
+	b.data = append(b.data, record...)
+}
+
+// copy adds records [i, j) of another block.
+func (b *block) copy(o *block, i, j int) {
+	if i == j {
+		return
+	}
+	from, end := o.places[i].start, uint32(len(o.data))
+	if j < len(o.places) {
+		end = o.places[j].start
+	}
+	move := uint32(len(b.data)) - from // modulo 2^32
+	for _, p := range o.places[i:j] {
+		b.places = append(b.places, place{start: p.start + move})
+	}
+	b.data = append(b.data, o.data[from:end]...)
 }
 
 // New makes a range of the keys from from on and before to, nil = open, in some memory, nil = without bound. It takes writes and serves
 // nobody until Fill.
 func New(from, to []byte, m *Memory) *Range {
 	r := &Range{From: bytes.Clone(from), To: bytes.Clone(to), memory: m}
-	r.leaves = btree.NewG(degree, func(a, b *leaf) bool { return bytes.Compare(a.first, b.first) < 0 })
+	r.leaves = btree.NewG(degree, item.less)
 	return r
 }
 
@@ -215,20 +410,22 @@ func (r *Range) Fill(lsn event.LSN) *Builder {
 
 // Add takes the next record, whose memory stays the caller's.
 func (b *Builder) Add(e *Entry) {
-	if len(b.block.slots) >= leafKeys || len(b.block.data) >= leafBytes {
+	if len(b.block.places) >= leafKeys || len(b.block.data) >= leafBytes {
 		b.cut()
 		b.first = bytes.Clone(e.Key)
 	}
-	b.block.add(e)
+	b.block.places = append(b.block.places, place{start: uint32(len(b.block.data))})
+	b.block.data = appendRecord(b.block.data, e)
 	b.keys++
 }
 
 func (b *Builder) cut() {
-	l := &leaf{first: b.first, block: &block{data: slices.Clip(b.block.data), slots: slices.Clip(b.block.slots)}, since: b.lsn}
+	full := &block{data: slices.Clone(b.block.data), places: slices.Clone(b.block.places)}
+	l := &leaf{first: b.first, block: full.done(), since: b.lsn}
 	b.full = append(b.full, l)
 	n := l.bytes()
 	b.bytes += n
-	b.block = &block{}
+	b.block.data, b.block.places = b.block.data[:0], b.block.places[:0]
 	b.r.mu.Lock()
 	defer b.r.mu.Unlock()
 	if b.r.state == building {
@@ -248,8 +445,9 @@ func (b *Builder) Done(visible event.LSN) error {
 	case r.state == dropped:
 		return ErrDropped
 	}
+	r.common = commonPrefix(b.full)
 	for _, l := range b.full {
-		r.leaves.ReplaceOrInsert(l)
+		r.insert(l)
 	}
 	r.account(b.bytes - r.bytes) // what waited is counted again
 	r.keys, r.state = b.keys, ready
@@ -265,12 +463,20 @@ func (b *Builder) Done(visible event.LSN) error {
 	return nil
 }
 
-func (l *leaf) bytes() int64 {
-	n := l.block.bytes() + int64(cap(l.first)) + 128
-	for i := range l.news {
-		n += l.news[i].bytes()
+// commonPrefix is what all keys of leaves begin with that were built.
+func commonPrefix(full []*leaf) []byte {
+	first, last := full[0].block, full[len(full)-1].block
+	if len(first.places) == 0 {
+		return nil
 	}
-	return n
+	return bytes.Clone(common(first.key(0), last.key(len(last.places)-1)))
+}
+
+// insert puts a leaf into the tree, for one that has the same first key if there is one. r.mu is held.
+func (r *Range) insert(l *leaf) { r.leaves.ReplaceOrInsert(item{prefixOf(r.common, l.first), l}) }
+
+func (l *leaf) bytes() int64 {
+	return l.block.bytes() + int64(cap(l.first)) + int64(cap(l.news)) + int64(cap(l.changes))*changeBytes + 160
 }
 
 // Drop ends the range: nobody is served any more.
@@ -326,44 +532,41 @@ func (r *Range) Ready() (ok bool, bytes, keys int64) {
 // is visible to anybody; visible is an LSN that all reads reach which begin from now on. False: there is no more memory for what was
 // written, and the range was dropped.
 func (r *Range) Apply(e *Entry, visible event.LSN) bool {
-	own := *e
-	own.Key = append(append(make([]byte, 0, len(e.Key)+len(e.Value)), e.Key...), e.Value...)
-	own.Key, own.Value = own.Key[:len(e.Key):len(e.Key)], own.Key[len(e.Key):]
-	return r.apply(&own, visible)
-}
-
-func (r *Range) apply(own *Entry, visible event.LSN) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch r.state {
 	case shortened:
-		return !r.cut.Covers(own.Key) || r.cut.apply(own, visible)
+		return !r.cut.Covers(e.Key) || r.cut.Apply(e, visible)
 	case building:
 		if len(r.pending) == maxPending {
 			r.outgrew = true
 			r.drop()
 			return false
 		}
-		r.pending = append(r.pending, *own)
+		own := *e
+		own.Key = append(append(make([]byte, 0, len(e.Key)+len(e.Value)), e.Key...), e.Value...)
+		own.Key, own.Value = own.Key[:len(e.Key):len(e.Key)], own.Key[len(e.Key):]
+		r.pending = append(r.pending, own)
 		r.account(own.bytes())
 		return r.fits()
 	case ready:
 		r.writes++
-		r.put(own, visible)
+		r.put(e, visible)
 		return r.fits()
 	}
 	return true
 }
 
-// bytes is what a write takes that is not in a block.
-func (e *Entry) bytes() int64 { return newsBytes + int64(len(e.Key)+len(e.Value)) }
+// bytes is what a write takes that waits.
+func (e *Entry) bytes() int64 { return waitBytes + int64(len(e.Key)+len(e.Value)) }
 
 // put adds a write to its leaf. r.mu is held.
 func (r *Range) put(e *Entry, visible event.LSN) {
 	l := r.leafOf(e.Key)
-	l.news = append(l.news, *e)
-	r.account(e.bytes())
-	if len(l.news)%maxNews == 0 {
+	before := l.bytes()
+	l.write(e)
+	r.account(l.bytes() - before)
+	if len(l.changes)%maxNews == 0 {
 		r.fold(l, visible)
 	}
 }
@@ -371,136 +574,145 @@ func (r *Range) put(e *Entry, visible event.LSN) {
 // pivots are leaves to search the tree with.
 var pivots = sync.Pool{New: func() any { return new(leaf) }}
 
+// pivot is an item to search the tree with, for a key. done has to follow.
+func (r *Range) pivot(key []byte) item {
+	l := pivots.Get().(*leaf)
+	l.first = key
+	return item{prefixOf(r.common, key), l}
+}
+
+func (p item) done() {
+	p.first = nil
+	pivots.Put(p.leaf)
+}
+
 // leafOf returns the leaf that covers a key of the range. r.mu is held.
 func (r *Range) leafOf(key []byte) (found *leaf) {
-	pivot := pivots.Get().(*leaf)
-	pivot.first = key
-	r.leaves.DescendLessOrEqual(pivot, func(l *leaf) bool {
-		found = l
+	p := r.pivot(key)
+	defer p.done()
+	r.leaves.DescendLessOrEqual(p, func(l item) bool {
+		found = l.leaf
 		return false
 	})
-	pivot.first = nil
-	pivots.Put(pivot)
 	return found
 }
 
 // fold writes the block of a leaf anew with its news up to an LSN, with all if too many would be left. r.mu is held.
 func (r *Range) fold(l *leaf, visible event.LSN) {
-	n := 0 // news that go into the block: those before the first that not everybody sees
-	for n < len(l.news) && l.news[n].LSN <= visible {
-		n++
+	upTo, left := uint32(len(l.news)), 0 // of news: those go into the block before the first that not everybody sees
+	for i := range l.changes {
+		if lsnOf(l.record(i)) > visible {
+			upTo = min(upTo, l.changes[i].from)
+		}
 	}
-	if len(l.news)-n >= forceNews {
-		n = len(l.news)
+	for i := range l.changes {
+		if l.changes[i].from >= upTo {
+			left++
+		}
 	}
-	if n == 0 {
+	if left >= forceNews {
+		upTo, left = uint32(len(l.news)), 0
+	}
+	if left == len(l.changes) {
 		return
 	}
 	r.account(-l.bytes())
-	before := len(l.block.slots)
-	since := l.since
-	for i := range l.news[:n] {
-		since = max(since, l.news[i].LSN)
+	r.keys -= int64(len(l.block.places))
+	former := *l
+	l.block, l.since = former.merge(upTo)
+	l.news, l.changes = nil, nil
+	r.keys += int64(len(l.block.places))
+	if len(l.block.places) == 0 && left == 0 && r.absorb(l) {
+		return
 	}
-	changes := newest(nil, l.news[:n], event.MaxLSN)
-	leaves := merge(l.block, changes, l.first)
-	rest := slices.Clone(l.news[n:])
-	r.keys -= int64(before)
-	for i, m := range leaves {
-		m.since = since
-		r.keys += int64(len(m.block.slots))
-		for j := range rest {
-			e := &rest[j]
-			if bytes.Compare(e.Key, m.first) >= 0 && (i == len(leaves)-1 || bytes.Compare(e.Key, leaves[i+1].first) < 0) {
-				m.news = append(m.news, *e)
+	leaves := r.split(l)
+	if left > 0 {
+		rest := slices.Clone(former.changes)
+		slices.SortFunc(rest, func(a, b change) int { return cmp.Compare(a.from, b.from) }) // as they were written
+		var e Entry
+		for _, c := range rest[len(rest)-left:] {
+			entryOf(former.news[c.from:c.to], &e)
+			i := len(leaves) - 1
+			for i > 0 && bytes.Compare(e.Key, leaves[i].first) < 0 {
+				i--
 			}
+			leaves[i].write(&e)
 		}
-		r.account(m.bytes())
-		r.leaves.ReplaceOrInsert(m)
 	}
-	if len(leaves) == 1 && len(leaves[0].block.slots) == 0 && len(leaves[0].news) == 0 {
-		r.absorb(leaves[0])
+	for _, l := range leaves {
+		r.account(l.bytes())
 	}
 }
 
-// absorb has the leaf before an empty one cover its keys too. r.mu is held.
-func (r *Range) absorb(l *leaf) {
+// merge is the block with the changes that lie in news before upTo, and the LSN from which on it serves.
+func (l *leaf) merge(upTo uint32) (*block, event.LSN) {
+	since := l.since
+	out := &block{data: make([]byte, 0, len(l.block.data)+int(upTo)), places: make([]place, 0, len(l.block.places)+len(l.changes))}
+	at := 0
+	for i := 0; i < len(l.changes); i++ {
+		c := &l.changes[i]
+		for c.from >= upTo && i+1 < len(l.changes) && l.changes[i+1].older {
+			i++
+			c = &l.changes[i]
+		}
+		if c.from >= upTo {
+			continue
+		}
+		record := l.record(i)
+		since = max(since, lsnOf(record))
+		for i+1 < len(l.changes) && l.changes[i+1].older {
+			i++
+		}
+		out.copy(l.block, at, int(c.at))
+		if at = int(c.at); c.over {
+			at++
+		}
+		if record[16]&flagDead == 0 {
+			out.add(record)
+		}
+	}
+	out.copy(l.block, at, len(l.block.places))
+	return out.done(), since
+}
+
+// split has new leaves take the last records of a leaf that is too large. It returns all, by key. r.mu is held.
+func (r *Range) split(l *leaf) []*leaf {
+	b, leaves := l.block, []*leaf{l}
+	n, size := len(b.places), len(b.data)
+	if n < 2 || n <= 2*leafKeys && size <= 2*leafBytes {
+		return leaves
+	}
+	parts := min(max(n/leafKeys, size/leafBytes, 2), n)
+	for i := range parts {
+		from, to := i*n/parts, (i+1)*n/parts
+		part := &block{}
+		part.copy(b, from, to)
+		part.done()
+		if i == 0 {
+			l.block = part
+			continue
+		}
+		o := &leaf{first: bytes.Clone(b.key(from)), block: part, since: l.since}
+		leaves = append(leaves, o)
+		r.insert(o)
+	}
+	return leaves
+}
+
+// absorb has the leaf before an empty one cover its keys too, if there is one; the empty one is accounted for no more. r.mu is held.
+func (r *Range) absorb(l *leaf) bool {
 	var before *leaf
-	r.leaves.DescendLessOrEqual(l, func(b *leaf) bool {
-		before = b
-		return b == l
+	p := item{prefixOf(r.common, l.first), l}
+	r.leaves.DescendLessOrEqual(p, func(b item) bool {
+		before = b.leaf
+		return b.leaf == l
 	})
 	if before == l {
-		return // the first
+		return false // the first
 	}
-	r.account(-l.bytes())
-	r.leaves.Delete(l)
-	both := *before
-	both.since = max(before.since, l.since)
-	r.leaves.ReplaceOrInsert(&both)
-}
-
-// newest appends the last write of each key that a read at max sees, in key order.
-func newest(dst, news []Entry, max event.LSN) []Entry {
-	dst = dst[:0]
-	for i := len(news) - 1; i >= 0; i-- {
-		e := &news[i]
-		if e.LSN > max {
-			continue
-		}
-		at, has := slices.BinarySearchFunc(dst, e.Key, func(d Entry, key []byte) int { return bytes.Compare(d.Key, key) })
-		if !has {
-			dst = slices.Insert(dst, at, *e)
-		}
-	}
-	return dst
-}
-
-// merge writes the leaves of a block with changes, the first of which covers the keys from first on.
-func merge(b *block, changes []Entry, first []byte) []*leaf {
-	size, n := len(b.data), len(b.slots)
-	for i := range changes {
-		size, n = size+len(changes[i].Key)+len(changes[i].Value), n+1
-	}
-	parts := 1
-	if size > 2*leafBytes || n > 2*leafKeys {
-		parts = max(size/leafBytes, n/leafKeys, 2)
-	}
-	var leaves []*leaf
-	out := &leaf{first: first, block: &block{data: make([]byte, 0, size/parts+1), slots: make([]slot, 0, n/parts+1)}}
-	add := func(e *Entry) {
-		if parts > 1 && len(out.block.slots) > 0 && (len(out.block.slots) > n/parts || len(out.block.data) > size/parts) {
-			leaves = append(leaves, out)
-			out = &leaf{first: bytes.Clone(e.Key), block: &block{data: make([]byte, 0, size/parts+1), slots: make([]slot, 0, n/parts+1)}}
-		}
-		out.block.add(e)
-	}
-	var e Entry
-	i, j := 0, 0
-	for i < len(b.slots) || j < len(changes) {
-		order := -1
-		switch {
-		case i == len(b.slots):
-			order = 1
-		case j < len(changes):
-			order = bytes.Compare(b.key(i), changes[j].Key)
-		}
-		if order >= 0 {
-			if !changes[j].Dead {
-				add(&changes[j])
-			}
-			j++
-			if order == 0 {
-				i++
-			}
-			continue
-		}
-		b.entry(i, &e)
-		add(&e)
-		i++
-	}
-	leaves = append(leaves, out)
-	return leaves
+	r.leaves.Delete(p)
+	before.since = max(before.since, l.since)
+	return true
 }
 
 // Get finds the version of a key of the range that a read at max sees. Without served the range can't say. e aliases memory that does
@@ -511,22 +723,21 @@ func (r *Range) Get(key []byte, max event.LSN, e *Entry) (found, served bool) {
 		r.mu.RUnlock()
 		return false, false
 	}
-	l := r.leafOf(key)
-	block, news, since := l.block, l.news, l.since
+	l := *r.leafOf(key)
 	r.mu.RUnlock()
-	if max < since {
+	if max < l.since {
 		return false, false
 	}
 	r.gets.Add(1)
-	for i := len(news) - 1; i >= 0; i-- {
-		if n := &news[i]; n.LSN <= max && bytes.Equal(n.Key, key) {
-			*e = *n
+	at, over := l.block.search(0, key)
+	if i, has := l.changeOf(key, at, over); has {
+		if i, _, has = l.seenAt(i, max); has {
+			entryOf(l.record(i), e)
 			return !e.Dead, true
 		}
 	}
-	i, ok := block.search(key)
-	if ok {
-		block.entry(i, e)
+	if over {
+		entryOf(l.block.record(at), e)
 	}
-	return ok, true
+	return over, true
 }

@@ -43,13 +43,27 @@ func (h history) at(max event.LSN) (keys []string, values map[string]version) {
 
 func (h history) write(rng *rand.Rand, lsn event.LSN, keys int) (e Entry) {
 	k := fmt.Sprintf("k%05d", rng.IntN(keys))
+	if rng.IntN(20) == 0 { // not as the others begin, or the beginning of some
+		k = []string{"", "a", "k", "k0", "k00", "k000\x00", "kz", "z", "\xff\xff\xff\xff\xff\xff\xff\xff\xff"}[rng.IntN(9)]
+	}
 	v := version{lsn: lsn, data: fmt.Sprintf("%d:%s", lsn, bytes.Repeat([]byte("x"), rng.IntN(300))), dead: rng.IntN(3) == 0}
 	h[k] = append(h[k], v)
 	e = Entry{Key: []byte(k), LSN: lsn, Time: int64(lsn) * 10, Dead: v.dead, Elsewhere: rng.IntN(10) == 0}
 	if !v.dead && !e.Elsewhere {
 		e.Value = []byte(v.data)
 	}
+	if !v.dead {
+		e.Expires = expiry(lsn)
+	}
 	return e
+}
+
+// expiry is when the write of an LSN expires: one of three does.
+func expiry(lsn event.LSN) int64 {
+	if lsn%3 == 0 {
+		return int64(lsn) * 20
+	}
+	return 0
 }
 
 // compare reads a range at max in every way.
@@ -59,7 +73,7 @@ func compare(t *testing.T, r *Range, h history, max event.LSN, rng *rand.Rand) (
 	check := func(e *Entry, key string) {
 		t.Helper()
 		v := values[key]
-		if string(e.Key) != key || e.LSN != v.lsn || e.Time != int64(v.lsn)*10 || !e.Elsewhere && string(e.Value) != v.data {
+		if string(e.Key) != key || e.LSN != v.lsn || e.Time != int64(v.lsn)*10 || e.Expires != expiry(v.lsn) || !e.Elsewhere && string(e.Value) != v.data {
 			t.Fatalf("at %d: got %q of LSN %d, want %q of LSN %d", max, e.Key, e.LSN, key, v.lsn)
 		}
 	}
@@ -107,6 +121,9 @@ func compare(t *testing.T, r *Range, h history, max event.LSN, rng *rand.Rand) (
 	}
 	for range 10 {
 		key := fmt.Sprintf("k%05d", rng.IntN(500))
+		if rng.IntN(4) == 0 {
+			key = []string{"", "k", "kz", "z", "k00"}[rng.IntN(5)]
+		}
 		var e Entry
 		found, on := r.Get([]byte(key), max, &e)
 		if _, has := values[key]; on && found != has {
@@ -125,7 +142,7 @@ func build(r *Range, h history, lsn event.LSN, visible event.LSN) error {
 	keys, values := h.at(lsn)
 	for _, k := range keys {
 		v := values[k]
-		b.Add(&Entry{Key: []byte(k), Value: []byte(v.data), LSN: v.lsn, Time: int64(v.lsn) * 10})
+		b.Add(&Entry{Key: []byte(k), Value: []byte(v.data), LSN: v.lsn, Time: int64(v.lsn) * 10, Expires: expiry(v.lsn)})
 	}
 	return b.Done(visible)
 }
@@ -171,8 +188,8 @@ func TestRangeIsAsTheModel(t *testing.T) {
 		}
 		want := int64(0)
 		live := int64(0)
-		r.leaves.Ascend(func(l *leaf) bool {
-			want, live = want+l.bytes(), live+int64(len(l.block.slots))
+		r.leaves.Ascend(func(l item) bool {
+			want, live = want+l.bytes(), live+int64(len(l.block.places))
 			return true
 		})
 		if ok, bytes, n := r.Ready(); !ok || bytes != want || n != live {
@@ -345,7 +362,7 @@ func TestShortenedRangeIsAsTheModel(t *testing.T) {
 		cut := rng.IntN(len(keys))
 		for _, k := range keys[:cut] {
 			v := values[k]
-			b.Add(&Entry{Key: []byte(k), Value: []byte(v.data), LSN: v.lsn, Time: int64(v.lsn) * 10})
+			b.Add(&Entry{Key: []byte(k), Value: []byte(v.data), LSN: v.lsn, Time: int64(v.lsn) * 10, Expires: expiry(v.lsn)})
 		}
 		short := b.Shorten([]byte(keys[cut]))
 		write(100, long)
