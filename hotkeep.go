@@ -165,10 +165,9 @@ func (k *hotKeeper) lookLocked(ctx context.Context) {
 	if scans := k.scans.Swap(0); scans > 0 {
 		k.pairsPerScan += (float64(merged+hot)/float64(scans) - k.pairsPerScan) * min(1, float64(scans)/100+0.1)
 	}
-	picture := k.db.heat.Look(0)
 	k.weigh()
 	k.demote()
-	for _, c := range k.candidates(&picture) {
+	for _, c := range k.candidates(k.db.heat.Recent()) {
 		if ctx.Err() != nil || !k.promote(ctx, c) {
 			return
 		}
@@ -182,30 +181,6 @@ func (k *hotKeeper) worth(ds *Dataset, r heat.Rates, pairs float64) (benefit, co
 		benefit += r.Misses * missNanos
 	}
 	return benefit / 1e9, r.Writes * k.nanosApplied / 1e9
-}
-
-// lately are the rates of a range over the last one or two steps of heat, so that what has ended counts no more.
-func lately(r *heat.PastRange) heat.Rates {
-	mean := func(past []float64) float64 {
-		last := past[max(0, len(past)-2):]
-		if len(last) == 0 {
-			return 0
-		}
-		return (last[0] + last[len(last)-1]) / 2
-	}
-	return heat.Rates{Reads: mean(r.Past.Reads), Misses: mean(r.Past.Misses), Scans: mean(r.Past.Scans), Writes: mean(r.Past.Writes)}
-}
-
-// pairsOf is how many pairs a scan takes from each range that it visits.
-func (k *hotKeeper) pairsOf(d *heat.Dataset) float64 {
-	visits := 0.0
-	for i := range d.Ranges {
-		visits += d.Ranges[i].Rates.Scans // both are averages over the same time
-	}
-	if visits == 0 {
-		return 0
-	}
-	return k.pairsPerScan * min(d.Rates.Scans/visits, 1)
 }
 
 // weigh measures what is kept by what it was used for since the last look.
@@ -292,23 +267,23 @@ func (k *hotKeeper) drop(r *keptRange, reason string) {
 }
 
 // candidates are ranges that are worth it, those that save most first.
-func (k *hotKeeper) candidates(p *heat.Picture) (list []candidate) {
+func (k *hotKeeper) candidates(recent []heat.Recent) (list []candidate) {
 	if k.budget() == 0 {
 		return nil
 	}
 	now := k.db.opts.Clock.Mono()
 	k.refused = slices.DeleteFunc(k.refused, func(r refusal) bool { return now-r.at > int64(retryAfter) })
-	for i := range p.Datasets {
-		d := &p.Datasets[i]
-		ds := k.db.catalog.byID(d.ID)
+	for i := range recent {
+		d := &recent[i]
+		ds := k.db.catalog.byID(d.Dataset)
 		if ds == nil {
 			continue
 		}
-		pairs := k.pairsOf(d)
+		pairs := k.pairsPerScan / max(d.RangesPerScan, 1) // that a scan takes from each range
 		for j := range d.Ranges {
 			h := &d.Ranges[j]
 			c := candidate{ds: ds, from: h.From, to: h.To}
-			if c.benefit, c.cost = k.worth(ds, lately(h), pairs); c.benefit < leastBenefit || c.benefit < promoteRatio*c.cost {
+			if c.benefit, c.cost = k.worth(ds, h.Rates, pairs); c.benefit < leastBenefit || c.benefit < promoteRatio*c.cost {
 				continue
 			}
 			if slices.ContainsFunc(k.refused, func(r refusal) bool {

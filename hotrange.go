@@ -71,7 +71,7 @@ func (h *hotRanges) add(r *index.Range) bool {
 		list = *old
 	}
 	for _, o := range list {
-		if (r.To == nil || bytes.Compare(o.From, r.To) < 0) && (o.To == nil || bytes.Compare(r.From, o.To) < 0) {
+		if overlap(o.From, o.To, r.From, r.To) {
 			return false
 		}
 	}
@@ -123,9 +123,7 @@ func (h *hotRanges) cut(from, to []byte) {
 	if h.list.Load() == nil {
 		return
 	}
-	h.remove(func(r *index.Range) bool {
-		return (to == nil || bytes.Compare(r.From, to) < 0) && (r.To == nil || bytes.Compare(from, r.To) < 0)
-	})
+	h.remove(func(r *index.Range) bool { return overlap(r.From, r.To, from, to) })
 }
 
 // apply takes a write of a key into the range that it lies in. The key's shard is locked.

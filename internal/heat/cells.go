@@ -108,6 +108,14 @@ func (c *cells) together(i int) bool {
 	return i+1 < len(c.list) && c.list[i].dataset == c.list[i+1].dataset
 }
 
+// bounds are copies of where cell i begins and ends, nil = the open end.
+func (c *cells) bounds(i int) (from, to []byte) {
+	if c.together(i) {
+		to = bytes.Clone(c.list[i+1].from)
+	}
+	return append([]byte{}, c.list[i].from...), to
+}
+
 // both is the heat of cell i and the next one.
 func (c *cells) both(i int) float64 { return c.list[i].now.sum() + c.list[i+1].now.sum() }
 

@@ -6,7 +6,7 @@
 // come. It does not promise exact counts: figures are estimates from what was sampled, and nothing survives the process.
 // The package promises no compatibility.
 //
-// Life of a Sampler: New → Due and Add from any goroutine, Run in one of its own → Look, Hottest, Totals from anywhere → the
+// Life of a Sampler: New → Due and Add from any goroutine, Run in one of its own → Look, Recent, Totals from anywhere → the
 // context of Run ends. Without Run the readers do its work when they are called.
 //
 // # Which operations are sampled

@@ -2,6 +2,7 @@ package heat
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -141,7 +142,7 @@ func TestZipf(t *testing.T) {
 	if !near(sum, perSecond) {
 		t.Errorf("all ranges together are read %.0f times a second, want %d", sum, perSecond)
 	}
-	hot := l.s.Hottest(1, 3)
+	hot := hottestRanges(l.s, 1)
 	if string(hot[0].From) != hottest[0] || string(hot[0].To) != hottest[0]+"\x00" {
 		t.Errorf("the hottest range is %q to %q, want the key %q alone", hot[0].From, hot[0].To, hottest[0])
 	}
@@ -166,7 +167,7 @@ func TestMovingHotSpot(t *testing.T) {
 		l.run(12*time.Second, perSecond, spot)
 		l.check()
 		inside, small := 0.0, 0
-		for _, r := range l.s.Hottest(7, maxCells) {
+		for _, r := range hottestRanges(l.s, 7) {
 			if bytes.Compare(r.From, key(at)) >= 0 && r.To != nil && bytes.Compare(r.To, key(at+hot)) <= 0 {
 				inside += r.Rates.Sum()
 				small++
@@ -175,6 +176,65 @@ func TestMovingHotSpot(t *testing.T) {
 		if small < 20 || inside < 0.5*perSecond {
 			t.Errorf("%d ranges lie within the hot spot, with %.0f operations a second of %d", small, inside, perSecond)
 		}
+	}
+}
+
+// hottestRanges are the ranges of a dataset, the hottest first.
+func hottestRanges(s *Sampler, ds event.DatasetID) (list []Range) {
+	for _, d := range s.Look(0).Datasets {
+		for _, r := range d.Ranges {
+			if d.ID == ds {
+				list = append(list, r.Range)
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Range) int { return cmp.Compare(b.Rates.Sum(), a.Rates.Sum()) })
+	return list
+}
+
+// TestRecent: what went on in the present step and the one before counts, in full, and nothing else; so do the ranges of a scan.
+func TestRecent(t *testing.T) {
+	l := newLoad(t)
+	total := func(ds event.DatasetID) (r Rates, perScan float64, n int) {
+		for _, d := range l.s.Recent() {
+			if d.Dataset != ds {
+				continue
+			}
+			perScan, n = d.RangesPerScan, len(d.Ranges)
+			for i, x := range d.Ranges {
+				if i > 0 && (d.Ranges[i-1].To == nil || bytes.Compare(d.Ranges[i-1].To, x.From) > 0) {
+					t.Fatalf("range %d begins at %q, the one before ends at %q", i, x.From, d.Ranges[i-1].To)
+				}
+				r = Rates{Reads: r.Reads + x.Rates.Reads, Misses: r.Misses + x.Rates.Misses, Scans: r.Scans + x.Rates.Scans, Writes: r.Writes + x.Rates.Writes}
+			}
+		}
+		return r, perScan, n
+	}
+	if list := l.s.Recent(); len(list) > 0 {
+		t.Errorf("before anything was done: %+v", list)
+	}
+	l.run(8*StepTime, 2000, func() { // ranges and rates have settled
+		l.op(Read, 1, key(l.rng.IntN(1000)))
+		l.op(Write, 1, key(l.rng.IntN(1000)))
+		if l.tick++; l.s.Due(l.tick) {
+			i := l.rng.IntN(1000)
+			l.s.AddScan(0, 1, key(i), key(i+100), Before)
+		}
+		l.op(Miss, 2, []byte("x"))
+	})
+	one, perScan, n := total(1)
+	if !near(one.Reads, 2000) || !near(one.Writes, 2000) || one.Misses != 0 || n < 20 {
+		t.Errorf("%+v in %d ranges, want 2000 reads and writes a second", one, n)
+	}
+	if perScan < 2 || !near(one.Scans, 2000*perScan) {
+		t.Errorf("%.0f scans a second, each of %.1f ranges, want 2000", one.Scans, perScan)
+	}
+	if two, perScan, n := total(2); !near(two.Misses, 2000) || two.Reads+two.Scans+two.Writes != 0 || perScan != 0 || n != 1 {
+		t.Errorf("%+v in %d ranges, %.1f of them in a scan, want 2000 misses a second in one", two, n, perScan)
+	}
+	l.clk.Advance(2 * StepTime)
+	if one, _, n := total(1); n != 0 {
+		t.Errorf("%+v in %d ranges, two steps after all had ended", one, n)
 	}
 }
 
@@ -190,7 +250,7 @@ func TestKindsApart(t *testing.T) {
 		}
 	})
 	sum := func(ds event.DatasetID) (r Rates) {
-		for _, x := range l.s.Hottest(ds, maxCells) {
+		for _, x := range hottestRanges(l.s, ds) {
 			r.Reads, r.Misses, r.Writes = r.Reads+x.Rates.Reads, r.Misses+x.Rates.Misses, r.Writes+x.Rates.Writes
 			r.Scans = max(r.Scans, x.Rates.Scans)
 		}
@@ -466,7 +526,7 @@ func TestConcurrent(t *testing.T) {
 				return
 			default:
 				s.Look(5)
-				s.Hottest(1, 5)
+				s.Recent()
 				s.Totals()
 				clk.Advance(time.Millisecond)
 			}

@@ -32,21 +32,6 @@ type Key struct {
 	Rates Rates  // averages over about the last 15 seconds
 }
 
-// Hottest returns at most n ranges of a dataset, the hottest first, as of now. It takes less than a millisecond.
-func (s *Sampler) Hottest(ds event.DatasetID, n int) []Range {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.collectLocked(0)
-	var ranges []Range
-	for i, x := range s.cells.list {
-		if x.dataset == ds {
-			ranges = append(ranges, s.rangeAt(i))
-		}
-	}
-	slices.SortStableFunc(ranges, func(a, b Range) int { return cmp.Compare(b.Rates.Sum(), a.Rates.Sum()) })
-	return ranges[:min(n, len(ranges))]
-}
-
 // Picture is what is known at one moment.
 type Picture struct {
 	Age      time.Duration // since New
@@ -101,14 +86,51 @@ func (s *Sampler) Look(keys int) Picture {
 	return p
 }
 
+// Recent are the ranges of one dataset, in key order, with their rates since the step before the present one began: what has ended
+// counts no more soon.
+type Recent struct {
+	Dataset       event.DatasetID
+	RangesPerScan float64 // that a scan passes through on average; 0 = nothing was scanned
+	Ranges        []Range
+}
+
+// Recent returns what went on lately, by dataset. It leaves out ranges in which nothing did.
+func (s *Sampler) Recent() (list []Recent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.collectLocked(0)
+	step := s.step(s.now)
+	first := max(step-1, 0)
+	seconds := max(time.Duration(s.now-s.began-first*int64(StepTime)).Seconds(), minSeconds)
+	passed, begun := 0.0, 0.0
+	for i, x := range s.cells.list {
+		if n := len(list); n == 0 || list[n-1].Dataset != x.dataset {
+			list = append(list, Recent{Dataset: x.dataset})
+			passed, begun = 0, 0
+		}
+		r := &list[len(list)-1]
+		if passed, begun = passed+x.now[Scan], begun+x.begun; begun > 0 {
+			r.RangesPerScan = passed / begun
+		}
+		lately := func(k Kind) float64 {
+			n := float64(x.past[step%Steps][k])
+			if first < step {
+				n += float64(x.past[first%Steps][k])
+			}
+			return n / seconds
+		}
+		if rates := (Rates{Reads: lately(Read), Misses: lately(Miss), Scans: lately(Scan), Writes: lately(Write)}); rates.Sum() > 0 {
+			from, to := s.cells.bounds(i)
+			r.Ranges = append(r.Ranges, Range{From: from, To: to, Rates: rates})
+		}
+	}
+	return list
+}
+
 // rangeAt is the range of cell i.
 func (s *Sampler) rangeAt(i int) Range {
-	x := s.cells.list[i]
-	r := Range{From: append([]byte{}, x.from...), Rates: s.rates(&x.now)}
-	if s.cells.together(i) {
-		r.To = bytes.Clone(s.cells.list[i+1].from)
-	}
-	return r
+	from, to := s.cells.bounds(i)
+	return Range{From: from, To: to, Rates: s.rates(&s.cells.list[i].now)}
 }
 
 // rates turns decayed counts into operations a second. A count that grows by r a second for long becomes r·HalfLife/ln 2;
