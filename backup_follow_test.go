@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -421,6 +422,143 @@ func TestFollowRefusesACopy(t *testing.T) {
 	if err := f.fails(); !errors.As(err, &need) {
 		t.Errorf("it was archived: %v", err)
 	}
+}
+
+// nextFile ends the log file, and logs something in the next one.
+func (r *rig) nextFile() error { return r.backUp(backup.NewDir(vfs.NewMem(), "/elsewhere")) }
+
+// A copy that has gone on in another log file is no more archived into the other's log: its file before that ends before what was
+// archived, or behind it, and of the file itself something was archived, or nothing yet.
+func TestFollowRefusesACopyInTheNextFile(t *testing.T) {
+	for _, more := range []int{0, 6} {
+		for _, begun := range []bool{true, false} {
+			crash := vfs.NewCrash(1)
+			to := backup.NewDir(vfs.NewMem(), backupsDir)
+			r := followed(t, to, crash, nil)
+			if err := r.db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			left := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepAll})
+			if err := errors.Join(r.open(), r.put("d", "a", "one"), r.nextFile()); err != nil {
+				t.Fatal(err)
+			}
+			f := startFollow(t, crash, to, r.clock)
+			f.reach(r.last())
+			f.until(func() bool { return len(f.sealed) > 0 })
+			f.stop()
+			before, err := to.List(t.Context(), "")
+			if last := before[len(before)-1]; !begun && err == nil {
+				before = before[:len(before)-1]
+				err = to.Delete(t.Context(), last.Name)
+			}
+			db := mustOpen(t, storeDir, options(left, r.clock))
+			ds, derr := db.Dataset("d")
+			if err := errors.Join(err, derr); err != nil {
+				t.Fatal(err)
+			}
+			for i := range more {
+				if _, err := ds.Put([]byte("a"), fmt.Append(nil, "another", i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			mustSnapshot(t, db, "of-the-copy")
+			f = startFollow(t, left, to, r.clock)
+			f.until(func() bool { return f.last.LSN >= db.DurableLSN() })
+			f.stop()
+			var need *backup.NoBaseError
+			if !errors.As(f.err, &need) || !strings.Contains(f.err.Error(), "two copies") {
+				t.Errorf("%d more, begun %v: %v", more, begun, f.err)
+			}
+			after, err := to.List(t.Context(), "")
+			if err := errors.Join(err, db.Close()); err != nil || !slices.Equal(before, after) {
+				t.Errorf("%d more, begun %v: objects were put: %v, then %v, %v", more, begun, before, after, err)
+			}
+		}
+	}
+}
+
+// The disk of the backups may go while the log is followed, and leave an empty folder in its place: nothing is put there, and when the
+// disk is back, all goes on without a hole.
+func TestFollowWaitsForItsBackups(t *testing.T) {
+	fs := vfs.NewMem()
+	to := backup.NewDir(fs, backupsDir)
+	r := followed(t, to, fs, nil)
+	f := startFollow(t, fs, to, r.clock)
+	if err := r.put("d", "a", "2"); err != nil {
+		t.Fatal(err)
+	}
+	f.reach(r.last())
+	before := r.last()
+	if err := errors.Join(fs.Rename(backupsDir, "/away"), r.put("d", "a", "3")); err != nil {
+		t.Fatal(err)
+	}
+	f.until(func() bool { return len(f.failed) > 0 || f.last.LSN > before })
+	f.mu.Lock()
+	if len(f.failed) == 0 || !errors.Is(f.failed[0], backup.ErrNoBackup) || f.last.LSN != before {
+		t.Errorf("without its backups it archives LSN %d, %v", f.last.LSN, f.failed)
+	}
+	f.mu.Unlock()
+	if there, err := vfs.Exists(fs, backupsDir); err != nil || there {
+		t.Errorf("something was put, %v", err)
+	}
+	if err := fs.Rename("/away", backupsDir); err != nil {
+		t.Fatal(err)
+	}
+	f.reach(r.last())
+	r.covers(t, to, r.last(), before)
+
+	// It goes on too when the backup that it began with has expired, and a later one is there.
+	if err := errors.Join(r.backUp(to), r.put("d", "a", "4")); err != nil {
+		t.Fatal(err)
+	}
+	e, err := backup.PlanExpire(t.Context(), to, 1, 0, time.Unix(0, r.clock.Now()))
+	if err == nil {
+		err = backup.Expire(t.Context(), to, &e)
+	}
+	if err != nil || len(e.Remove) != 1 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	f.reach(r.last())
+	r.covers(t, to, r.last())
+}
+
+// unsealed is a place of objects that never comes to an end with whole files.
+type unsealed struct{ backup.Objects }
+
+func (u *unsealed) Put(ctx context.Context, name string, content io.ReaderAt, size int64) error {
+	if strings.HasPrefix(name, "files/") {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return u.Objects.Put(ctx, name, content, size)
+}
+
+// Of a log file that has ended, its parts are enough to go on behind it when it is dropped before it was made whole.
+func TestFollowGoesOnBehindADroppedFile(t *testing.T) {
+	fs := vfs.NewMem()
+	to := backup.NewDir(fs, backupsDir)
+	r := followed(t, to, fs, nil)
+	if err := r.nextFile(); err != nil {
+		t.Fatal(err)
+	}
+	f := startFollow(t, fs, &unsealed{to}, r.clock)
+	f.reach(r.last())
+	f.stop()
+	list, err := to.List(t.Context(), "log/")
+	if err == nil { // of the next file nothing was archived
+		err = to.Delete(t.Context(), list[len(list)-1].Name)
+	}
+	files, _ := logFiles(t, fs)
+	for _, file := range files[:len(files)-1] {
+		err = errors.Join(err, fs.Remove(storeDir+"/wal/"+file.Name))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f = startFollow(t, fs, to, r.clock)
+	f.reach(r.last())
+	f.until(func() bool { return len(f.sealed) > 0 })
+	r.covers(t, to, r.last())
 }
 
 // stubborn is a place of objects that refuses for a while.

@@ -36,6 +36,7 @@ type Backup struct {
 	Time     time.Time `json:"time"`
 	Files    []File    `json:"files"`
 
+	name  string    // of the manifest's object
 	chain []logFile // how the log goes on, as far as it was archived
 }
 
@@ -388,6 +389,7 @@ func read(ctx context.Context, from Objects, e Entry) (b Backup, err error) {
 	if b.ID != id || slices.ContainsFunc(b.Files, func(f File) bool { return !f.valid() }) {
 		return b, corruption.At(e.Name, 0, "backup %s has a file that can't be", b.ID)
 	}
+	b.name = e.Name
 	return b, nil
 }
 

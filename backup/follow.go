@@ -70,6 +70,11 @@ func (e *NoBaseError) Error() string {
 	return s
 }
 
+// anotherCopy says that the log is not the one that was archived, though it has its id and timeline.
+func anotherCopy(format string, args ...any) error {
+	return &NoBaseError{Why: fmt.Sprintf(format, args...) + ": two copies of one store have gone on, and share the place of backups"}
+}
+
 // Follow archives the log of the store in dir behind its newest backup, until the context ends: first what is there, then each event
 // within a second after it is durable. It takes no lock, so the store may be in use, or not, or be opened by one process after the
 // other. It goes on where an earlier call has ended. A part that is put is whole and durable; memory is bounded by some parts.
@@ -223,23 +228,29 @@ func (f *follower) begin() error {
 	if err := f.look(); err != nil {
 		return err
 	}
-	seq := uint64(0)
+	seq, name := uint64(0), ""
 	if n := len(f.base.chain); n > 0 {
-		seq = f.base.chain[n-1].seq
-		if f.base.chain[n-1].sealed != "" && files[0].Seq > seq { // it was archived whole and dropped
+		c := &f.base.chain[n-1]
+		seq, name = c.seq, c.file
+		if c.whole && files[0].Seq > seq { // it was archived and dropped
 			head, err := wal.ReadHeader(f.fs, f.dir, files[0])
 			if err != nil {
 				return err
 			}
 			if head.PrevSeq == seq {
-				seq = head.Seq
+				seq, name = head.Seq, wal.FileName(head.Seq, c.lsn+1)
 			}
 		}
-	} else {
-		seq, _ = f.base.newestSeq()
+	} else if n := f.base.newestLog(); n >= 0 {
+		name = path.Base(f.base.Files[n].Name)
+		seq, _, _ = wal.ParseFileName(name)
 	}
-	if !slices.ContainsFunc(files, func(i wal.FileInfo) bool { return i.Seq == seq }) {
+	i := slices.IndexFunc(files, func(i wal.FileInfo) bool { return i.Seq == seq })
+	if i < 0 {
 		return &NoBaseError{Why: fmt.Sprintf("log file %d of the store is gone, which backup %s goes on in", seq, f.base.ID)}
+	}
+	if files[i].Name != name {
+		return anotherCopy("wal/%s of the store is %s of what was archived", files[i].Name, name)
 	}
 	if f.log, err = wal.Follow(f.fs, f.dir, wal.FollowOptions{Clock: f.o.Clock, FromFile: seq}); err != nil {
 		return err
@@ -321,8 +332,7 @@ func (f *follower) take(frame *wal.Frame) error {
 	if f.resumed && frame.Offset < f.last.to && end >= f.last.to {
 		f.resumed = false
 		if end != f.last.to || f.last.chain != frame.OriginalCRC() {
-			return &NoBaseError{Why: fmt.Sprintf("%s at %d is not what was archived of it: two copies of one store have gone on, and share the place of backups",
-				frame.Name, frame.Offset)}
+			return anotherCopy("%s at %d is not what was archived of it", frame.Name, frame.Offset)
 		}
 	}
 	if frame.Kind == wal.KindCommit {
@@ -384,8 +394,33 @@ func (f *follower) maybePut() error {
 	return f.putPart()
 }
 
+// based sees that the base is still there. Without it a part is of no use: the folder may be that in which another disk was mounted.
+func (f *follower) based() error {
+	o, err := f.to.Get(f.ctx, f.base.name)
+	if err == nil {
+		return o.Close()
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	list, _, err := List(f.ctx, f.to)
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		if b := &list[i]; b.line() == f.base.line() { // it has expired, and another one was made
+			f.base.name = b.name
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s, behind which the log is archived, is gone, and so are all of its timeline: is their disk there?", ErrNoBackup, f.base.ID)
+}
+
 // putPart puts the next part. The last one of a long commit says that its events are there.
 func (f *follower) putPart() error {
+	if err := f.try(f.based); err != nil {
+		return err
+	}
 	p := f.last
 	p.from, p.to = f.last.to, f.ready.end
 	if p.to-p.from > maxPiece {
@@ -490,6 +525,9 @@ func (f *follower) join() error {
 // record that they are all, so that the next file's parts count; sealAll makes the file whole beside them. Else it is made whole now.
 func (f *follower) finish(next *wal.Header) error {
 	if f.whole {
+		if next.FirstLSN != f.last.lsn+1 || f.last.chain != 0 && next.PrevChain != f.last.chain {
+			return anotherCopy("wal/%s ends with LSN %d, and was archived up to %d", f.last.file, next.FirstLSN-1, f.last.lsn)
+		}
 		return nil
 	}
 	end, err := f.endOf(next)
@@ -498,6 +536,9 @@ func (f *follower) finish(next *wal.Header) error {
 	}
 	if end.to-f.last.to > 4*maxPiece {
 		return f.seal(sealing{end, f.file, nil})
+	}
+	if err := f.try(f.based); err != nil {
+		return err
 	}
 	for f.last.to < end.to {
 		p := f.last
