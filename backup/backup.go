@@ -22,6 +22,7 @@ import (
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/snapshot"
+	"github.com/dyngodb/dyngo/wal"
 )
 
 // Backup is a manifest.
@@ -88,7 +89,7 @@ type Made struct {
 
 // Create backs up the folder of a snapshot at a wall time. Log files, segments and value files that an earlier backup of the log and
 // timeline has under the same name and size are not read again: they never change but by growing. progress, if not nil, is told
-// the bytes done and in all.
+// the bytes done and in all. ErrAnotherCopy is the error of a store that has gone on otherwise than an earlier backup.
 func Create(ctx context.Context, to Objects, fsys vfs.FS, folder string, now time.Time, progress func(done, total int64)) (Made, error) {
 	info, ok, err := snapshot.Read(fsys, folder, "")
 	if err == nil && !ok {
@@ -110,7 +111,7 @@ func Create(ctx context.Context, to Objects, fsys vfs.FS, folder string, now tim
 	if m.Files, err = listFiles(fsys, folder, ""); err != nil {
 		return Made{}, err
 	}
-	known, err := knownFiles(ctx, to, &m.Backup)
+	known, err := knownFiles(ctx, to, &m.Backup, fsys, folder)
 	if err != nil {
 		return Made{}, err
 	}
@@ -170,9 +171,9 @@ func listFiles(fsys vfs.FS, folder, under string) (list []File, err error) {
 	return list, nil
 }
 
-// knownFiles are the hashes of files that never change and that a backup of the same log and timeline has, or that were archived when
-// they were sealed, as far as their objects are there, by name and size.
-func knownFiles(ctx context.Context, from Objects, b *Backup) (map[File]string, error) {
+// knownFiles are the hashes of files that never change and that a backup of an earlier state has, or that were archived when they
+// were sealed, as far as their objects are there, by name and size. b is the backup that is being made of a folder.
+func knownFiles(ctx context.Context, from Objects, b *Backup, fsys vfs.FS, folder string) (map[File]string, error) {
 	all, _, err := List(ctx, from)
 	if err != nil {
 		return nil, err
@@ -182,8 +183,14 @@ func knownFiles(ctx context.Context, from Objects, b *Backup) (map[File]string, 
 		return nil, err
 	}
 	known := map[File]string{}
-	for _, old := range all {
-		if old.Log != b.Log || old.Timeline != b.Timeline {
+	for i := range all {
+		old := &all[i]
+		if old.line() != b.line() {
+			continue
+		}
+		if earlier, err := old.earlier(ctx, from, b, fsys, folder); err != nil {
+			return nil, err
+		} else if !earlier {
 			continue
 		}
 		for _, f := range old.Files {
@@ -205,6 +212,59 @@ func knownFiles(ctx context.Context, from Objects, b *Backup) (map[File]string, 
 	}
 	return known, nil
 }
+
+// earlier says whether a backup is known to be of an earlier state than the one that is being made of a folder: the log file that it
+// ends with, which has a salt of its own, is in the folder. If another one is there in its place, the error matches ErrAnotherCopy.
+func (b *Backup) earlier(ctx context.Context, from Objects, now *Backup, fsys vfs.FS, folder string) (bool, error) {
+	i := b.newestLog()
+	if i < 0 {
+		return false, nil
+	}
+	name := path.Base(b.Files[i].Name)
+	seq, first, _ := wal.ParseFileName(name)
+	have := ""
+	for _, f := range now.Files {
+		if s, _, ok := wal.ParseFileName(strings.TrimPrefix(f.Name, "wal/")); ok && s == seq {
+			have = f.Name
+		}
+	}
+	another := fmt.Errorf("%w: %s is not the one that backup %s ends with; another folder keeps its backups apart", ErrAnotherCopy, have, b.ID)
+	switch have {
+	case "": // retention has dropped it, or the backup is of a later state
+		return false, nil
+	case b.Files[i].Name:
+	default:
+		return false, another
+	}
+	head, err := wal.ReadHeader(fsys, path.Join(folder, "wal"), wal.FileInfo{Name: name, Seq: seq, FirstLSN: first})
+	if err != nil {
+		return false, err
+	}
+	o, err := from.Get(ctx, b.Files[i].object())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // Verify tells
+	}
+	if err != nil {
+		return false, err
+	}
+	defer o.Close() // only read from
+	var text [wal.HeaderSize]byte
+	if n, err := o.ReadAt(text[:], 0); n < len(text) && err != io.EOF {
+		return false, err
+	}
+	old, err := wal.ParseHeader(text[:])
+	if err != nil {
+		return false, nil // Verify tells
+	}
+	if old != head {
+		return false, another
+	}
+	return true, nil
+}
+
+// ErrAnotherCopy is matched when a store has the log and timeline of a backup, but has gone on otherwise than that: as two copies of
+// one folder do.
+var ErrAnotherCopy = errors.New("two copies of one store have gone on, and share the place of backups")
 
 // objects are the files that are there, with their sizes.
 func objects(ctx context.Context, from Objects) (map[string]int64, error) {

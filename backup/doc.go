@@ -73,7 +73,9 @@
 // # Downsides
 //
 // Files are not packed or encrypted. Two that back up into one place at once may each put a file that the other puts too; Expire
-// must not run beside Create. It may run beside Follow, which puts what nothing else refers to. What is followed is put twice, in
-// parts and as a file. An event that is durable and followed by nothing is archived when the log says that it is durable: with the
-// next commit, or the watermark within 100 ms; of a killed process, when the next one writes.
+// must not run beside Create. It may run beside Follow, which puts what nothing else refers to. What an interrupted Create or Expire has
+// left of files stays until a backup that has them expires. What is followed is put twice, in parts and as a file. An event that is
+// durable and followed by nothing is archived when the log says that it is durable: with the next commit, or the watermark within
+// 100 ms; of a killed process, when the next one writes. Two copies of a store's folder that go on, each for itself, need places of
+// their own: they have one log and timeline. Where they are told apart, the second one is refused.
 package backup

@@ -72,7 +72,7 @@ func (e *NoBaseError) Error() string {
 
 // anotherCopy says that the log is not the one that was archived, though it has its id and timeline.
 func anotherCopy(format string, args ...any) error {
-	return &NoBaseError{Why: fmt.Sprintf(format, args...) + ": two copies of one store have gone on, and share the place of backups"}
+	return &NoBaseError{Why: fmt.Sprintf(format, args...) + ": " + ErrAnotherCopy.Error()}
 }
 
 // Follow archives the log of the store in dir behind its newest backup, until the context ends: first what is there, then each event

@@ -82,8 +82,8 @@ backups that they are of, and the exit code is 6.`,
 		Short: "Drop old backups",
 		Long: `Drop backups that are not among the newest --keep ones of their store and older
 than --age, with the files that no other one has. The newest always stays, and
-so does the log behind the oldest that stays. Not to be run while backup create
-makes a backup in the same folder; beside --follow it can be.`,
+so does the log behind the oldest that stays. Not to be run while a backup is
+made in the same folder; beside --follow it can be, while that makes none.`,
 		Example: `  dyngo-cli backup expire /backup/store --keep 7 --age 720h --dry-run`,
 		Args:    cli.ExactArgs("FOLDER"),
 	}

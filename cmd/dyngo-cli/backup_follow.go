@@ -24,6 +24,7 @@ type backupFollow struct {
 	p       *cli.Progress
 	clock   clock.Clock
 	waiting string // what is wrong, as it was told last
+	begun   bool   // something was archived behind the newest backup
 }
 
 func followBackup(cmd *cobra.Command, folder string) error {
@@ -42,6 +43,9 @@ func (f *backupFollow) run() error {
 		var need *backup.NoBaseError
 		if !errors.As(err, &need) {
 			return err
+		}
+		if need.To == 0 && !first && !f.begun { // another one would be of no more use
+			return cli.Fail(cli.ExitConflict, "another folder", "the backup that was just made does not help: %w", need)
 		}
 		if need.To > 0 {
 			if err := f.row("gap", need.From, need.To, nil, need.Why); err != nil {
@@ -64,7 +68,7 @@ func (f *backupFollow) row(cells ...any) error {
 }
 
 func (f *backupFollow) done(d backup.Followed) {
-	f.waiting = ""
+	f.waiting, f.begun = "", true
 	if !d.Sealed {
 		f.p.SetLabel(fmt.Sprintf("archived up to LSN %d", d.LSN))
 	}
@@ -87,9 +91,10 @@ func (f *backupFollow) makeBackup(first bool) error {
 	for again := time.Second; ; again = min(2*again, time.Minute) {
 		made, err := makeBackup(f.cmd, f.folder)
 		if err == nil {
+			f.begun = false
 			return f.row("backup", made.Floor, made.LSN, made.Time, made.ID)
 		}
-		if ctx := f.cmd.Context(); first || ctx.Err() != nil {
+		if ctx := f.cmd.Context(); first || ctx.Err() != nil || errors.Is(err, backup.ErrAnotherCopy) {
 			return err
 		}
 		f.failed(err, again)

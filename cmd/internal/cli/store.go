@@ -168,6 +168,8 @@ func explainEngine(err error, what, dir string) (code int, _, try string, ok boo
 		return ExitDenied, what, "commands that only read", true
 	case errors.Is(err, backup.ErrNoBackup):
 		return ExitNotFound, what, "dyngo-cli backup list with the folder of the backups", true
+	case errors.Is(err, backup.ErrAnotherCopy):
+		return ExitConflict, what, "another folder; or a store that dyngo-cli restore makes, which has a timeline of its own", true
 	case errors.Is(err, dyngo.ErrNotEmpty):
 		return ExitConflict, what, "another folder: restore makes a new store; or --delta, which replaces an earlier one", true
 	case errors.Is(err, dyngo.ErrUnfinished):
