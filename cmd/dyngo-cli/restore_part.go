@@ -39,9 +39,12 @@ func (p *part) String() string {
 // wholeOf is where all of a store is restored that a part of is wanted, beside the folder of the part.
 func wholeOf(dst string) string { return filepath.Clean(dst) + ".whole" }
 
+// unfinishedOf is where the part is until all of it is there. It is made when wholeOf is there.
+func unfinishedOf(dst string) string { return filepath.Clean(dst) + ".part" }
+
 // take makes a store in dst of a part of the one in whole, which goes then. Until all is there it has another name.
 func (p *part) take(cmd *cobra.Command, whole, dst string, plan *dyngo.RestorePlan) (err error) {
-	temp := filepath.Clean(dst) + ".part"
+	temp := unfinishedOf(dst)
 	if err := os.RemoveAll(temp); err != nil {
 		return err
 	}
@@ -147,14 +150,23 @@ func (p *part) copy(cmd *cobra.Command, from, to *dyngo.DB, name string, t *cli.
 	return flush()
 }
 
-// check returns an error if dst can't be made, or what it is to have isn't in the store.
+// check returns an error if dst holds something, or if what is where the part is to be at first was not left by an earlier call.
 func (p *part) check(dst string) error {
-	names, err := os.ReadDir(dst)
-	if errors.Is(err, os.ErrNotExist) || err == nil && len(names) == 0 {
-		return nil
+	dirs := []string{dst}
+	if _, err := os.Stat(wholeOf(dst)); errors.Is(err, os.ErrNotExist) {
+		dirs = append(dirs, unfinishedOf(dst))
 	}
-	if err == nil {
-		err = fmt.Errorf("%w: %s holds %s", dyngo.ErrNotEmpty, dst, names[0].Name())
+	for _, dir := range dirs {
+		names, err := os.ReadDir(dir)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err == nil && len(names) > 0 {
+			err = fmt.Errorf("%w: %s holds %s", dyngo.ErrNotEmpty, dir, names[0].Name())
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
