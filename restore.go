@@ -132,6 +132,7 @@ type restoring struct {
 	files   []wal.FileInfo // of the log, up to the one to cut; empty if src is
 	base    bool           // the state at the floor is written anew
 	folder  string         // of the snapshot that has set's files; empty = src itself
+	alone   bool           // snapshots are none of src's files
 	older   []wal.FileInfo // log files of the snapshot before those of src
 	link    bool           // dst is within src: files that don't change get second names
 	delta   bool           // see RestoreOptions
@@ -159,13 +160,17 @@ func newRestoring(ctx context.Context, src, dst string, t Target, o *RestoreOpti
 // maxRestoreTries bounds how often src is looked at again because its owner has removed files meanwhile.
 const maxRestoreTries = 10
 
-// again calls f until no file of src has gone meanwhile.
+// again calls f until no file of src has gone meanwhile. If files of a snapshot are damaged, it is done without one.
 func (r *restoring) again(f func() error) error {
 	for try := 0; ; try++ {
 		err := f()
 		if r.set != nil {
 			r.set.Close() // only read from
 			r.set = nil
+		}
+		if errors.Is(err, ErrCorrupt) && r.folder != "" && !r.alone {
+			r.alone = true
+			continue
 		}
 		if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNoStore) || try == maxRestoreTries {
 			return err
@@ -232,7 +237,7 @@ func (r *restoring) look() (err error) {
 		}
 		p.Next, p.NextTime = lsn+1, unixTime(in.time)
 	}
-	if r.base {
+	if r.base && !r.alone {
 		if err := r.nearest(&w, lsn); err != nil {
 			return err
 		}
@@ -774,7 +779,7 @@ func (r *restoring) copy(f RestoreFile) error {
 	}
 	if want != nil && !bytes.Equal(h.Sum(nil), want[:]) {
 		_ = fsys.Remove(temp)
-		return corruption.At(f.Name, 0, "SHA-256 is %x, want %x", h.Sum(nil), want[:])
+		return corruption.At(path.Join(f.From, f.Name), 0, "SHA-256 is %x, want %x", h.Sum(nil), want[:])
 	}
 	return fsys.Rename(temp, dst)
 }

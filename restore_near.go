@@ -15,7 +15,8 @@ import (
 // without going beyond the state. The log of src is applied to it, which is less than from the floor on. Log files that src has dropped
 // since are taken from the snapshot, as its floor may be older.
 //
-// A snapshot that is damaged, of another line, or dropped meanwhile is none: without it more is replayed.
+// A snapshot that is damaged, of another line, or dropped meanwhile is none: without it more is replayed. Of its files that is found when
+// they are copied: see again.
 func (r *restoring) nearest(w *window, lsn LSN) error {
 	names, _, err := snapshot.List(r.from, path.Join(r.src, snapshot.Dir))
 	if err != nil {

@@ -789,8 +789,32 @@ func TestRestoreBeginsAtTheNearestSnapshot(t *testing.T) {
 	if older == 0 {
 		t.Error("no log file of a snapshot was used")
 	}
-	// A damaged snapshot is none.
-	lsn := ends[len(ends)-2]
+	// A damaged snapshot is none, nor is one with a damaged segment that the store has no more.
+	var lsn dyngo.LSN
+	for _, end := range ends {
+		plan, err := dyngo.PlanRestore(t.Context(), storeDir, dyngo.AtLSN(end), &dyngo.RestoreOptions{FS: fs, Clock: r.clock})
+		for _, f := range plan.Files {
+			if there, _ := vfs.Exists(fs, storeDir+"/"+f.Name); err == nil && end >= floor && f.From != "" && strings.HasPrefix(f.Name, "segments/") && !there {
+				lsn = end
+				err = spoil(fs, storeDir+"/"+f.From+"/"+f.Name, "changed")
+			}
+		}
+		if err != nil && end >= floor {
+			t.Fatal(err)
+		}
+		if lsn > 0 {
+			break
+		}
+	}
+	if lsn == 0 {
+		t.Fatal("no snapshot has a segment of its own: the test tests nothing")
+	}
+	if _, err := dyngo.RestoreWith(t.Context(), storeDir, "/out/spoiled", dyngo.AtLSN(lsn), &dyngo.RestoreOptions{FS: fs, Clock: r.clock}); err != nil {
+		t.Fatal(err)
+	}
+	if err := restored(r.m, fs, "/out/spoiled", lsn, r.clock.Now(), []string{"d"}); err != nil {
+		t.Error(err)
+	}
 	for i := range flushed {
 		if err := spoil(fs, fmt.Sprintf("%s/snapshots/s%d/SNAPSHOT", storeDir, i), "changed"); err != nil {
 			t.Fatal(err)
