@@ -9,15 +9,17 @@ import (
 	"github.com/dyngodb/dyngo"
 )
 
-// BenchmarkScanHot scans 100 pairs from any start among 200,000, beside the same without a hot range, and overwrites the pairs.
+// BenchmarkScanHot scans 100 pairs from any start among 1,000,000, beside the same without a hot range, and overwrites the pairs.
 func BenchmarkScanHot(b *testing.B) {
-	db := mustOpen(b, b.TempDir(), &dyngo.Options{MemoryBudget: 512 << 20})
+	o := &dyngo.Options{MemoryBudget: 1 << 30, HotRangeBytes: 256 << 20}
+	o.LookHotOnly() // so that nothing but what is asked for is kept
+	db := mustOpen(b, b.TempDir(), o)
 	defer db.Close()
 	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Eventual})
 	if err != nil {
 		b.Fatal(err)
 	}
-	const n = 200_000
+	const n = 1_000_000
 	key, value := make([]byte, 12), make([]byte, 100)
 	keyOf := func(i int) []byte {
 		binary.BigEndian.PutUint64(key[4:], uint64(i)*0x9E3779B97F4A7C15)
