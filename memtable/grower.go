@@ -68,7 +68,9 @@ func (g *grower) drain(i int) {
 		s.mu.Lock()
 		draining := g.t.states[i].Load().old.mask != 0
 		if draining {
+			began := g.t.clock.Mono()
 			g.t.drainLocked(i, s, drainBatch)
+			s.longest = max(s.longest, g.t.clock.Mono()-began)
 		}
 		s.mu.Unlock()
 		if !draining {

@@ -9,6 +9,8 @@ type Metrics struct {
 	DeadSlots  int64 // slots of keys that have left; new keys take them, or they go with the next table of the shard
 	IndexBytes int64 // memory of all slots, including tables that drain or are being made ready
 	Draining   int64 // shards that move to another table
+	Moves      int64 // such moves that have begun; many for the keys that come and go mean that tables grow and shrink in turn
+	LongestNs  int64 // that a writer waited at most for a step of such a move
 	Pending    int64 // records from recovery that are not inserted yet
 	ListBytes  int64 // memory of lists: records from recovery, and keys that are not sorted yet
 
@@ -42,6 +44,8 @@ func (t *Table) Metrics() Metrics {
 		} else {
 			m.DeadSlots += int64(max(0, s.used-s.keys))
 		}
+		m.Moves += s.moves
+		m.LongestNs = max(m.LongestNs, s.longest)
 		m.IndexBytes += int64(cap(s.ready))
 		m.ListBytes += s.pending.bytes()
 		s.mu.Unlock()

@@ -38,6 +38,8 @@ type shard struct {
 	asked   bool   // the grower was asked to make the next table ready
 	ready   []byte // the next table, or nil
 	taken   int64  // records inserted since the beginning
+	moves   int64  // tables that were replaced since then
+	longest int64  // ns that the lock was held at once for a move
 
 	pending     posList
 	pendingDone int    // words of pending already inserted
@@ -99,6 +101,11 @@ func (t *Table) insertLocked(i int, s *shard, h uint64, p tail.Pos) {
 // renewLocked replaces cur by an empty table that takes the writes from now on; cur becomes old and drains. The new one
 // is larger if the keys need that, else dead slots took the room: then it has the same size, or is smaller.
 func (t *Table) renewLocked(i int, s *shard) *state {
+	began := t.clock.Mono()
+	defer func() {
+		s.moves++
+		s.longest = max(s.longest, t.clock.Mono()-began)
+	}()
 	st := t.states[i].Load()
 	if st.old.mask != 0 { // each insert drains more slots than it fills, so old is empty long before cur is full
 		t.drainLocked(i, s, st.old.count())

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/clock"
 	"github.com/dyngodb/dyngo/internal/epoch"
 	"github.com/dyngodb/dyngo/internal/offheap"
 	"github.com/dyngodb/dyngo/internal/tail"
@@ -23,6 +24,7 @@ type Table struct {
 	arena  *tail.Arena
 	domain *epoch.Domain
 	seed   maphash.Seed
+	clock  *clock.System // of the figures on moves
 
 	states [shardCount]atomic.Pointer[state] // stored under the shard's lock, loaded freely
 	shards [shardCount]shard
@@ -37,7 +39,7 @@ type Table struct {
 // New returns an empty table over the records of a, whose memory is given back through d. The table starts goroutines
 // that Close ends.
 func New(a *tail.Arena, d *epoch.Domain) *Table {
-	t := &Table{arena: a, domain: d, seed: maphash.MakeSeed()}
+	t := &Table{arena: a, domain: d, seed: maphash.MakeSeed(), clock: clock.NewSystem()}
 	for i := range t.states {
 		t.states[i].Store(&noState)
 	}

@@ -140,6 +140,10 @@ func TestManyKeysThroughGrowth(t *testing.T) {
 	if m := f.t.Metrics(); m.Keys != keys || m.Versions != keys {
 		t.Fatalf("Metrics: %d keys, %d versions, want %d", m.Keys, m.Versions, keys)
 	}
+	// To 64, 256 and, most of them, 512 slots a shard.
+	if m := f.t.Metrics(); m.Moves < 2*shardCount || m.Moves > 4*shardCount || m.LongestNs <= 0 {
+		t.Errorf("%d moves of %d shards, the longest step took %d ns", m.Moves, shardCount, m.LongestNs)
+	}
 }
 
 // TestCollisions inserts keys of one shard that have one of few tags, so that tables hold long runs of equal tags.
