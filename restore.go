@@ -410,11 +410,11 @@ func (r *restoring) fill() error {
 	if err := r.prepare(); err != nil {
 		return err
 	}
-	if err := r.room(); err != nil {
-		return err
-	}
 	r.done = 0
 	if err := r.reuse(); err != nil {
+		return err
+	}
+	if err := r.room(); err != nil {
 		return err
 	}
 	if err := r.copies(); err != nil {
@@ -678,11 +678,8 @@ func (r *restoring) room() error {
 	}
 	need := r.plan.Bytes
 	for _, f := range r.plan.Files {
-		for _, dir := range []string{r.dst, path.Join(r.dst, earlierDir)} {
-			if info, err := r.opts.FS.Stat(path.Join(dir, f.Name)); err == nil && f.Use == "copy" && info.Size == f.Bytes {
-				need -= info.Size
-				break
-			}
+		if info, err := r.opts.FS.Stat(path.Join(r.dst, f.Name)); err == nil && f.Use == "copy" && info.Size == f.Bytes {
+			need -= info.Size
 		}
 	}
 	if free, _, err := r.opts.FS.Free(r.dst); err == nil && free < need {

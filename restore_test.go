@@ -640,6 +640,29 @@ func TestRestoreDelta(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// What the disk has no room for beside the files that go, it has in their place.
+	small := vfs.NewFault(vfs.NewMem())
+	onSmall := func(lsn dyngo.LSN) error {
+		_, err := dyngo.RestoreWith(t.Context(), storeDir, dir, dyngo.AtLSN(lsn), &dyngo.RestoreOptions{FS: small, From: crash, Clock: r.clock, Delta: true})
+		return err
+	}
+	if err := onSmall(first); err != nil {
+		t.Fatal(err)
+	}
+	if err := spoil(small, dir+"/wal/"+log[0].Name, "changed"); err != nil {
+		t.Fatal(err)
+	}
+	const disk = 1 << 30
+	small.SetQuota(disk)
+	free, _, err := small.Free(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small.SetQuota(disk - free + log[0].Size/2)
+	if err := errors.Join(onSmall(second), restored(m, small, dir, second, now, []string{"d"})); err != nil {
+		t.Fatal(err)
+	}
+
 	// Each call fails once, and power after it; the same call goes on, and so does one without Delta.
 	step := int64(5)
 	if testing.Short() {
