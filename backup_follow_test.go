@@ -561,6 +561,32 @@ func TestFollowGoesOnBehindADroppedFile(t *testing.T) {
 	r.covers(t, to, r.last())
 }
 
+// Two may follow one log into one place, as when a second one is started by mistake: it is archived all the same.
+func TestFollowTwiceAtOnce(t *testing.T) {
+	fs := vfs.NewMem()
+	r := followed(t, backup.NewDir(fs, backupsDir), fs, nil)
+	one, two := startFollow(t, fs, backup.NewDir(fs, backupsDir), r.clock), startFollow(t, fs, backup.NewDir(fs, backupsDir), r.clock)
+	for i := range 150 {
+		if err := r.put("d", fmt.Sprint(i%7), fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 > 0 {
+			one.reach(r.last())
+		}
+		if i%3 < 2 {
+			two.reach(r.last())
+		}
+	}
+	if err := r.fillUp(1, 30); err != nil {
+		t.Fatal(err)
+	}
+	one.reach(r.last())
+	two.reach(r.last())
+	one.stop()
+	two.stop()
+	r.covers(t, backup.NewDir(fs, backupsDir), r.last(), r.last()-1)
+}
+
 // stubborn is a place of objects that refuses for a while.
 type stubborn struct {
 	backup.Objects
