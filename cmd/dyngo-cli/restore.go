@@ -66,6 +66,9 @@ minutes ago.`,
 	cmd.MarkFlagsMutuallyExclusive("delta", "datasets")
 	cmd.MarkFlagsMutuallyExclusive("delta", "prefix")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := r.part.checkFlags(cmd); err != nil {
+			return err
+		}
 		w := wanted{target: dyngo.AtEnd()}
 		switch set := cmd.Flags().Changed; {
 		case set("to-lsn"):

@@ -25,6 +25,17 @@ type part struct {
 
 func (p *part) all() bool { return len(p.datasets) == 0 && p.prefix == "" }
 
+// checkFlags refuses a part that is named by nothing, as by a variable of a script that is not set: it would be all.
+func (p *part) checkFlags(cmd *cobra.Command) error {
+	switch set := cmd.Flags().Changed; {
+	case set("datasets") && (len(p.datasets) == 0 || slices.Contains(p.datasets, "")):
+		return cli.Usage("--datasets a,b; without it, all are restored", "--datasets: an empty name is no dataset")
+	case set("prefix") && p.prefix == "":
+		return cli.Usage("--prefix user/; without it, all keys are restored", "--prefix: every key begins with nothing")
+	}
+	return nil
+}
+
 func (p *part) String() string {
 	s := "all datasets"
 	if len(p.datasets) > 0 {
