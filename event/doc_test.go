@@ -1,33 +1,14 @@
 package event
 
 import (
-	"encoding/hex"
-	"os"
-	"regexp"
-	"strings"
 	"testing"
-)
 
-var hexLine = regexp.MustCompile(`^//\t((?:[0-9a-f]{2} )*[0-9a-f]{2})(?: {2,}.*)?$`)
+	"github.com/dyngodb/dyngo/internal/formattest"
+)
 
 // TestDocExample decodes the bytes of the example in the package comment.
 func TestDocExample(t *testing.T) {
-	doc, err := os.ReadFile("doc.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, example, _ := strings.Cut(string(doc), "# Example")
-	example, _, _ = strings.Cut(example, "# Downsides")
-	var b []byte
-	for _, line := range strings.Split(example, "\n") {
-		if m := hexLine.FindStringSubmatch(line); m != nil {
-			part, err := hex.DecodeString(strings.ReplaceAll(m[1], " ", ""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			b = append(b, part...)
-		}
-	}
+	b := formattest.Drawn(t, "# Example", "# Downsides")
 	parts := AppendAnnotations(AppendExpiry(nil, 1700000000000000000), []Annotation{{"reason", "test"}})
 	want := AppendWire(nil, OpPut, FlagMore, 1, 1000, AppendPayload(nil, 300, []byte("k"), []byte("hello"), parts))
 	if string(b) != string(want) {

@@ -2,26 +2,14 @@ package event
 
 import (
 	"bytes"
-	"errors"
 	"reflect"
 	"testing"
 
-	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/formattest"
 )
 
 // known fails the test if a decoder's error is neither corruption within n bytes nor a newer version.
-func known(t *testing.T, err error, n int) {
-	t.Helper()
-	var ce *corruption.Error
-	switch {
-	case errors.As(err, &ce):
-		if ce.Offset < 0 || ce.Offset > int64(n) {
-			t.Fatalf("offset %d in %d bytes: %v", ce.Offset, n, err)
-		}
-	case !errors.Is(err, ErrUnsupported):
-		t.Fatalf("neither corrupt nor unsupported: %v", err)
-	}
-}
+var known = formattest.Known(ErrUnsupported)
 
 func allParts() []byte {
 	parts := AppendRecordTime(AppendExpiry(nil, 5), -6)

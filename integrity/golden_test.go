@@ -2,17 +2,16 @@ package integrity
 
 import (
 	"bytes"
-	"encoding/hex"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/formattest"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
@@ -36,29 +35,6 @@ func golden(t *testing.T, name string, have []byte) {
 	}
 }
 
-var hexLine = regexp.MustCompile(`^//\t((?:[0-9a-f]{2} )*[0-9a-f]{2})(?: {2,}.*)?$`)
-
-// drawn are the bytes drawn in the package comment between two texts.
-func drawn(t *testing.T, from, to string) (b []byte) {
-	t.Helper()
-	doc, err := os.ReadFile("doc.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, example, _ := strings.Cut(string(doc), from)
-	example, _, _ = strings.Cut(example, to)
-	for _, line := range strings.Split(example, "\n") {
-		if m := hexLine.FindStringSubmatch(line); m != nil {
-			part, err := hex.DecodeString(strings.ReplaceAll(m[1], " ", ""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			b = append(b, part...)
-		}
-	}
-	return b
-}
-
 // TestDocExample computes what the package comment draws.
 func TestDocExample(t *testing.T) {
 	f := exampleFrame()
@@ -67,12 +43,12 @@ func TestDocExample(t *testing.T) {
 			t.Fatal(err)
 		}
 		l, err := noSource.LeafOf(e)
-		if have, want := l.Append(nil), drawn(t, "# Example", "The record of its frame"); err != nil || !bytes.Equal(have, want) {
+		if have, want := l.Append(nil), formattest.Drawn(t, "# Example", "The record of its frame"); err != nil || !bytes.Equal(have, want) {
 			t.Errorf("leaf: have % x, want % x, %v", have, want, err)
 		}
 	}
 	r, err := noSource.RecordOf(f, nil)
-	if have, want := r.Append(nil), drawn(t, "The record of its frame", "# Proofs"); err != nil || !bytes.Equal(have, want) {
+	if have, want := r.Append(nil), formattest.Drawn(t, "The record of its frame", "# Proofs"); err != nil || !bytes.Equal(have, want) {
 		t.Errorf("record: have % x, want % x, %v", have, want, err)
 	}
 	h := Head{Origin: Origin(exampleID), Size: 1, Root: r.Hash(), LSN: 9, Time: time.Unix(0, exampleTime)}

@@ -3,13 +3,10 @@ package manifest
 import (
 	"bytes"
 	"encoding/hex"
-	"os"
-	"regexp"
-	"strings"
 	"testing"
-)
 
-var hexLine = regexp.MustCompile(`^//\t((?:[0-9a-f]{2} )*[0-9a-f]{2})(?: {2,}.*)?$`)
+	"github.com/dyngodb/dyngo/internal/formattest"
+)
 
 // exampleFile is what the example in the package comment describes.
 func exampleFile() []byte {
@@ -39,22 +36,7 @@ func exampleFile() []byte {
 
 // TestDocExample decodes the bytes of the example in the package comment.
 func TestDocExample(t *testing.T) {
-	doc, err := os.ReadFile("doc.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, example, _ := strings.Cut(string(doc), "# Example")
-	example, _, _ = strings.Cut(example, "# Downsides")
-	var b []byte
-	for _, line := range strings.Split(example, "\n") {
-		if m := hexLine.FindStringSubmatch(line); m != nil {
-			part, err := hex.DecodeString(strings.ReplaceAll(m[1], " ", ""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			b = append(b, part...)
-		}
-	}
+	b := formattest.Drawn(t, "# Example", "# Downsides")
 	if !bytes.Equal(b, exampleFile()) {
 		t.Fatalf("the example is\n%s\nwant\n%s", hex.Dump(b), hex.Dump(exampleFile()))
 	}

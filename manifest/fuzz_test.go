@@ -3,28 +3,16 @@ package manifest
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"testing"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/coding"
-	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/formattest"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
 // known fails the test if a decoder's error is neither corruption within n bytes nor a newer version.
-func known(t *testing.T, err error, n int) {
-	t.Helper()
-	var ce *corruption.Error
-	switch {
-	case errors.As(err, &ce):
-		if ce.Offset < 0 || ce.Offset > int64(n) {
-			t.Fatalf("offset %d in %d bytes: %v", ce.Offset, n, err)
-		}
-	case !errors.Is(err, event.ErrUnsupported):
-		t.Fatalf("neither corrupt nor unsupported: %v", err)
-	}
-}
+var known = formattest.Known(event.ErrUnsupported)
 
 func FuzzHeader(f *testing.F) {
 	h := header{logID: testLog, num: 7, compat: 1, salt: [32]byte{1, 2}, seed: [16]byte{3}, created: testTime}

@@ -1,35 +1,15 @@
 package segment
 
 import (
-	"encoding/hex"
-	"os"
-	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/formattest"
 )
-
-var hexLine = regexp.MustCompile(`^//\t((?:[0-9a-f]{2} )*[0-9a-f]{2})(?: {2,}.*)?$`)
 
 // TestDocExample decodes the bytes of the example in the package comment.
 func TestDocExample(t *testing.T) {
-	doc, err := os.ReadFile("doc.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, example, _ := strings.Cut(string(doc), "# Example")
-	example, _, _ = strings.Cut(example, "# Downsides")
-	var b []byte
-	for _, line := range strings.Split(example, "\n") {
-		if m := hexLine.FindStringSubmatch(line); m != nil {
-			part, err := hex.DecodeString(strings.ReplaceAll(m[1], " ", ""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			b = append(b, part...)
-		}
-	}
+	b := formattest.Drawn(t, "# Example", "# Downsides")
 	r := &Reader{name: "example.seg"}
 	for i := range r.place.salt {
 		r.place.salt[i] = byte(i)

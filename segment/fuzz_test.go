@@ -3,28 +3,16 @@ package segment
 import (
 	"bytes"
 	"context"
-	"errors"
 	"reflect"
 	"testing"
 
 	"github.com/dyngodb/dyngo/event"
-	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/formattest"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
 // known fails the test if a decoder's error is neither corruption within n bytes nor a newer version.
-func known(t *testing.T, err error, n int) {
-	t.Helper()
-	var ce *corruption.Error
-	switch {
-	case errors.As(err, &ce):
-		if ce.Offset < 0 || ce.Offset > int64(n) {
-			t.Fatalf("offset %d in %d bytes: %v", ce.Offset, n, err)
-		}
-	case !errors.Is(err, event.ErrUnsupported):
-		t.Fatalf("neither corrupt nor unsupported: %v", err)
-	}
-}
+var known = formattest.Known(event.ErrUnsupported)
 
 func fixCRC(b []byte, from, to, at int) {
 	if len(b) >= to {

@@ -1,39 +1,14 @@
 package wal
 
 import (
-	"encoding/hex"
-	"os"
-	"regexp"
-	"strings"
 	"testing"
+
+	"github.com/dyngodb/dyngo/internal/formattest"
 )
-
-var hexLine = regexp.MustCompile(`^//\t((?:[0-9a-f]{2} )*[0-9a-f]{2})(?: {2,}.*)?$`)
-
-// exampleBytes are the bytes drawn in the package comment between two headings.
-func exampleBytes(t *testing.T, from, to string) (b []byte) {
-	t.Helper()
-	doc, err := os.ReadFile("doc.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, example, _ := strings.Cut(string(doc), from)
-	example, _, _ = strings.Cut(example, to)
-	for _, line := range strings.Split(example, "\n") {
-		if m := hexLine.FindStringSubmatch(line); m != nil {
-			part, err := hex.DecodeString(strings.ReplaceAll(m[1], " ", ""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			b = append(b, part...)
-		}
-	}
-	return b
-}
 
 // TestDocExample decodes the bytes of the example in the package comment.
 func TestDocExample(t *testing.T) {
-	b := exampleBytes(t, "# Example", "# Downsides")
+	b := formattest.Drawn(t, "# Example", "# Downsides")
 	head := Header{Seq: 7}
 	for i := range head.Salt {
 		head.Salt[i] = byte(i)

@@ -4,29 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"io"
 	"testing"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/coding"
-	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/formattest"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
 // known fails the test if a decoder's error is neither corruption within n bytes nor a newer version.
-func known(t *testing.T, err error, n int) {
-	t.Helper()
-	var ce *corruption.Error
-	switch {
-	case errors.As(err, &ce):
-		if ce.Offset < 0 || ce.Offset > int64(n) {
-			t.Fatalf("offset %d in %d bytes: %v", ce.Offset, n, err)
-		}
-	case !errors.Is(err, event.ErrUnsupported):
-		t.Fatalf("neither corrupt nor unsupported: %v", err)
-	}
-}
+var known = formattest.Known(event.ErrUnsupported)
 
 // fixCRC gives a block with a CRC at offset 8 the right one, so that a fuzzer gets behind it.
 func fixCRC(b []byte, size int) {

@@ -15,6 +15,7 @@ import (
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/coding"
 	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/formattest"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
@@ -196,7 +197,7 @@ func TestEveryFlippedByteOfAValueFileIsFound(t *testing.T) {
 
 // TestDocValueFile reads the example in the package comment.
 func TestDocValueFile(t *testing.T) {
-	b := exampleBytes(t, "# Value files", "# Example")
+	b := formattest.Drawn(t, "# Value files", "# Example")
 	if want := writeValues(t, vfs.NewMem(), "a.val", docPieces()); !bytes.Equal(b, want) {
 		t.Fatalf("the example is\n%x\nwant\n%x", b, want)
 	}
