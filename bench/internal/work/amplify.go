@@ -80,16 +80,7 @@ func overwrites(e engine.Engine, s Spec, d Dist, rec *recorder) *closedLoop {
 	return &closedLoop{
 		clients: newClients(s.Writers, s), interval: s.Interval, minFree: s.MinFree, dir: s.Dir,
 		op: func(c *client) error {
-			i := pick.pick(&c.rng, &c.pos)
-			putKey(c.key, i)
-			putValue(c.value, i, c.n)
-			if !c.every(shift) {
-				return e.Put(c.key, c.value)
-			}
-			t := time.Now()
-			err := e.Put(c.key, c.value)
-			rec.record(c.id, time.Since(t))
-			return err
+			return putOne(e, c, pick.pick(&c.rng, &c.pos), shift, rec)
 		},
 	}
 }

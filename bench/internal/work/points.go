@@ -79,29 +79,13 @@ func runPut(s Spec) ([]Result, error) {
 		clients: newClients(s.Writers, s), duration: s.duration(), ops: s.Ops,
 		interval: s.Interval, minFree: s.MinFree, dir: s.Dir,
 		op: func(c *client) error {
-			i := number(c)
-			putKey(c.key, i)
-			putValue(c.value, i, c.n)
-			if !c.every(shift) {
-				return e.Put(c.key, c.value)
-			}
-			t := time.Now()
-			err := e.Put(c.key, c.value)
-			rec.record(c.id, time.Since(t))
-			return err
+			return putOne(e, c, number(c), shift, rec)
 		},
 	}
-	m := startMeter(s.Dir)
-	lr, err := loop.run()
+	r, lr, err := measure(e, s, &loop)
 	if err != nil {
 		return nil, err
 	}
-	drain := time.Now()
-	if err := e.Drain(); err != nil {
-		return nil, fmt.Errorf("drain: %w", err)
-	}
-	r := Result{Ops: lr.ops, Drain: time.Since(drain).Seconds()}
-	m.stop(&r)
 	r.UserBytes = lr.ops * int64(s.KeySize+s.ValueSize)
 	r.Latency = map[string]stats.Latency{"put": rec.latency()}
 	if lr.series != nil {
@@ -111,6 +95,34 @@ func runPut(s Spec) ([]Result, error) {
 		r.Notes = append(r.Notes, "ended early: the disk was running full")
 	}
 	return []Result{r}, checkSome(e, s, loop.clients)
+}
+
+// measure runs a loop and drains the engine.
+func measure(e engine.Engine, s Spec, loop *closedLoop) (r Result, lr loopResult, err error) {
+	m := startMeter(s.Dir)
+	if lr, err = loop.run(); err != nil {
+		return r, lr, err
+	}
+	drain := time.Now()
+	if err := e.Drain(); err != nil {
+		return r, lr, fmt.Errorf("drain: %w", err)
+	}
+	r = Result{Ops: lr.ops, Drain: time.Since(drain).Seconds()}
+	m.stop(&r)
+	return r, lr, nil
+}
+
+// putOne puts key i, and times some of the puts.
+func putOne(e engine.Engine, c *client, i uint64, shift uint, rec *recorder) error {
+	putKey(c.key, i)
+	putValue(c.value, i, c.n)
+	if !c.every(shift) {
+		return e.Put(c.key, c.value)
+	}
+	t := time.Now()
+	err := e.Put(c.key, c.value)
+	rec.record(c.id, time.Since(t))
+	return err
 }
 
 // checkSome reads back what each client of runPut wrote last, if it wrote keys of its own.
@@ -217,17 +229,10 @@ func runMixed(s Spec) ([]Result, error) {
 		return nil, err
 	}
 	loop, gets, puts := halfAndHalf(e, s, newPicker(Zipf, s.Keys, s.Seed))
-	m := startMeter(s.Dir)
-	lr, err := loop.run()
+	r, lr, err := measure(e, s, loop)
 	if err != nil {
 		return nil, err
 	}
-	drain := time.Now()
-	if err := e.Drain(); err != nil {
-		return nil, fmt.Errorf("drain: %w", err)
-	}
-	r := Result{Ops: lr.ops, Drain: time.Since(drain).Seconds()}
-	m.stop(&r)
 	r.Latency = map[string]stats.Latency{"get": gets.latency(), "put": puts.latency()}
 	r.UserBytes = lr.ops / 2 * int64(s.KeySize+s.ValueSize)
 	return []Result{r}, nil
@@ -246,16 +251,7 @@ func halfAndHalf(e engine.Engine, s Spec, pick *picker) (loop *closedLoop, gets,
 		if (c.n+uint64(c.id))&1 == 0 {
 			return getOne(e, s, c, pick, want, gets)
 		}
-		i := pick.pick(&c.rng, &c.pos)
-		putKey(c.key, i)
-		putValue(c.value, i, c.n)
-		if !c.every(shift) {
-			return e.Put(c.key, c.value)
-		}
-		t := time.Now()
-		err := e.Put(c.key, c.value)
-		puts.record(c.id, time.Since(t))
-		return err
+		return putOne(e, c, pick.pick(&c.rng, &c.pos), shift, puts)
 	}
 	return loop, gets, puts
 }
@@ -271,17 +267,10 @@ func runClients(s Spec) ([]Result, error) {
 		return nil, err
 	}
 	loop, gets, puts := halfAndHalf(e, s, newPicker(Uniform, s.Keys, s.Seed))
-	m := startMeter(s.Dir)
-	lr, err := loop.run()
+	r, lr, err := measure(e, s, loop)
 	if err != nil {
 		return nil, err
 	}
-	drain := time.Now()
-	if err := e.Drain(); err != nil {
-		return nil, fmt.Errorf("drain: %w", err)
-	}
-	r := Result{Ops: lr.ops, Drain: time.Since(drain).Seconds()}
-	m.stop(&r)
 	r.Latency = map[string]stats.Latency{"get": gets.latency(), "put": puts.latency()}
 	r.Series = map[string][]stats.Point{"all": lr.series}
 	r.UserBytes = lr.ops / 2 * int64(s.KeySize+s.ValueSize)
