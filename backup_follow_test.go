@@ -660,39 +660,25 @@ func TestFollowWithEveryCallFailingOnce(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	step := int64(1)
-	if testing.Short() {
-		step = 7
-	}
-	for k := step; ; k += step {
-		left := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepAll})
-		fault := vfs.NewFault(left)
-		fault.Inject(vfs.Plan{K: k, Kind: kindOf(k)})
-		f := startFollow(t, r.fs, backup.NewDir(fault, backupsDir), r.clock)
+	var f *follow
+	fresh := func() *vfs.Crash { return crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepAll}) }
+	eachCallFailing(t, seed, 1, 7, fresh, func(fault *vfs.Fault) error {
+		f = startFollow(t, r.fs, backup.NewDir(fault, backupsDir), r.clock)
 		ok := f.until(func() bool { return f.last.LSN >= last })
-		f.stop()
-		if len(fault.Failed()) == 0 {
-			if !ok {
-				t.Fatalf("nothing failed, but: %v", f.err)
-			}
-			if kindOf(k) > vfs.FailAfter { // which only some calls can hit
-				continue
-			}
-			t.Logf("%d calls", k)
-			return
+		if err := f.stop(); !ok {
+			return err
 		}
-		if open := fault.OpenFiles(); len(open) > 0 {
-			t.Fatalf("%s: files stay open: %q", fault.Failed(), open)
-		}
+		return nil
+	}, func(k int64, left *vfs.Crash, _ error) error {
 		for _, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {Keep: vfs.KeepAll}, {Seed: uint64(k)}} {
 			to := backup.NewDir(left.PowerLoss(o), backupsDir)
 			for i, want := range []dyngo.LSN{f.last.LSN, last} {
 				report, err := backup.Verify(t.Context(), to, nil)
 				if err != nil || len(report.Defects) > 0 || len(report.Backups) != 1 {
-					t.Fatalf("%s, then %+v: %+v, %v\n%s", fault.Failed(), o, report, err, fault.Trace())
+					return fmt.Errorf("then %+v: %+v, %w", o, report, err)
 				}
 				if got, _ := report.Backups[0].Reach(); got < want {
-					t.Fatalf("%s, then %+v: it reaches LSN %d, told was %d\n%s", fault.Failed(), o, got, want, fault.Trace())
+					return fmt.Errorf("then %+v: it reaches LSN %d, told was %d", o, got, want)
 				}
 				if i == 0 {
 					f := startFollow(t, r.fs, to, r.clock)
@@ -701,5 +687,6 @@ func TestFollowWithEveryCallFailingOnce(t *testing.T) {
 				}
 			}
 		}
-	}
+		return nil
+	})
 }

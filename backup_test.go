@@ -328,33 +328,16 @@ func TestBackupInterrupted(t *testing.T) {
 		_, err = dyngo.RestoreWith(context.Background(), ".", restoredDir, dyngo.AtEnd(), o)
 		return err
 	}
-	step := int64(1)
-	if testing.Short() {
-		step = 7
-	}
-	for k := step; ; k += step {
-		left := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepAll})
-		fault := vfs.NewFault(left)
-		fault.Inject(vfs.Plan{K: k, Kind: kindOf(k)})
+	fresh := func() *vfs.Crash { return crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepAll}) }
+	eachCallFailing(t, seed, 1, 7, fresh, func(fault *vfs.Fault) error {
 		_, err := backup.Create(t.Context(), backup.NewDir(fault, backupsDir), fault, info.Dir, time.Unix(0, epochNs), nil)
-		failed := fault.Failed()
-		if len(failed) == 0 {
-			if err != nil {
-				t.Fatalf("nothing failed, but: %v", err)
-			}
-			if kindOf(k) > vfs.FailAfter { // which only some calls can hit
-				continue
-			}
-			t.Logf("%d calls", k)
-			return
-		}
-		if open := fault.OpenFiles(); len(open) > 0 {
-			t.Fatalf("%s: files stay open: %q", failed, open)
-		}
+		return err
+	}, func(k int64, left *vfs.Crash, err error) error {
 		for _, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {Keep: vfs.KeepAll}, {Seed: uint64(k)}} {
-			if werr := whole(left.PowerLoss(o), err == nil); werr != nil {
-				t.Fatalf("%s (create: %v), then %+v: %v\n%s", failed, err, o, werr, fault.Trace())
+			if err := whole(left.PowerLoss(o), err == nil); err != nil {
+				return fmt.Errorf("then %+v: %w", o, err)
 			}
 		}
-	}
+		return nil
+	})
 }

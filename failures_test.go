@@ -56,6 +56,47 @@ func hurry(d time.Duration) time.Duration {
 
 var faultEvery = flag.Int64("fault.every", 3, "TestEveryCallFailsOnce takes one call in so many, from a random one on; 1 = all of them")
 
+// kindOf is how the k-th call fails.
+func kindOf(k int64) vfs.Kind {
+	return []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailNoSpace}[k%4]
+}
+
+// eachCallFailing runs something in file systems that are as fresh makes them. In each another call fails: one of the first long ones
+// (short: short), by the seed, and each long-th after it, until nothing is left to fail. Each run ends, with no file left open; check is
+// told how, and looks at what is in the file system then.
+func eachCallFailing(t *testing.T, seed uint64, long, short int64, fresh func() *vfs.Crash, run func(*vfs.Fault) error,
+	check func(k int64, left *vfs.Crash, err error) error) {
+	t.Helper()
+	step := long
+	if testing.Short() {
+		step = short
+	}
+	for k := 1 + int64(seed%uint64(step)); ; k += step {
+		left := fresh()
+		fault := vfs.NewFault(left)
+		fault.Inject(vfs.Plan{K: k, Kind: kindOf(k)})
+		err := within(func() error { return run(fault) })
+		failed := fault.Failed()
+		if len(failed) == 0 {
+			if err != nil {
+				t.Fatalf("nothing failed, but: %v", err)
+			}
+			if kindOf(k) > vfs.FailAfter { // which only some calls can hit
+				continue
+			}
+			t.Logf("%d calls", k)
+			return
+		}
+		fault.Heal()
+		if open := fault.OpenFiles(); len(open) > 0 {
+			t.Fatalf("%s: files stay open: %q", failed, open)
+		}
+		if cerr := check(k, left, err); cerr != nil {
+			t.Fatalf("%s (it ended with: %v): %v\n%s", failed, err, cerr, fault.Trace())
+		}
+	}
+}
+
 // Each call fails once, in each way. Whatever was acknowledged is there after reopening, nothing hangs, no file stays open.
 // When it was space that lacked, for a moment, all goes on as if nothing had been.
 func TestEveryCallFailsOnce(t *testing.T) {

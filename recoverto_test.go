@@ -536,41 +536,15 @@ func TestRecoverToWithEveryCallFailingOnce(t *testing.T) {
 	}
 	m, now := r.m, r.clock.Now()+1
 	lsn := ends[len(ends)/2]
-	step := int64(3)
-	if testing.Short() {
-		step = 97
-	}
-	for k := 1 + int64(seed%uint64(step)); ; k += step {
-		left := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone})
-		fault := vfs.NewFault(left)
-		fault.Inject(vfs.Plan{K: k, Kind: kindOf(k)})
+	fresh := func() *vfs.Crash { return crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone}) }
+	eachCallFailing(t, seed, 3, 97, fresh, func(fault *vfs.Fault) error {
 		o := options(fault, clock.NewManual(time.Unix(0, now)))
 		o.Clock = hurried{clock.NewManual(time.Unix(0, now))}
 		o.RecoverTo = dyngo.AtLSN(lsn)
-		err := within(func() error {
-			db, err := dyngo.Open(storeDir, o)
-			if err != nil {
-				return err
-			}
-			return db.Close()
-		})
-		failed := fault.Failed()
-		if len(failed) == 0 {
-			if err != nil {
-				t.Fatalf("nothing failed, but: %v", err)
-			}
-			if kindOf(k) > vfs.FailAfter { // which only some calls can hit
-				continue
-			}
-			t.Logf("%d calls", k)
-			return
+		db, err := dyngo.Open(storeDir, o)
+		if err != nil {
+			return err
 		}
-		fault.Heal()
-		if open := fault.OpenFiles(); len(open) > 0 {
-			t.Fatalf("%s: files stay open: %q", failed, open)
-		}
-		if rerr := recoveredTo(m, left, lsn, last, now); rerr != nil {
-			t.Fatalf("%s (open: %v): %v\n%s", failed, err, rerr, fault.Trace())
-		}
-	}
+		return db.Close()
+	}, func(_ int64, left *vfs.Crash, _ error) error { return recoveredTo(m, left, lsn, last, now) })
 }

@@ -558,44 +558,18 @@ func TestRestoreWithEveryCallFailingOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, now := r.m, r.clock.Now()
-	step := int64(3)
-	if testing.Short() {
-		step = 97
-	}
+	fresh := func() *vfs.Crash { return crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone}) }
 	for _, lsn := range []dyngo.LSN{ends[1], ends[len(ends)-1]} {
-		for k := 1 + int64(seed%uint64(step)); ; k += step {
-			left := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone})
-			fault := vfs.NewFault(left)
-			fault.Inject(vfs.Plan{K: k, Kind: kindOf(k)})
+		eachCallFailing(t, seed, 3, 97, fresh, func(fault *vfs.Fault) error {
 			o := &dyngo.RestoreOptions{FS: fault, Clock: hurried{clock.NewManual(time.Unix(0, now))}}
-			err := within(func() error {
-				_, err := dyngo.RestoreWith(context.Background(), storeDir, restoredDir, dyngo.AtLSN(lsn), o)
-				return err
-			})
-			failed := fault.Failed()
-			if len(failed) == 0 {
-				if err != nil {
-					t.Fatalf("nothing failed, but: %v", err)
-				}
-				if kindOf(k) > vfs.FailAfter { // which only some calls can hit
-					continue
-				}
-				t.Logf("%d calls", k)
-				break
-			}
-			fault.Heal()
-			if open := fault.OpenFiles(); len(open) > 0 {
-				t.Fatalf("%s: files stay open: %q", failed, open)
-			}
+			_, err := dyngo.RestoreWith(context.Background(), storeDir, restoredDir, dyngo.AtLSN(lsn), o)
+			return err
+		}, func(k int64, left *vfs.Crash, err error) error {
 			if err == nil {
-				err = restored(m, left, restoredDir, lsn, now, []string{"d"})
-			} else {
-				err = restoreAgain(m, left, restoredDir, lsn, ends[k%int64(len(ends))], now)
+				return restored(m, left, restoredDir, lsn, now, []string{"d"})
 			}
-			if err != nil {
-				t.Fatalf("%s: %v\n%s", failed, err, fault.Trace())
-			}
-		}
+			return restoreAgain(m, left, restoredDir, lsn, ends[k%int64(len(ends))], now)
+		})
 	}
 }
 
@@ -664,30 +638,12 @@ func TestRestoreDelta(t *testing.T) {
 	}
 
 	// Each call fails once, and power after it; the same call goes on, and so does one without Delta.
-	step := int64(5)
-	if testing.Short() {
-		step = 61
-	}
-	for k := int64(1); ; k += step {
-		left := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepAll})
-		fault := vfs.NewFault(left)
-		fault.Inject(vfs.Plan{K: k, Kind: kindOf(k)})
-		err := within(func() error {
-			_, err := delta(fault, second)
-			return err
-		})
-		failed := fault.Failed()
-		if len(failed) == 0 {
-			if err != nil {
-				t.Fatalf("nothing failed, but: %v", err)
-			}
-			if kindOf(k) > vfs.FailAfter { // which only some calls can hit
-				continue
-			}
-			t.Logf("%d calls", k)
-			break
-		}
-		fault.Heal()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	eachCallFailing(t, seed, 5, 61, func() *vfs.Crash { return crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepAll}) }, func(fault *vfs.Fault) error {
+		_, err := delta(fault, second)
+		return err
+	}, func(k int64, left *vfs.Crash, err error) error {
 		after := left.PowerLoss(vfs.CrashOptions{Seed: uint64(k)})
 		if err != nil && k%2 == 0 {
 			_, err = delta(after, second)
@@ -698,13 +654,11 @@ func TestRestoreDelta(t *testing.T) {
 				_, err = delta(after, second)
 			}
 		}
-		if err == nil {
-			err = restored(m, after, dir, second, now, []string{"d"})
-		}
 		if err != nil {
-			t.Fatalf("%s: %v\n%s", failed, err, fault.Trace())
+			return err
 		}
-	}
+		return restored(m, after, dir, second, now, []string{"d"})
+	})
 
 	// A store of another log, one that has snapshots, and the store itself stay.
 	other := mustOpen(t, "/other", options(crash, r.clock))

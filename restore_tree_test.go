@@ -162,40 +162,23 @@ func TestTreeComesAlongWithEveryCallFailingOnce(t *testing.T) {
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
-	step := int64(1)
-	if testing.Short() {
-		step = 29
+	restore := func(fsys vfs.FS) error {
+		_, err := dyngo.RestoreWith(context.Background(), storeDir, restoredDir, dyngo.AtLSN(last-1), &dyngo.RestoreOptions{FS: fsys})
+		return err
 	}
-	for k := step; ; k += step {
-		left := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepAll})
-		fault := vfs.NewFault(left)
-		fault.Inject(vfs.Plan{K: k, Kind: kindOf(k)})
-		restore := func(fsys vfs.FS) error {
-			_, err := dyngo.RestoreWith(context.Background(), storeDir, restoredDir, dyngo.AtLSN(last-1), &dyngo.RestoreOptions{FS: fsys})
-			return err
-		}
-		err := restore(fault)
-		failed := fault.Failed()
-		if len(failed) == 0 {
-			if err != nil {
-				t.Fatalf("nothing failed, but: %v", err)
-			}
-			if kindOf(k) > vfs.FailAfter { // which only some calls can hit
-				continue
-			}
-			t.Logf("%d calls", k)
-			return
-		}
+	fresh := func() *vfs.Crash { return crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepAll}) }
+	eachCallFailing(t, seed, 1, 29, fresh, func(fault *vfs.Fault) error { return restore(fault) }, func(k int64, left *vfs.Crash, err error) error {
 		for _, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {Seed: uint64(k)}} {
 			after := left.PowerLoss(o)
 			if err != nil {
 				if err := restore(after); err != nil && !errors.Is(err, dyngo.ErrNotEmpty) { // it was done, but for telling so
-					t.Fatalf("%s, then %+v: %v", failed, o, err)
+					return fmt.Errorf("then %+v: %w", o, err)
 				}
 			}
 			if tree := provenIn(t, after, restoredDir, note); tree.Stored == 0 {
-				t.Fatalf("%s, then %+v: the restored store has no tree: %+v", failed, o, tree)
+				return fmt.Errorf("then %+v: the restored store has no tree: %+v", o, tree)
 			}
 		}
-	}
+		return nil
+	})
 }

@@ -545,56 +545,31 @@ func TestSnapshotSurvivesPowerLossAtEveryCall(t *testing.T) {
 	t.Logf("%d calls", calls)
 }
 
-// kindOf is how the k-th call fails.
-func kindOf(k int64) vfs.Kind {
-	return []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailNoSpace}[k%4]
-}
-
 // Each call fails once, in each way. A snapshot that was acknowledged is there and whole, one that failed is not there.
 func TestSnapshotWithEveryCallFailingOnce(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	step := int64(2)
-	if testing.Short() {
-		step = 9
-	}
-	for k := 1 + int64(seed%uint64(step)); ; k += step {
-		crash := vfs.NewCrash(seed)
-		fault := vfs.NewFault(crash)
-		fault.Inject(vfs.Plan{K: k, Kind: kindOf(k)})
-		r := &rig{fs: fault, m: &model{}, clock: manualClock(), ds: map[string]*dyngo.Dataset{}}
+	var r *rig
+	var s *snapshots
+	eachCallFailing(t, seed, 2, 9, func() *vfs.Crash { return vfs.NewCrash(seed) }, func(fault *vfs.Fault) error {
+		r = &rig{fs: fault, m: &model{}, clock: manualClock(), ds: map[string]*dyngo.Dataset{}}
 		r.tune = func(o *dyngo.Options) { o.Clock = hurried{r.clock} }
-		s := &snapshots{state: map[string]bool{}}
-		err := within(func() error {
-			err := r.open()
-			if err == nil {
-				err = runSnapshots(r, s)
-			}
-			if r.db != nil {
-				_ = r.db.Close() // fails when the log did
-			}
-			return err
-		})
-		if fault.Fired() == 0 {
-			if err != nil {
-				t.Fatalf("nothing failed, but: %v", err)
-			}
-			if kindOf(k) > vfs.FailAfter { // which only some calls can hit
-				continue
-			}
-			t.Logf("%d calls", k)
-			return
+		s = &snapshots{state: map[string]bool{}}
+		err := r.open()
+		if err == nil {
+			err = runSnapshots(r, s)
 		}
-		failed := fault.Failed()
-		fault.Heal()
-		if open := fault.OpenFiles(); len(open) > 0 {
-			t.Fatalf("%s: files stay open: %q", failed, open)
+		if r.db != nil {
+			_ = r.db.Close() // fails when the log did
 		}
+		return err
+	}, func(k int64, crash *vfs.Crash, _ error) error {
 		for _, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {Seed: uint64(k)}} {
 			m, left := r.m.crash(func() *vfs.Crash { return crash.PowerLoss(o) })
-			if herr := snapshotsHold(m, left, r.clock.Now()+1, s.copy()); herr != nil {
-				t.Fatalf("%s (script: %v): %v\n%s", failed, err, herr, fault.Trace())
+			if err := snapshotsHold(m, left, r.clock.Now()+1, s.copy()); err != nil {
+				return fmt.Errorf("then %+v: %w", o, err)
 			}
 		}
-	}
+		return nil
+	})
 }
