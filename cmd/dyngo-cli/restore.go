@@ -127,13 +127,16 @@ func (r *restore) run(id string) error {
 		return r.show(&done)
 	}
 	if !r.part.all() {
-		if err := r.part.check(r.dst); err != nil {
+		if err := r.part.prepare(r.dst); err != nil {
 			return err
 		}
 		to, o.Delta = wholeOf(r.dst), true // what an interrupted call has left is of use
 	}
 	done, err := r.make(from, to, o)
 	if err != nil {
+		if _, serr := os.Stat(to); errors.Is(serr, os.ErrNotExist) && !r.part.all() { // nothing was begun
+			_ = os.Remove(unfinishedOf(r.dst))
+		}
 		return err
 	}
 	if done.TreeErr != nil {
@@ -144,6 +147,9 @@ func (r *restore) run(id string) error {
 		if err != nil && !errors.Is(err, dyngo.ErrNoDataset) {
 			fmt.Fprintf(r.cmd.ErrOrStderr(), "%s stays: the same command goes on with it\n", to)
 			return err
+		}
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(unfinishedOf(r.dst)))
 		}
 		if err := errors.Join(err, os.RemoveAll(to)); err != nil {
 			return err

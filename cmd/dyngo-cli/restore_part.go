@@ -50,18 +50,18 @@ func (p *part) String() string {
 // wholeOf is where all of a store is restored that a part of is wanted, beside the folder of the part.
 func wholeOf(dst string) string { return filepath.Clean(dst) + ".whole" }
 
-// unfinishedOf is where the part is until all of it is there. It is made when wholeOf is there.
+// unfinishedOf is where the part is until all of it is there. It is made before wholeOf is, and so tells that that is ours.
 func unfinishedOf(dst string) string { return filepath.Clean(dst) + ".part" }
 
 // take makes a store in dst of a part of the one in whole, which goes then. Until all is there it has another name.
 func (p *part) take(cmd *cobra.Command, whole, dst string, plan *dyngo.RestorePlan) (err error) {
 	temp := unfinishedOf(dst)
-	if err := os.RemoveAll(temp); err != nil {
+	if err := empty(temp); err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			_ = os.RemoveAll(temp) // the next call does so too
+			_ = empty(temp) // the next call does so too
 		}
 	}()
 	session := cli.Session(cmd)
@@ -98,6 +98,15 @@ func (p *part) take(cmd *cobra.Command, whole, dst string, plan *dyngo.RestorePl
 		if err = os.Rename(temp, dst); err == nil {
 			err = vfs.OS.SyncDir(filepath.ToSlash(filepath.Dir(dst)))
 		}
+	}
+	return err
+}
+
+// empty removes what is in a folder.
+func empty(dir string) error {
+	names, err := os.ReadDir(dir)
+	for _, name := range names {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name.Name())))
 	}
 	return err
 }
@@ -161,23 +170,32 @@ func (p *part) copy(cmd *cobra.Command, from, to *dyngo.DB, name string, t *cli.
 	return flush()
 }
 
-// check returns an error if dst holds something, or if what is where the part is to be at first was not left by an earlier call.
-func (p *part) check(dst string) error {
-	dirs := []string{dst}
-	if _, err := os.Stat(wholeOf(dst)); errors.Is(err, os.ErrNotExist) {
-		dirs = append(dirs, unfinishedOf(dst))
-	}
-	for _, dir := range dirs {
+// prepare makes the folder of the part. It returns an error if dst holds something, or if what is beside it was not left by an earlier
+// call: it would be removed.
+func (p *part) prepare(dst string) error {
+	holds := func(dir string) (what string, err error) {
 		names, err := os.ReadDir(dir)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+		if errors.Is(err, os.ErrNotExist) || err == nil && len(names) == 0 {
+			return "", nil
 		}
-		if err == nil && len(names) > 0 {
-			err = fmt.Errorf("%w: %s holds %s", dyngo.ErrNotEmpty, dir, names[0].Name())
+		if err == nil {
+			what = names[0].Name()
+		}
+		return what, err
+	}
+	ours := false
+	if _, err := os.Stat(wholeOf(dst)); err == nil {
+		_, err := os.Stat(unfinishedOf(dst))
+		ours = err == nil
+	}
+	for _, dir := range []string{dst, wholeOf(dst), unfinishedOf(dst)} {
+		what, err := holds(dir)
+		if err == nil && what != "" && (dir == dst || !ours) {
+			err = fmt.Errorf("%w: %s holds %s", dyngo.ErrNotEmpty, dir, what)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return vfs.OS.MkdirAll(filepath.ToSlash(unfinishedOf(dst)))
 }
