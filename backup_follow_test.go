@@ -480,16 +480,26 @@ func TestFollowRefusesACopyInTheNextFile(t *testing.T) {
 // The disk of the backups may go while the log is followed, and leave an empty folder in its place: nothing is put there, and when the
 // disk is back, all goes on without a hole.
 func TestFollowWaitsForItsBackups(t *testing.T) {
+	for what, log := range map[string]func(r *rig) error{
+		"little":             func(r *rig) error { return r.put("d", "a", "3") },
+		"the end of a file":  func(r *rig) error { return errors.Join(r.put("d", "a", "3"), r.nextFile()) },
+		"much, and its file": func(r *rig) error { return errors.Join(r.putReader("d", "a", big(17<<20, 1)), r.nextFile()) },
+	} {
+		t.Run(what, func(t *testing.T) { waitsForItsBackups(t, log) })
+	}
+}
+
+func waitsForItsBackups(t *testing.T, log func(*rig) error) {
 	fs := vfs.NewMem()
 	to := backup.NewDir(fs, backupsDir)
-	r := followed(t, to, fs, nil)
+	r := followed(t, to, fs, func(o *dyngo.Options) { o.LogFileBytes = 64 << 20 })
 	f := startFollow(t, fs, to, r.clock)
 	if err := r.put("d", "a", "2"); err != nil {
 		t.Fatal(err)
 	}
 	f.reach(r.last())
 	before := r.last()
-	if err := errors.Join(fs.Rename(backupsDir, "/away"), r.put("d", "a", "3")); err != nil {
+	if err := errors.Join(fs.Rename(backupsDir, "/away"), log(r)); err != nil {
 		t.Fatal(err)
 	}
 	f.until(func() bool { return len(f.failed) > 0 || f.last.LSN > before })

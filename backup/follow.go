@@ -534,11 +534,11 @@ func (f *follower) finish(next *wal.Header) error {
 	if err != nil {
 		return err
 	}
-	if end.to-f.last.to > 4*maxPiece {
-		return f.seal(sealing{end, f.file, nil})
-	}
 	if err := f.try(f.based); err != nil {
 		return err
+	}
+	if end.to-f.last.to > 4*maxPiece {
+		return f.seal(sealing{end, f.file, nil})
 	}
 	for f.last.to < end.to {
 		p := f.last

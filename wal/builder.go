@@ -77,7 +77,6 @@ func (b *Builder) Sync() error {
 func (b *Builder) Close(whole bool) error {
 	if whole {
 		if err := b.Sync(); err != nil {
-			whole = false
 			_ = b.w.close(0, 0, false) // the first error is the one to tell
 			return err
 		}
