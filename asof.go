@@ -178,7 +178,7 @@ func (p *past) find(f *found, ds *Dataset, key []byte) (*formerVersion, error) {
 	}
 	if ok && !newer && !newerThere && ds.dropped.Load() == 0 && p.mayLive(ranges, f.entry.Op, key, f.entry.LSN) &&
 		!ds.ranges.Covers(key, p.lsn, event.MaxLSN) {
-		f.block = b
+		f.block, f.inEntry = b, true
 		if due, ok := event.Expiry(f.entry.Parts); !ok || p.at < due {
 			return nil, nil
 		}

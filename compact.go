@@ -505,7 +505,13 @@ func (db *DB) forgetRanges() {
 	db.reads.Synchronize()
 	for _, ds := range *db.catalog.byName.Load() {
 		if ds.ranges.Any() {
-			ds.ranges.Forget(func(lsn event.LSN) bool { return uint64(lsn) <= left && !inSegments[lsn] })
+			ds.ranges.Forget(func(lsn event.LSN) bool {
+				gone := uint64(lsn) <= left && !inSegments[lsn]
+				if gone && db.records != nil {
+					db.records.Clear() // what lies under it
+				}
+				return gone
+			})
 		}
 	}
 }

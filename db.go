@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/cache"
 	"github.com/dyngodb/dyngo/internal/epoch"
 	"github.com/dyngodb/dyngo/internal/heat"
 	"github.com/dyngodb/dyngo/internal/pacer"
@@ -66,10 +67,11 @@ type DB struct {
 	erasing   sync.Mutex    // one at a time erases; taken before all other locks
 	heat      *heat.Sampler
 	keeper    *hotKeeper
-	pacer     *pacer.Pacer // of the work of flusher and compactor: the foreground comes first
-	id        [16]byte     // of the log, zero until the log is open
-	timeline  [16]byte     // that is written to, zero until the log is open
-	snapshots sync.Mutex   // held while one is made or dropped, during I/O
+	records   *cache.Records // nil = none are kept; see records.go
+	pacer     *pacer.Pacer   // of the work of flusher and compactor: the foreground comes first
+	id        [16]byte       // of the log, zero until the log is open
+	timeline  [16]byte       // that is written to, zero until the log is open
+	snapshots sync.Mutex     // held while one is made or dropped, during I/O
 	live      *liveServer
 	views     viewSet
 	holds     holdSet
@@ -229,6 +231,9 @@ func (db *DB) close() error {
 	db.valueReads.Close()
 	errs = append(errs, db.sorted.close())
 	db.mem.Close()
+	if db.records != nil {
+		db.records.Clear()
+	}
 	db.reads.Close()
 	db.arena.Close()
 	errs = append(errs, db.files.Close())

@@ -1,6 +1,7 @@
 package dyngo
 
 import (
+	"context"
 	"errors"
 
 	"github.com/dyngodb/dyngo/index"
@@ -57,4 +58,13 @@ func (ds *Dataset) HotRanges() int {
 		return 0
 	}
 	return len(*list)
+}
+
+// LeaveMemory has everything that was written so far in segments, and nothing of it in memory.
+func (db *DB) LeaveMemory(ctx context.Context) error {
+	lsn := db.LSN()
+	if err := db.WaitDurable(ctx, lsn); err != nil {
+		return err
+	}
+	return db.flusher.flushTo(lsn, lsn)
 }

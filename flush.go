@@ -57,8 +57,15 @@ func newFlusher(db *DB) *flusher { return &flusher{db: db, wake: make(chan struc
 
 // The budget is shared: five eighths for recent events and their index, a quarter for blocks of segments; the rest is what flushes,
 // merges and scans have in hand, and by how much writers outrun a flush.
-func (f *flusher) limit() int64     { return f.db.opts.MemoryBudget*5/8 - f.db.keeper.memory.Used() }
-func cacheBytes(budget int64) int64 { return budget / 4 }
+func (f *flusher) limit() int64 {
+	n := recentBytes(f.db.opts.MemoryBudget) - f.db.keeper.memory.Used()
+	if r := f.db.records; r != nil {
+		n -= min(r.Bytes(), minRecordBytes(f.db.opts.MemoryBudget))
+	}
+	return n
+}
+func recentBytes(budget int64) int64 { return budget * 5 / 8 }
+func cacheBytes(budget int64) int64  { return budget / 4 }
 
 // generationBytes is how much is sealed at a time.
 func generationBytes(budget int64) int64 { return min(max(budget/8, 2<<20), 64<<20) }
@@ -204,12 +211,14 @@ func (f *flusher) seal() {
 func (f *flusher) add(g generation) {
 	f.gens = append(f.gens, g)
 	f.sealed.Add(g.Bytes())
+	f.fitRecords()
 }
 
 // leave takes the oldest generation, which is flushed, out of memory. f.one is held.
 func (f *flusher) leave() {
 	g := f.gens[0]
 	f.gens = f.gens[1:]
+	f.db.forgetRecords(g)
 	f.db.sorted.leaving.Store(uint64(g.last)) // before the first key goes: who misses it looks into segments
 	f.db.mem.Leave(g.Generation)
 	f.left.Store(uint64(g.last))

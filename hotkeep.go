@@ -147,6 +147,7 @@ func (k *hotKeeper) run() {
 		k.one.Lock()
 		k.lookLocked(k.db.ctx)
 		k.one.Unlock()
+		k.db.flusher.fitRecords()
 		timer.Reset(hotTick)
 	}
 }

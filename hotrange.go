@@ -272,7 +272,7 @@ func (f *found) hotEntry(ds *Dataset, key []byte, max LSN, at int64) (ok, served
 	if !ok || e.Expires != 0 && !ds.before(at, e.Expires) {
 		return false, true
 	}
-	f.hot = true
+	f.inEntry = true
 	f.entry = segment.Entry{Dataset: ds.id, Key: key, Value: e.Value, LSN: e.LSN, Time: e.Time, Op: event.OpPut}
 	if e.Expires != 0 {
 		f.entry.Parts = event.AppendExpiry(nil, e.Expires)

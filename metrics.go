@@ -60,6 +60,9 @@ type Metrics struct {
 	// runs, CacheBytes by blocks of segments, ReaderBytes by what open segments keep. OffHeapBytes is all memory outside of
 	// Go's heap of all stores in this process.
 	MemoryBudgetBytes, TailBytes, IndexBytes, CacheBytes, ReaderBytes, OffHeapBytes int64
+	// RecordBytes of the budget are taken by single records of segments, which RecordHits of RecordHits + RecordMisses gets that memory
+	// could not answer found there.
+	RecordBytes, RecordHits, RecordMisses int64
 	// HotRangeBytes of the budget are taken by HotRanges, which are kept in key order; see DB.HotDecisions.
 	HotRangeBytes int64
 	HotRanges     int
@@ -126,6 +129,10 @@ func (db *DB) Metrics() Metrics {
 	m.TailBytes, m.IndexBytes = db.arena.Bytes(), m.Memtable.IndexBytes+m.Memtable.RunBytes
 	if free, total, err := db.opts.FS.Free(db.dir); err == nil {
 		m.DiskFreeBytes, m.DiskBytes, m.DaysToFull = free, total, db.retention.disk.daysToFull(db.opts.Clock.Mono(), free)
+	}
+	if db.records != nil {
+		r := db.records.Metrics()
+		m.RecordBytes, m.RecordHits, m.RecordMisses = r.Bytes, r.Hits, r.Misses
 	}
 	if db.log != nil {
 		m.Log = db.log.Metrics()

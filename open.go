@@ -134,6 +134,7 @@ func (db *DB) open() error {
 	db.side = newSideFiles(db)
 	db.heat = heat.New(db.opts.Clock)
 	db.keeper = newHotKeeper(db)
+	db.openRecords()
 	db.pacer = pacer.New(db.opts.Clock, pacer.Options{Cores: runtime.GOMAXPROCS(0)})
 	// 4. The segments, then what the log holds above them.
 	if err := db.openSorted(); err != nil {

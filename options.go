@@ -29,12 +29,15 @@ const (
 // Options configure Open. The zero value is the default; nothing changes after Open.
 type Options struct {
 	// MemoryBudget is how many bytes recent events, their index, and blocks of segments take in memory, default 256 MiB, at
-	// least 8 MiB. When recent events fill their share of it (five eighths), the oldest are written as segments and leave
-	// memory. More memory: fewer device reads, and keys that are overwritten soon are written to segments less often.
+	// least 8 MiB. When recent events fill their share of it (five eighths, less what hot ranges and records take that are read), the
+	// oldest are written as segments and leave memory. More memory: fewer device reads, and keys that are overwritten soon are written to segments less often.
 	MemoryBudget int64
 	// HotRangeBytes is how much of MemoryBudget hot ranges may take: key ranges that are scanned more than they cost are kept in key
 	// order, beside recent events. 0 = an eighth, negative = none are kept, not even by KeepHot. At most half.
 	HotRangeBytes int64
+	// NoRecordCache has records that gets found in segments not kept beside their blocks, for measurements: the cache takes memory that
+	// recent events leave unused, and gives it back when they need it.
+	NoRecordCache bool
 	// InMemory keeps the whole store in memory, log included; it is gone after Close. The directory's name is ignored.
 	InMemory bool
 	// ReadOnly takes no lock, creates and changes nothing, works beside a running writer and on a damaged store: it

@@ -89,11 +89,12 @@ func (ds *Dataset) appendAt(dst, key []byte, max LSN, at int64) ([]byte, error) 
 
 // found is a version of a key, in memory or in a segment. It is valid until release.
 type found struct {
-	guard guard
-	rec   tail.Record // zero when the version lies in a segment:
-	entry segment.Entry
-	block *cache.Block // that entry aliases; nil if it is of a
-	hot   bool         // range that is kept in memory
+	guard   guard
+	rec     tail.Record // zero when the version lies in a segment:
+	entry   segment.Entry
+	block   *cache.Block // what entry aliases, unless it is in a hot range
+	copied  *recordCopy
+	inEntry bool // entry is the version, not rec
 
 	counts int64 // how many searches this one stands for in the sample, 0 = it is none of it
 }
@@ -102,25 +103,28 @@ func (f *found) release() {
 	if f.block != nil {
 		f.block.Release()
 	}
+	if f.copied != nil {
+		recordCopies.Put(f.copied)
+	}
 	f.guard.Exit()
 }
 
 func (f *found) lsn() LSN {
-	if f.block != nil || f.hot {
+	if f.inEntry {
 		return f.entry.LSN
 	}
 	return f.rec.LSN()
 }
 
 func (f *found) time() int64 {
-	if f.block != nil || f.hot {
+	if f.inEntry {
 		return f.entry.Time
 	}
 	return f.rec.Time()
 }
 
 func (f *found) parts() []byte {
-	if f.block != nil || f.hot {
+	if f.inEntry {
 		return f.entry.Parts
 	}
 	return f.rec.Parts()
@@ -128,7 +132,7 @@ func (f *found) parts() []byte {
 
 // plain says that the value is stored as it is.
 func (f *found) plain() bool {
-	if f.block != nil || f.hot {
+	if f.inEntry {
 		_, _, packed := event.CodecOf(f.entry.Parts)
 		return !packed && f.entry.Flags&event.ValueFlags == 0
 	}
@@ -137,7 +141,7 @@ func (f *found) plain() bool {
 
 // sealed is what opens the value, nil if it is not sealed.
 func (f *found) sealed() *sealed {
-	if f.block != nil || f.hot {
+	if f.inEntry {
 		return sealedBy(f.entry.Flags, f.entry.Parts, f.entry.Key)
 	}
 	return sealedRecord(f.rec)
@@ -145,7 +149,7 @@ func (f *found) sealed() *sealed {
 
 // stored is the value as it is stored.
 func (f *found) stored() []byte {
-	if f.block != nil || f.hot {
+	if f.inEntry {
 		return f.entry.Value
 	}
 	return f.rec.Value()
@@ -153,7 +157,7 @@ func (f *found) stored() []byte {
 
 // value copies what is needed to read the value after release; buf is reused.
 func (f *found) value(buf []byte) value {
-	if f.block != nil || f.hot {
+	if f.inEntry {
 		return loadEntry(&f.entry, buf)
 	}
 	return loadValue(f.rec, buf)
@@ -179,7 +183,8 @@ func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 		f.guard.Exit()
 		return ErrClosed
 	}
-	if max == 0 {
+	current, begun := max == 0, db.beginRecord()
+	if current {
 		max = ds.visible()
 	}
 	if d := ds.dropped.Load(); d != 0 && LSN(d) <= max {
@@ -190,7 +195,8 @@ func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 		g.Cancel() // with one tick more, what is sampled would have a say in what is sampled next
 		return ds.findSampled(f, key, max, at)
 	}
-	r, ok := db.mem.Get(db.mem.Hash(ds.id, key), ds.id, key, max)
+	hash := db.mem.Hash(ds.id, key)
+	r, ok := db.mem.Get(hash, ds.id, key, max)
 	if ok {
 		if f.rec = r; ds.alive(ds.ranges, r, max, at) {
 			return nil
@@ -211,21 +217,42 @@ func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 		f.guard.Exit()
 		return ErrNotFound
 	}
-	db.pacer.Foreground(1, 0)
-	var err error
-	f.block, ok, err = s.getLeft(ds.id, key, max, left, f.counts, &f.entry)
+	ok, err := f.inSegments(ds, s, key, hash, begun, max, left, current)
 	if ok && ds.entryAlive(ds.ranges, &f.entry, key, max, at) {
+		f.inEntry = true
 		return nil
 	}
-	if f.block != nil {
-		f.block.Release()
-		f.block = nil
-	}
-	f.guard.Exit()
+	f.release()
+	f.block, f.copied = nil, nil
 	if err != nil {
 		return openError(db.dir, err)
 	}
 	return ErrNotFound
+}
+
+// inSegments looks for a key's version in segments and their records: in the latter first, unless few are found there. A version that
+// was found without the records is kept there, if the read is one of the present.
+func (f *found) inSegments(ds *Dataset, s *sources, key []byte, hash, begun uint64, max, left LSN, current bool) (ok bool, err error) {
+	db, add := ds.db, false
+	look := func() (ok bool) {
+		ok, add = f.recorded(ds, key, hash, max)
+		return ok
+	}
+	switch {
+	case db.records == nil:
+		look = nil
+	case !db.records.Seldom(hash):
+		if look() {
+			return true, nil
+		}
+		look = nil
+	}
+	db.pacer.Foreground(1, 0)
+	f.block, ok, err = s.getLeft(ds.id, key, max, left, f.counts, look, &f.entry)
+	if ok && f.block != nil && current && add {
+		f.record(ds, key, hash, begun)
+	}
+	return ok, err
 }
 
 // findSampled is find for one of those that are sampled, which tells of it. It is apart, since what others pay for it counts.

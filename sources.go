@@ -227,12 +227,13 @@ func (s *sources) empty() bool { return len(s.runs) == 0 }
 // get finds the newest version of a key with an LSN ≤ max. e aliases b, which the caller releases. At most one device read
 // for each part of a segment that is not cached.
 func (s *sources) get(ds event.DatasetID, key []byte, max LSN, e *segment.Entry) (b *cache.Block, ok bool, err error) {
-	return s.getLeft(ds, key, max, event.MaxLSN, 0, e)
+	return s.getLeft(ds, key, max, event.MaxLSN, 0, nil, e)
 }
 
 // getLeft is get for who has missed the key in memory, which has everything above left: runs that only have that are passed
-// over. What it looks into counts as read so many times.
-func (s *sources) getLeft(ds event.DatasetID, key []byte, max, left LSN, counts int64, e *segment.Entry) (b *cache.Block, ok bool, err error) {
+// over. What it looks into counts as read so many times. look, if not nil, is asked before a block is read; if it has the version, that is
+// not in e.
+func (s *sources) getLeft(ds event.DatasetID, key []byte, max, left LSN, counts int64, look func() bool, e *segment.Entry) (b *cache.Block, ok bool, err error) {
 	hash := segment.Hash(s.seed, ds, key)
 	for i := range s.runs {
 		r := &s.runs[i]
@@ -245,6 +246,18 @@ func (s *sources) getLeft(ds event.DatasetID, key []byte, max, left LSN, counts 
 		}
 		if counts > 0 {
 			r.heat[n].reads.Add(counts)
+		}
+		if look != nil {
+			if has, err := r.readers[n].MayHave(ds, key, hash); err != nil || !has {
+				if err != nil {
+					return nil, false, err
+				}
+				continue
+			}
+			if look() {
+				return nil, true, nil
+			}
+			look = nil
 		}
 		if b, ok, err = r.readers[n].Get(ds, key, hash, max, e); ok || err != nil {
 			return b, ok, err

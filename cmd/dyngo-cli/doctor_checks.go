@@ -108,7 +108,7 @@ func (p *patient) checkMemory() {
 			"The process takes up to a quarter more than its budget, and the system needs room to cache files.",
 			cli.FormatBytes(m.MemoryBudgetBytes), cli.FormatBytes(p.memory))
 	}
-	used := m.TailBytes + m.IndexBytes + m.CacheBytes + m.ReaderBytes
+	used := m.TailBytes + m.IndexBytes + m.CacheBytes + m.ReaderBytes + m.HotRangeBytes + m.RecordBytes
 	if float64(used) > usedOverBudget*float64(m.MemoryBudgetBytes) {
 		p.say(warning, "memory", p.command("stats")+" shows by what; close old views, or a larger MemoryBudget",
 			"%s of memory are used, the budget is %s: events come faster than they leave memory, or something keeps "+

@@ -130,7 +130,7 @@ func (s *statSheet) insert(behind, name string, cell any) {
 var memoryTitles = map[string]string{
 	"memory_budget_bytes": "MEMORY BUDGET", "memory_used_bytes": "  USED", "memory_used_percent": "  USED %",
 	"tail_bytes": "  BY RECENT EVENTS", "index_bytes": "  BY THEIR INDEX", "cache_bytes": "  BY BLOCKS OF SEGMENTS",
-	"reader_bytes": "  BY OPEN SEGMENTS", "hot_range_bytes": "  BY HOT RANGES", "off_heap_bytes": "  OUTSIDE OF GO'S HEAP",
+	"reader_bytes": "  BY OPEN SEGMENTS", "hot_range_bytes": "  BY HOT RANGES", "record_bytes": "  BY HOT RECORDS", "off_heap_bytes": "  OUTSIDE OF GO'S HEAP",
 }
 
 // derive adds figures that follow from others.
@@ -143,7 +143,7 @@ func (s *statSheet) derive(m *dyngo.Metrics) {
 		written := float64(m.FlushedBytes + m.CompactWrittenBytes)
 		s.insert("compact_written_bytes", "written_per_flushed_byte", cli.Round3(written/float64(m.FlushedBytes)))
 	}
-	if used := m.TailBytes + m.IndexBytes + m.CacheBytes + m.ReaderBytes + m.HotRangeBytes; m.MemoryBudgetBytes > 0 {
+	if used := m.TailBytes + m.IndexBytes + m.CacheBytes + m.ReaderBytes + m.HotRangeBytes + m.RecordBytes; m.MemoryBudgetBytes > 0 {
 		s.insert("memory_budget_bytes", "memory_used_percent", percentOf(used, m.MemoryBudgetBytes))
 		s.insert("memory_budget_bytes", "memory_used_bytes", cli.ByteCell(used))
 	}

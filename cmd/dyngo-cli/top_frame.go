@@ -146,7 +146,7 @@ func (f *topFrame) sheet() []string {
 	if m.FloorLSN > 0 {
 		log += fmt.Sprintf("; from LSN %s on", cli.FormatCount(int64(m.FloorLSN+1)))
 	}
-	used := m.TailBytes + m.IndexBytes + m.CacheBytes + m.ReaderBytes
+	used := m.TailBytes + m.IndexBytes + m.CacheBytes + m.ReaderBytes + m.HotRangeBytes + m.RecordBytes
 	memory := fmt.Sprintf("%.0f%% of %s: events %s, index %s, blocks %s", percentOf(used, max(m.MemoryBudgetBytes, 1)), bytes(m.MemoryBudgetBytes),
 		bytes(m.TailBytes), bytes(m.IndexBytes), bytes(m.CacheBytes))
 	if m.ReaderBytes > m.MemoryBudgetBytes/100 {

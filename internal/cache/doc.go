@@ -1,4 +1,5 @@
-// Package cache keeps blocks of files in memory: the bytes that readers of segments have read and decoded.
+// Package cache keeps blocks of files in memory, the bytes that readers of segments have read and decoded, and single records of them:
+// see Records. What follows is of blocks.
 //
 // It promises: a block that Get returned or that its maker has not released stays as it is, whatever the cache does
 // meanwhile; blocks are never freed twice and, once the cache is closed and all references are given back, never kept;

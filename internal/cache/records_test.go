@@ -1,0 +1,226 @@
+package cache
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/dyngodb/dyngo/internal/offheap"
+)
+
+var recordSeed = maphash.MakeSeed()
+
+func recordHash(dataset uint32, key []byte) uint64 {
+	return maphash.Bytes(recordSeed, append(binary.BigEndian.AppendUint32(nil, dataset), key...))
+}
+
+// TestRecordsAreWhatWasAdded adds, reads and removes records at random within little memory: what is found is what was added last, and
+// memory stays within the limit, whatever that is at the moment.
+func TestRecordsAreWhatWasAdded(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	before := offheap.InUse()
+	most := int64(4 << 20)
+	r, limit := NewRecords(most), most
+	model := map[string]string{}
+	key := func() (uint32, []byte, string) {
+		ds, k := uint32(1+rng.IntN(2)), fmt.Appendf(nil, "key%d", rng.IntN(3000))
+		return ds, k, fmt.Sprint(ds, string(k))
+	}
+	found := 0
+	for range 200_000 {
+		ds, k, name := key()
+		h := recordHash(ds, k)
+		switch n := rng.IntN(100); {
+		case n < 45:
+			got, ok, _ := r.Get([]byte("before"), h, ds, k)
+			if ok && string(got) != "before"+model[name] || !ok && string(got) != "before" {
+				t.Fatalf("%s: got %.40q, want %.40q", name, got, model[name])
+			}
+			if ok {
+				found++
+			}
+		case n < 90:
+			if _, ok := model[name]; ok {
+				r.Remove(h, ds, k)
+			}
+			value := fmt.Sprintf("%d:%s", rng.Uint64(), make([]byte, rng.IntN(400)))
+			if rng.IntN(1000) == 0 {
+				value = string(make([]byte, MaxRecordBytes)) // too large
+			}
+			model[name] = value
+			r.Add(r.Begin(), h, ds, k, []byte(value))
+		case n < 99:
+			r.Remove(h, ds, k)
+			delete(model, name)
+			if _, ok, _ := r.Get(nil, h, ds, k); ok {
+				t.Fatalf("%s was found after Remove", name)
+			}
+		case rng.IntN(20) == 0:
+			limit = most / int64(1+rng.IntN(8))
+			r.SetLimit(limit)
+		case rng.IntN(100) == 0:
+			r.Clear()
+			if m := r.Metrics(); m.Records != 0 || m.Bytes != 0 {
+				t.Fatalf("after Clear: %+v", m)
+			}
+		}
+		if used := r.Bytes(); used > limit+limit/10+int64(len(r.shards))*recordChunk {
+			t.Fatalf("%d bytes of %d", used, limit)
+		}
+	}
+	if m := r.Metrics(); found < 500 || m.Hits < int64(found) || m.Misses == 0 || m.Removed == 0 {
+		t.Errorf("%d found, %+v", found, m)
+	}
+	r.Clear()
+	if n := offheap.InUse() - before; n != 0 {
+		t.Errorf("%d bytes are not given back", n)
+	}
+}
+
+// TestRecordsKeepWhatIsRead: what is read again and again stays, whatever passes by once.
+func TestRecordsKeepWhatIsRead(t *testing.T) {
+	r := NewRecords(1 << 20)
+	defer r.Clear()
+	value := make([]byte, 100)
+	get := func(i int) bool {
+		k := fmt.Appendf(nil, "%d", i)
+		h := recordHash(1, k)
+		if _, ok, _ := r.Get(nil, h, 1, k); ok {
+			return true
+		}
+		r.Add(r.Begin(), h, 1, k, value)
+		return false
+	}
+	hits := 0
+	for i := range 100_000 {
+		if i%4 == 0 && get(i/4%1000) {
+			hits++
+		}
+		get(1000 + i)
+	}
+	if hits < 23_000 {
+		t.Errorf("%d of 25000 reads of 1000 hot keys hit", hits)
+	}
+}
+
+// TestNothingIsAddedThatWasLookedUpBefore an Advance.
+func TestNothingIsAddedThatWasLookedUpBefore(t *testing.T) {
+	r := NewRecords(1 << 20)
+	defer r.Clear()
+	k := []byte("k")
+	h := recordHash(1, k)
+	begun := r.Begin()
+	r.Advance()
+	r.Remove(h, 1, k)
+	r.Add(begun, h, 1, k, []byte("old"))
+	if got, ok, _ := r.Get(nil, h, 1, k); ok {
+		t.Errorf("got %q", got)
+	}
+	begun = r.Begin()
+	r.Clear()
+	r.Add(begun, h, 1, k, []byte("old"))
+	if got, ok, _ := r.Get(nil, h, 1, k); ok {
+		t.Errorf("after Clear: got %q", got)
+	}
+}
+
+// TestRecordsWithOneHash of different keys are told apart.
+func TestRecordsWithOneHash(t *testing.T) {
+	r := NewRecords(1 << 20)
+	defer r.Clear()
+	for _, c := range []struct {
+		ds  uint32
+		key string
+	}{{1, "a"}, {1, "b"}, {2, "b"}, {2, "bb"}} {
+		r.Add(r.Begin(), 0, c.ds, []byte(c.key), fmt.Appendf(nil, "%d%s", c.ds, c.key))
+		if got, ok, _ := r.Get(nil, 0, c.ds, []byte(c.key)); !ok || string(got) != fmt.Sprint(c.ds, c.key) {
+			t.Errorf("%d %s: got %q, %v", c.ds, c.key, got, ok)
+		}
+	}
+	r.Remove(0, 1, []byte("a"))
+	if _, ok, _ := r.Get(nil, 0, 2, []byte("bb")); !ok {
+		t.Error("another key's Remove took it")
+	}
+}
+
+// TestRecordsNeverFallBack: while readers look up the newest version somewhere and add it, and a writer makes newer ones, nobody finds
+// one here that is older than what was there to be found when he began.
+func TestRecordsNeverFallBack(t *testing.T) {
+	r := NewRecords(1 << 20)
+	defer r.Clear()
+	const keys, rounds = 16, 300
+	var versions [keys]atomic.Uint64 // as readers find them elsewhere
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	for g := range 3 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(g), 1))
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				i := rng.IntN(keys)
+				k := []byte{byte(i)}
+				h := recordHash(1, k)
+				least := versions[i].Load()
+				begun := r.Begin()
+				if b, ok, _ := r.Get(nil, h, 1, k); ok {
+					if v := binary.LittleEndian.Uint64(b); v < least {
+						t.Errorf("key %d: found version %d, there was %d", i, v, least)
+						return
+					}
+					continue
+				}
+				r.Add(begun, h, 1, k, binary.LittleEndian.AppendUint64(nil, versions[i].Load()))
+			}
+		})
+	}
+	for n := range uint64(rounds) {
+		i := n % keys
+		k := []byte{byte(i)}
+		r.Advance()
+		r.Remove(recordHash(1, k), 1, k)
+		versions[i].Add(1)
+	}
+	close(done)
+	wg.Wait()
+}
+
+func BenchmarkRecords(b *testing.B) {
+	r := NewRecords(160 << 20)
+	defer r.Clear()
+	value, key := make([]byte, 100), make([]byte, 12)
+	const n = 800_000
+	at := func(i uint64) uint64 {
+		binary.BigEndian.PutUint64(key[4:], i)
+		return maphash.Bytes(recordSeed, key)
+	}
+	b.Run("add", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := range b.N {
+			r.Add(r.Begin(), at(uint64(i)), 1, key, value)
+		}
+	})
+	r.Clear()
+	for i := range uint64(n) {
+		r.Add(r.Begin(), at(i), 1, key, value)
+	}
+	b.Run("hit", func(b *testing.B) {
+		b.ReportAllocs()
+		var dst []byte
+		for range b.N {
+			var ok bool
+			if dst, ok, _ = r.Get(dst[:0], at(rand.Uint64N(n)), 1, key); !ok {
+				b.Fatal("missing")
+			}
+		}
+	})
+}
