@@ -179,7 +179,8 @@ func (c *pastCursor) settle(s *pastScan) {
 		if found && !bytes.Equal(e.Key, c.key) {
 			return
 		}
-		if e.LSN <= s.p.lsn && e.Flags&event.FlagNotApplied == 0 && (!found || s.r.Reverse) {
+		if e.LSN <= s.p.lsn && e.Flags&event.FlagNotApplied == 0 && (!found || s.r.Reverse) &&
+			(c.file == nil || e.Op != event.OpRedact) {
 			c.key = append(c.key[:0], e.Key...)
 			c.take(e)
 			found = true
@@ -308,7 +309,7 @@ func (s *pastScan) segmentPair(e *segment.Entry) (bool, error) {
 	}
 	due, _ := event.Expiry(e.Parts)
 	s.pair(e.LSN, e.Time, due)
-	if s.r.KeysOnly && e.Flags&event.FlagSealed == 0 {
+	if s.r.KeysOnly && e.Flags&closedFlags == 0 {
 		return true, nil
 	}
 	v := loadEntry(e, s.raw[:0])
@@ -327,7 +328,7 @@ func (s *pastScan) loggedPair(at *place) (bool, error) {
 			return false, nil
 		}
 		s.pair(at.lsn, at.time, due)
-		if s.r.KeysOnly && r.Flags()&event.FlagSealed == 0 {
+		if s.r.KeysOnly && r.Flags()&closedFlags == 0 {
 			g.Exit()
 			return true, nil
 		}
@@ -353,7 +354,7 @@ func (s *pastScan) formerPair(f *formerVersion) (bool, error) {
 	}
 	due, _ := event.Expiry(f.parts)
 	s.pair(f.lsn, f.time, due)
-	if s.r.KeysOnly && f.flags&event.FlagSealed == 0 {
+	if s.r.KeysOnly && f.flags&closedFlags == 0 {
 		return true, nil
 	}
 	v := f.stored(s.key)

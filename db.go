@@ -55,16 +55,19 @@ type DB struct {
 	told      sync.WaitGroup // its reader
 	timeShift int64          // added to the clock so that log time goes on where it ended; immutable after Open
 
-	catalog   catalog
-	ttl       *expirer
-	flusher   *flusher
-	compact   *compactor
-	throttle  throttle
-	sorted    *sortedFiles
-	side      *sideFiles
-	keys      *keyring.Ring // of subjects; nil = none are given
-	sealing   sync.RWMutex  // held by commits of sealed values until they have LSNs; by Erase when it takes a key away
-	erasing   sync.Mutex    // one at a time erases; taken before all other locks
+	catalog  catalog
+	ttl      *expirer
+	flusher  *flusher
+	compact  *compactor
+	throttle throttle
+	sorted   *sortedFiles
+	side     *sideFiles
+	keys     *keyring.Ring // of subjects; nil = none are given
+	sealing  sync.RWMutex  // held by commits of sealed values until they have LSNs; by Erase when it takes a key away
+	erasing  sync.Mutex    // one at a time erases; taken before all other locks
+
+	redactedHashes redactedHashes
+
 	heat      *heat.Sampler
 	keeper    *hotKeeper
 	records   *cache.Records // nil = none are kept; see records.go

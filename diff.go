@@ -386,7 +386,7 @@ func (p *past) lookup(ds *Dataset, key []byte) (*KV, error) {
 	kv.Expires = unixTime(due)
 	kv.Subject = p.db.subject(v.sealed)
 	kv.Value, err = v.resolve(p.db, []byte{})
-	if errors.Is(err, ErrErased) {
+	if errors.Is(err, ErrErased) || errors.Is(err, ErrRedacted) {
 		return nil, nil
 	}
 	return kv, err

@@ -50,6 +50,9 @@ var (
 	// ErrErased is returned for a value whose subject was erased: its key was destroyed. It matches ErrNotFound too. Scans leave
 	// such a pair out.
 	ErrErased error = erasedError{}
+	// ErrRedacted is returned for a value that was redacted: its bytes are gone from the log. It matches ErrNotFound
+	// too. Scans leave such a pair out.
+	ErrRedacted error = redactedError{}
 	// ErrNoKeys is matched when a value of a subject is written or read and its key is not at hand: Options.Keys does not say where
 	// keys are, or names another folder.
 	ErrNoKeys = errors.New("dyngo: the key of a subject is not at hand")
@@ -101,6 +104,14 @@ func (erasedError) Error() string { return "dyngo: the subject was erased" }
 
 // Is makes the error match ErrNotFound.
 func (erasedError) Is(target error) bool { return target == ErrNotFound }
+
+// redactedError is the type of ErrRedacted.
+type redactedError struct{}
+
+func (redactedError) Error() string { return "dyngo: the value was redacted" }
+
+// Is makes the error match ErrNotFound.
+func (redactedError) Is(target error) bool { return target == ErrNotFound }
 
 // LockedError tells who has the store open for writing. PID is 0 when that is not known.
 type LockedError struct {

@@ -352,7 +352,7 @@ func (b *floorBuild) run() error {
 		if e.Dataset != last.Dataset || !bytes.Equal(e.Key, last.Key) {
 			last.Dataset, last.Key, done = e.Dataset, append(last.Key[:0], e.Key...), false
 		}
-		if done || e.Flags&event.FlagNotApplied != 0 {
+		if done || e.Flags&event.FlagNotApplied != 0 || e.Op == event.OpRedact {
 			return nil
 		}
 		done = true
@@ -411,7 +411,7 @@ func (b *floorBuild) keep(f *sideFile, e *segment.Entry) error {
 // lost says whether pieces of a large value lay in a log file that was dropped before its commit, and did not move: nothing
 // referred to them, as the event was overwritten before it was written to a segment.
 func (b *floorBuild) lost(e *event.Event) (bool, error) {
-	if e.Flags&event.FlagValueRef == 0 {
+	if e.Flags&event.FlagValueRef == 0 || e.Flags&event.FlagRedacted != 0 {
 		return false, nil
 	}
 	ref, err := event.ParseValueRef(e.Value)

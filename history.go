@@ -21,7 +21,7 @@ import (
 type Version struct {
 	LSN  LSN
 	Time time.Time // log time
-	// Op is OpPut, OpDelete, OpExpire (the value's time was over), OpDeleteRange, which covered the key, or
+	// Op is OpPut, OpDelete, OpExpire (the value's time was over), OpRedact, OpDeleteRange, which covered the key, or
 	// OpDatasetCreated and OpDatasetDropped of a dataset of this name.
 	Op         event.Op
 	Value      []byte    // of a put: the caller's, not nil; else nil
@@ -40,6 +40,9 @@ type Version struct {
 	// value can't be read any more since its subject was erased.
 	Subject string
 	Erased  bool
+	// Redacted says of a put that its value was destroyed; an OpRedact says so of the version with the LSN Of. See DB.Redact.
+	Redacted bool
+	Of       LSN
 	// Actor, Address and Client are who wrote, as Options.Session said; Reason, Ticket and Correlation say why, as WriteOptions
 	// did.
 	Actor, Address, Client      string
@@ -235,7 +238,7 @@ func (db *DB) readEvent(p *place) (event.Event, error) {
 		return event.Event{}, &corruption.Error{File: db.files.Name(p.at.File), Offset: p.at.Offset,
 			What: fmt.Sprintf("event of LSN %d: %s", p.lsn, what), Err: err}
 	}
-	if crc := coding.CRC(wire); crc != p.crc {
+	if crc := coding.CRC(wire); crc != p.crc && !redactedSince(p, wire) {
 		return bad(fmt.Sprintf("crc %08x, want %08x", crc, p.crc), nil)
 	}
 	e, _, n, err := event.ParseWire(wire)
@@ -247,6 +250,12 @@ func (db *DB) readEvent(p *place) (event.Event, error) {
 	}
 	e.LSN, e.Time, e.Flags = p.lsn, p.time, e.Flags|p.flags&event.FlagNotApplied
 	return e, nil
+}
+
+// redactedSince says whether an event is not what a side file says of it since its value was redacted.
+func redactedSince(p *place, wire []byte) bool {
+	e, _, n, err := event.ParseWire(wire)
+	return err == nil && n == len(wire) && e.Op == p.op && e.Flags&event.FlagRedacted != 0
 }
 
 // version is what an event says, with its value wherever that is. It aliases the event.
@@ -272,9 +281,14 @@ func (h *history) version(e *event.Event) (v Version, err error) {
 		if v.Value, err = stored.resolve(h.db, []byte{}); err != nil {
 			v.Value = nil
 		}
-		if errors.Is(err, ErrErased) {
+		switch {
+		case errors.Is(err, ErrErased):
 			v.Erased, v.Subject, err = true, "", nil
+		case errors.Is(err, ErrRedacted):
+			v.Redacted, err = true, nil
 		}
+	case event.OpRedact:
+		v.Of, _ = event.PrevLSN(e.Parts)
 	case event.OpDeleteRange:
 		if len(e.Key) > 0 {
 			v.From = e.Key

@@ -50,7 +50,7 @@ const treeEvery = time.Second
 
 // newTreeKeeper returns nil if the store keeps no tree. The log's id is known.
 func newTreeKeeper(db *DB) (*treeKeeper, error) {
-	k := &treeKeeper{db: db, dir: path.Join(db.dir, integrity.Dir), src: leafSource(db.files), wake: make(chan struct{}, 1)}
+	k := &treeKeeper{db: db, dir: path.Join(db.dir, integrity.Dir), src: leafSource(db.files, db.redactedHash), wake: make(chan struct{}, 1)}
 	has, err := vfs.Exists(db.opts.FS, k.dir)
 	if err != nil || !has && !db.opts.Integrity || db.opts.InMemory {
 		return nil, err
@@ -68,9 +68,10 @@ func newTreeKeeper(db *DB) (*treeKeeper, error) {
 	return k, nil
 }
 
-// leafSource reads what events refer to from log and value files.
-func leafSource(files *wal.Files) *integrity.Source {
+// leafSource reads what events refer to from log and value files. redacted is as in integrity.Source.
+func leafSource(files *wal.Files, redacted func(LSN) (integrity.Hash, bool, error)) *integrity.Source {
 	return &integrity.Source{
+		Redacted: redacted,
 		Piece: func(p event.Piece) ([]byte, error) {
 			b := make([]byte, p.StoredLen) // at most 1 MiB
 			return b, files.ReadPiece(b, wal.Position{File: p.File, Offset: int64(p.Offset)}, p.CRC)
@@ -81,8 +82,8 @@ func leafSource(files *wal.Files) *integrity.Source {
 	}
 }
 
-// leafOf is the hash of a frame's record. Of a frame whose events can't be read any more, as retention has dropped or redaction
-// has removed something, it is that of a record with a root of zeros; gone says so.
+// leafOf is the hash of a frame's record. Of a frame whose events can't be read any more, as retention has dropped something, or
+// the log does not tell of a redaction, it is that of a record with a root of zeros; gone says so.
 func leafOf(src *integrity.Source, f *wal.Frame) (h integrity.Hash, gone bool, err error) {
 	r, err := src.RecordOf(f, nil)
 	if errors.Is(err, wal.ErrDropped) || errors.Is(err, integrity.ErrRedacted) {

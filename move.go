@@ -188,7 +188,7 @@ func eachPiece(ctx context.Context, sr *segment.Reader, work *pacer.Job, visit f
 			}
 			step = 0
 		}
-		if e.Flags&event.FlagValueRef == 0 {
+		if e.Flags&event.FlagValueRef == 0 || e.Flags&event.FlagRedacted != 0 {
 			continue
 		}
 		ref, err := event.ParseValueRef(e.Value)

@@ -99,7 +99,7 @@ func (db *DB) prove(ctx context.Context, t *integrity.Tree, h *treeHead, lsn LSN
 	case frame == nil || index < 0:
 		return nil, fmt.Errorf("dyngo: LSN %d can't be proved: %w", lsn, wal.ErrDropped)
 	}
-	p, err := t.Prove(leafSource(db.files), frame, lsn, index, &h.Head, h.note)
+	p, err := t.Prove(leafSource(db.files, db.redactedHash), frame, lsn, index, &h.Head, h.note)
 	if err != nil {
 		return nil, fmt.Errorf("dyngo: LSN %d can't be proved: %w", lsn, err)
 	}
@@ -153,7 +153,7 @@ func (db *DB) readTree(ctx context.Context, lsn LSN) (*integrity.Tree, *treeHead
 	if t.Size() == 0 && db.sorted.set.Current().OldestLog > 0 {
 		return nil, nil, errors.Join(fmt.Errorf("%w, and its first log files were dropped", ErrNoTree), t.Close())
 	}
-	src, last := leafSource(db.files), LSN(0)
+	src, last := leafSource(db.files, db.redactedHash), LSN(0)
 	from := t.Last()
 	var failed error
 	err = db.eachFrame(ctx, from, func(f *wal.Frame) bool {

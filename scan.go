@@ -382,7 +382,7 @@ func (s *scanner) diskPair() (bool, error) {
 		due, _ = event.Expiry(e.Parts)
 	}
 	s.stamp(e.LSN, e.Time, due)
-	if s.r.KeysOnly && e.Flags&event.FlagSealed == 0 {
+	if s.r.KeysOnly && e.Flags&closedFlags == 0 {
 		return true, nil
 	}
 	if e.Flags&event.ValueFlags == 0 && len(e.Parts) == 0 { // the usual case: the value as it is
@@ -581,7 +581,7 @@ func (s *scanner) copyRecord(rec tail.Record) {
 	switch {
 	case dead:
 	case s.r.KeysOnly:
-		if flags&event.FlagSealed != 0 {
+		if flags&closedFlags != 0 {
 			p.value = int32(len(s.values))
 			s.values = append(s.values, value{sealed: sealedBy(flags, parts, key)})
 		}

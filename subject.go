@@ -77,14 +77,21 @@ var errKeyGone = fmt.Errorf("%w while its value was on its way; nothing was writ
 
 // sealed is what is needed to open a version's value.
 type sealed struct {
-	id  uint64 // of the key
-	key []byte // of the record
+	id       uint64 // of the key
+	key      []byte // of the record
+	redacted bool   // nothing opens it
 }
 
-// sealedBy returns what opens a value with these flags, parts and key, nil if it is not sealed.
+// closedFlags are those of a value that may not be readable though it is there.
+const closedFlags = event.FlagSealed | event.FlagRedacted
+
+// sealedBy returns what opens a value with these flags, parts and key, nil if it is neither sealed nor redacted.
 func sealedBy(flags event.Flags, parts, key []byte) *sealed {
-	if flags&event.FlagSealed == 0 {
+	switch {
+	case flags&closedFlags == 0:
 		return nil
+	case flags&event.FlagRedacted != 0:
+		return &sealed{redacted: true}
 	}
 	id, _ := event.SubjectKey(parts) // there is one: the event was checked
 	return &sealed{id: id, key: bytes.Clone(key)}
@@ -92,7 +99,7 @@ func sealedBy(flags event.Flags, parts, key []byte) *sealed {
 
 // sealedRecord is sealedBy for a record, which is pinned.
 func sealedRecord(r tail.Record) *sealed {
-	if r.Flags()&event.FlagSealed == 0 {
+	if r.Flags()&closedFlags == 0 {
 		return nil
 	}
 	return sealedBy(r.Flags(), r.Parts(), r.Key())
@@ -121,8 +128,12 @@ func (db *DB) keyOf(id uint64) (*keyring.Key, error) {
 	return nil, err
 }
 
-// erased says whether a value can't be read any more since its subject was erased. Without keys nobody knows.
+// erased says whether a value can't be read any more since it was redacted or its subject was erased. Of the latter nobody knows
+// without keys.
 func (db *DB) erased(s *sealed) (bool, error) {
+	if s != nil && s.redacted {
+		return true, nil
+	}
 	if s == nil || db.keys == nil || db.opts.sealed {
 		return false, nil
 	}
@@ -135,7 +146,7 @@ func (db *DB) erased(s *sealed) (bool, error) {
 
 // subject is the name of the subject that a value is of; empty if it is not sealed, or its key is not there.
 func (db *DB) subject(s *sealed) string {
-	if s == nil || db.keys == nil {
+	if s == nil || s.redacted || db.keys == nil {
 		return ""
 	}
 	k, err := db.keys.Key(s.id)
@@ -147,6 +158,9 @@ func (db *DB) subject(s *sealed) string {
 
 // open appends what a sealed piece holds.
 func (s *sealed) open(db *DB, dst []byte, index int, last bool, piece []byte) ([]byte, error) {
+	if s.redacted {
+		return dst, ErrRedacted
+	}
 	k, err := db.keyOf(s.id)
 	if err != nil {
 		return dst, err
@@ -175,6 +189,9 @@ func (s *sealed) openLarge(db *DB, dst []byte, ref event.ValueRef) ([]byte, erro
 
 // openPiece appends what one piece of a sealed value holds. All but the last hold pieceBytes.
 func (s *sealed) openPiece(db *DB, dst []byte, pieces []event.Piece, i int) ([]byte, error) {
+	if s.redacted {
+		return dst, ErrRedacted
+	}
 	if _, err := db.keyOf(s.id); err != nil { // before the device is read
 		return dst, err
 	}

@@ -208,7 +208,7 @@ func (r *stateReplay) event(f *wal.Frame, e *event.Event) error {
 		}
 		r.datasets[e.Dataset] = &replayed{keys: map[string]replayedKey{}}
 		return nil
-	case e.Op.System() && e.Op != event.OpDatasetDropped:
+	case e.Op.System() && e.Op != event.OpDatasetDropped, e.Op == event.OpRedact: // its dataset may be gone
 		return nil
 	case ds == nil:
 		r.wrong(f, e, fmt.Sprintf("there is no dataset %d", e.Dataset))
@@ -224,9 +224,10 @@ func (r *stateReplay) event(f *wal.Frame, e *event.Event) error {
 	case !r.mine(e.Dataset, e.Key):
 		return nil
 	}
-	k := replayedKey{lsn: e.LSN, gone: e.Op != event.OpPut}
-	switch e.Op {
-	case event.OpPut:
+	k := replayedKey{lsn: e.LSN, gone: e.Op != event.OpPut || e.Flags&event.FlagRedacted != 0}
+	switch {
+	case k.gone && e.Op == event.OpPut:
+	case e.Op == event.OpPut:
 		k.expires, _ = event.Expiry(e.Parts)
 		var err error
 		if k.hash, err = r.value(e); err != nil {
@@ -236,7 +237,7 @@ func (r *stateReplay) event(f *wal.Frame, e *event.Event) error {
 			}
 			return err
 		}
-	case event.OpExpire:
+	case e.Op == event.OpExpire:
 		old, ok := ds.keys[string(e.Key)]
 		if prev, has := event.PrevLSN(e.Parts); has && ok && old.lsn != prev {
 			return nil // a newer version goes on

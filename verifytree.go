@@ -126,7 +126,7 @@ func (v *verification) treeOnce(o *VerifyOptions, m *manifest.Version) error {
 	defer files.Close() // only read from
 	files.Drop(m.OldestLog)
 	files.Move(valueInfosIn(path.Join(v.dir, manifest.Dir), m.Values))
-	end, err := c.scan(m.OldestLog, leafSource(files))
+	end, err := c.scan(m.OldestLog, leafSource(files, redactedIn(v.report.Log.Redactions)))
 	if err != nil {
 		return err
 	}

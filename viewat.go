@@ -207,7 +207,7 @@ func (f *sideFile) newest(ds event.DatasetID, key []byte, hash uint64, upTo LSN)
 		}
 		p, err := f.placeOf(&e)
 		b.Release()
-		if err != nil || e.Flags&event.FlagNotApplied == 0 {
+		if err != nil || e.Flags&event.FlagNotApplied == 0 && e.Op != event.OpRedact {
 			return p, err == nil, err
 		}
 		upTo = e.LSN - 1

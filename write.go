@@ -112,6 +112,7 @@ type prior struct {
 	lsn     LSN
 	time    recordTime
 	expires int64 // 0 = never
+	closed  bool  // it was redacted
 }
 
 // recordTime is the time that newest-wins compares, of versions that have one.
@@ -514,7 +515,7 @@ func (c *commit) lookUp(db *DB) error {
 		if !ok {
 			continue
 		}
-		o.prior = prior{found: true, op: e.Op, lsn: e.LSN}
+		o.prior = prior{found: true, op: e.Op, lsn: e.LSN, closed: e.Flags&event.FlagRedacted != 0}
 		o.prior.time.ns, o.prior.time.has = event.RecordTime(e.Parts)
 		o.prior.expires, _ = event.Expiry(e.Parts)
 		err = o.seeErased(db, e.LSN, e.Flags, e.Parts)
@@ -709,7 +710,7 @@ func (c *commit) newest(db *DB, o *op) (prior, error) {
 }
 
 func priorOf(head tail.Record) prior {
-	p := prior{found: true, op: head.Op(), lsn: head.LSN()}
+	p := prior{found: true, op: head.Op(), lsn: head.LSN(), closed: head.Flags()&event.FlagRedacted != 0}
 	p.time.ns, p.time.has = event.RecordTime(head.Parts())
 	p.expires, _ = expiryOf(head)
 	return p
@@ -717,7 +718,7 @@ func priorOf(head tail.Record) prior {
 
 // current is the LSN of the version as a reader would see it if everything were visible; 0 = absent.
 func (p prior) current(o *op, now int64) LSN {
-	if !p.found || p.op != event.OpPut || p.lsn == o.erased || p.expires != 0 && now >= p.expires ||
+	if !p.found || p.op != event.OpPut || p.lsn == o.erased || p.closed || p.expires != 0 && now >= p.expires ||
 		o.ds.ranges.Any() && o.ds.ranges.Covers(o.key, p.lsn, event.MaxLSN) {
 		return 0
 	}

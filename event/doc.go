@@ -27,7 +27,8 @@
 //
 //	session  varint   who wrote it; 0 = the engine
 //	key      str      at most 65536 bytes
-//	value    str      with FlagValueRef: a value reference; with FlagSealed: encrypted, see package keyring
+//	value    str      with FlagValueRef: a value reference; with FlagSealed: encrypted, see package keyring; with FlagRedacted:
+//	                  as many zeros as it had bytes, or a reference to pieces of zeros
 //	parts             to the end
 //
 // A part, zero or more, tags ascending, none twice:
@@ -60,6 +61,8 @@
 //	                  3 merge function  id varint · name str
 //	                  4 key             id varint · info str
 //	                  5 next ids        next session varint · next dataset varint; always there, once
+//
+// A redact event has the annotation value-hash: in hexadecimal, what the hash tree has of the value (see package integrity).
 //
 // # Example
 //

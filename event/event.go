@@ -32,7 +32,7 @@ type Event struct {
 	Dataset DatasetID
 	Session SessionID
 	Key     []byte
-	Value   []byte // an encoded ValueRef with FlagValueRef, compressed with a codec part, encrypted with FlagSealed
+	Value   []byte // an encoded ValueRef with FlagValueRef, compressed with a codec part, encrypted with FlagSealed; see FlagRedacted
 	Parts   []byte // encoded optional parts, see FindPart; empty if there are none
 }
 
@@ -49,9 +49,12 @@ const (
 	// FlagSealed says that the value is encrypted under the key that the subject-key part names: see package keyring. What a
 	// reference stands for is, then, in pieces.
 	FlagSealed Flags = 1 << 3
+	// FlagRedacted says that the value was destroyed after the event was logged, see OpRedact: zeros stand in its place, or in that
+	// of the pieces that it refers to. The event is in the hash tree as it was, without this flag.
+	FlagRedacted Flags = 1 << 4
 
 	// ValueFlags are those that say how the value is stored: they go wherever the value goes.
-	ValueFlags = FlagValueRef | FlagSealed
+	ValueFlags = FlagValueRef | FlagSealed | FlagRedacted
 	// KnownFlags are all that this version knows.
 	KnownFlags = FlagNotApplied | FlagMore | ValueFlags
 )
@@ -59,7 +62,7 @@ const (
 // String lists the flags' names, "-" if none is set.
 func (f Flags) String() string {
 	s := ""
-	for i, name := range [...]string{"not-applied", "value-ref", "more", "sealed"} {
+	for i, name := range [...]string{"not-applied", "value-ref", "more", "sealed", "redacted"} {
 		if f&(1<<i) != 0 {
 			s += "|" + name
 		}

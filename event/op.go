@@ -15,7 +15,7 @@ const (
 	OpDeleteRange Op = 3 // keys in [key, value) have none; key empty: from the first; value empty: to the last
 	OpExpire      Op = 4 // ends the version of key that the previous-LSN part names, and no other; holds no value
 	OpMerge       Op = 5 // value is an operand for the dataset's merge function
-	OpRedact      Op = 6 // the version of key that the previous-LSN part names was destroyed; holds no value
+	OpRedact      Op = 6 // the value of the version of key that the previous-LSN part names was destroyed; holds no value
 )
 
 // System events. Where nothing is said of the dataset it is 0, of the value it is opaque to this version.

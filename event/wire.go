@@ -122,6 +122,17 @@ func checkForm(e *Event, at, valueAt int) error {
 			return corrupt(at, "%s: a codec of a sealed value", e.Op)
 		}
 	}
+	if e.Flags&FlagRedacted != 0 {
+		if e.Op != OpPut && e.Op != OpMerge {
+			return corrupt(at, "%s: its value is redacted", e.Op)
+		}
+		if e.Flags&FlagValueRef == 0 && !coding.AllZero(e.Value) {
+			return corrupt(valueAt, "%s: its value is redacted, and not zero", e.Op)
+		}
+		if _, ok := FindPart(e.Parts, TagValueSalt); ok {
+			return corrupt(at, "%s: a salt of a redacted value", e.Op)
+		}
+	}
 	ofLog := e.Op == OpSessionOpened
 	ofDataset := !e.Op.System() || e.Op >= OpDatasetCreated && e.Op <= OpDatasetDropped
 	if ofDataset && e.Dataset == 0 || ofLog && e.Dataset != 0 {

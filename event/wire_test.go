@@ -61,7 +61,7 @@ func TestParseWireRefuses(t *testing.T) {
 		{"op 0", AppendWire(nil, 0, 0, 1, 0, put("k", "v", nil)), corruption.ErrCorrupt},
 		{"an op of a newer version", AppendWire(nil, 30, 0, 1, 0, []byte("whatever")), ErrUnsupported},
 		{"the last op that must be understood", AppendWire(nil, 0x7f, 0, 1, 0, nil), ErrUnsupported},
-		{"a flag of a newer version", AppendWire(nil, OpPut, 16, 1, 0, put("k", "v", nil)), ErrUnsupported},
+		{"a flag of a newer version", AppendWire(nil, OpPut, 32, 1, 0, put("k", "v", nil)), ErrUnsupported},
 		{"a dataset of 33 bits", []byte{9, 1, 0, 0x80, 0x80, 0x80, 0x80, 0x10, 0, 0}, corruption.ErrCorrupt},
 		{"a put into no dataset", AppendWire(nil, OpPut, 0, 0, 0, put("k", "v", nil)), corruption.ErrCorrupt},
 		{"a put without a key", AppendWire(nil, OpPut, 0, 1, 0, put("", "v", nil)), corruption.ErrCorrupt},

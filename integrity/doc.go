@@ -17,7 +17,7 @@
 //	offset  size  field
 //	     0     1  form       1
 //	     1     1  op         see package event
-//	     2     1  flags      without value-ref (2): how a value is stored makes no difference
+//	     2     1  flags      without value-ref (2), as how a value is stored makes no difference, and redacted (16)
 //	     3     1  zero
 //	     4     4  dataset
 //	     8     8  LSN
@@ -29,6 +29,9 @@
 //
 // An event that has a value salt (16 bytes) has H(04 · salt · key) and H(05 · salt · value) instead: who has destroyed salt and
 // value has left nothing to guess from. What an event lacks counts as empty.
+//
+// An event whose value was redacted keeps its leaf: the event that says so (op redact) has the hash that stands for the value. Who
+// knows the log can try out with it what the value may have been: a hash is no secret where a value can be guessed.
 //
 // The tree of a frame is that of RFC 6962 over the leaves of its events in LSN order, spilled or not: a leaf's hash is
 // H(00 · leaf), a node's H(01 · left · right), and the left one of two subtrees has the largest power of two of leaves that is

@@ -40,7 +40,7 @@ type Leaf struct {
 	LSN     event.LSN
 	Time    int64 // log time, Unix nanoseconds
 	Op      event.Op
-	Flags   event.Flags // without FlagValueRef
+	Flags   event.Flags // without FlagValueRef and FlagRedacted
 	Dataset event.DatasetID
 	Session event.SessionID
 	Key     Hash   // commitment to the key
@@ -100,13 +100,16 @@ var (
 type Source struct {
 	// Piece returns the stored bytes of a piece, checked.
 	Piece func(event.Piece) ([]byte, error)
+	// Redacted returns the commitment to the value that an event with event.FlagRedacted had, false if the log does not tell. nil: of
+	// none.
+	Redacted func(event.LSN) (h Hash, ok bool, err error)
 	// Unpack returns the raw bytes, n of them, of bytes that a codec has packed.
 	Unpack func(codec event.Codec, stored []byte, n int) ([]byte, error)
 }
 
-// LeafOf computes the leaf of an event. The parts alias those of the event or memory of their own.
+// LeafOf computes the leaf of an event; ErrRedacted says that what its value was is not known. The parts alias those of the event or memory of their own.
 func (s *Source) LeafOf(e *event.Event) (Leaf, error) {
-	l := Leaf{LSN: e.LSN, Time: e.Time, Op: e.Op, Flags: e.Flags &^ event.FlagValueRef, Dataset: e.Dataset, Session: e.Session,
+	l := Leaf{LSN: e.LSN, Time: e.Time, Op: e.Op, Flags: e.Flags &^ (event.FlagValueRef | event.FlagRedacted), Dataset: e.Dataset, Session: e.Session,
 		Parts: e.Parts, Key: noKey, Value: noValue}
 	var salt []byte
 	if len(e.Parts) > 0 {
@@ -118,6 +121,14 @@ func (s *Source) LeafOf(e *event.Event) (Leaf, error) {
 	}
 	var err error
 	switch {
+	case e.Flags&event.FlagRedacted != 0:
+		known := false
+		if s.Redacted != nil {
+			l.Value, known, err = s.Redacted(e.LSN)
+		}
+		if !known && err == nil {
+			err = ErrRedacted
+		}
 	case e.Flags&event.FlagValueRef != 0:
 		l.Value, err = s.large(salt, e)
 	case len(e.Value) > 0 || len(salt) > 0:
@@ -181,8 +192,9 @@ func (r *Record) Append(dst []byte) []byte {
 // Hash is the record's hash in the tree over the frames.
 func (r *Record) Hash() Hash { return leafHash(r.Append(make([]byte, 0, recordLen))) }
 
-// ErrRedacted says that the leaf of a frame can't be computed any more because something was removed from it on purpose.
-var ErrRedacted = errors.New("integrity: the frame was redacted")
+// ErrRedacted says that the leaf of an event can't be computed any more: its value was removed on purpose, and the commitment to it is
+// not at hand.
+var ErrRedacted = errors.New("integrity: a value was redacted")
 
 // RecordOf computes the record of a commit frame. An error is of the source, corruption that names file and offset, or
 // ErrRedacted. wal.ErrDropped in it says that the frame refers to a log file that retention has dropped.
@@ -197,11 +209,9 @@ func (s *Source) RecordOf(f *wal.Frame, visit func(*event.Event)) (Record, error
 
 func (s *Source) record(f *wal.Frame, visit func(*event.Event), leaf func(*Leaf, Hash)) (Record, error) {
 	r := Record{LSN: f.BaseLSN, Count: f.Count, Wall: f.WallTime, HLC: f.HLC}
-	if f.Flags&wal.FrameRedacted != 0 {
-		return r, ErrRedacted
-	}
 	var buf [256]byte
 	var root Frontier
+	redacted := false
 	var events iter.Seq2[*event.Event, error]
 	if f.Flags&wal.FrameSpilled != 0 {
 		events = f.SpilledEvents(s.Piece)
@@ -213,6 +223,7 @@ func (s *Source) record(f *wal.Frame, visit func(*event.Event), leaf func(*Leaf,
 			return r, err
 		}
 		visit(e)
+		redacted = redacted || e.Flags&event.FlagRedacted != 0
 		l, err := s.LeafOf(e)
 		if err != nil {
 			return r, corruption.Locate(err, f.Name, f.Offset)
@@ -220,6 +231,9 @@ func (s *Source) record(f *wal.Frame, visit func(*event.Event), leaf func(*Leaf,
 		h := leafHash(l.Append(buf[:0]))
 		leaf(&l, h)
 		root.Add(h)
+	}
+	if f.Flags&wal.FrameRedacted != 0 && !redacted { // which one is not known
+		return r, ErrRedacted
 	}
 	r.Root = root.Root()
 	return r, nil

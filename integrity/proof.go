@@ -128,6 +128,9 @@ func (p *ProofEvent) reveal(s *Source, e *event.Event) {
 	if salt, ok := event.ValueSalt(e.Parts); ok {
 		p.Salt = salt[:]
 	}
+	if e.Flags&event.FlagRedacted != 0 {
+		return
+	}
 	value := e.Value
 	if codec, raw, packed := event.CodecOf(e.Parts); packed && raw <= MaxProofValue {
 		var err error

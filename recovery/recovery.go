@@ -334,9 +334,9 @@ func (r *run) event(e *event.Event, payload []byte, at wal.Position, inLog bool)
 		}
 		r.state.Sessions = append(r.state.Sessions, Session{s, e.LSN})
 		r.state.NextSession = max(r.state.NextSession, s.ID+1)
-	case event.OpMerge, event.OpRedact:
+	case event.OpMerge:
 		return fmt.Errorf("%w: %s event at LSN %d", event.ErrUnsupported, e.Op, e.LSN)
-	default: // events about derived files, consumers and the like change no key
+	default: // events about derived files, consumers and the like change no key, nor does what was redacted
 	}
 	return nil
 }

@@ -93,7 +93,7 @@ func (f *Frame) LastTime() (int64, error) {
 // upTo makes a frame of the first events of a frame, to stand in its place.
 func (f *Frame) upTo(lsn event.LSN, head *Header) (b []byte, last int64, err error) {
 	middle := fmt.Errorf("%s at %d: LSN %d lies in a batch that goes on: %w", f.Name, f.Offset, lsn, ErrMidBatch)
-	if f.Flags != 0 {
+	if f.Flags&^FrameRedacted != 0 {
 		return nil, 0, middle
 	}
 	rest, more := f.Body, false
@@ -109,7 +109,7 @@ func (f *Frame) upTo(lsn event.LSN, head *Header) (b []byte, last int64, err err
 	}
 	body := f.Body[:len(f.Body)-len(rest)]
 	cut := *f
-	cut.Count = uint32(lsn - f.BaseLSN + 1)
+	cut.Count, cut.Flags, cut.OrigCRC = uint32(lsn-f.BaseLSN+1), 0, 0 // it is a frame of its own
 	b = make([]byte, FrameSize(len(body)))
 	copy(b[FrameHeaderSize:], body)
 	SealFrame(b, &cut, len(body), BodyCRC(body), &head.Salt, head.Seq, f.Offset)

@@ -32,7 +32,7 @@
 //	    77     1  hash        1 SHA-256
 //	    78     1  cipher      0 none
 //	    79     1  zero
-//	    80     8  compat      feature bits: a reader may ignore those it does not know
+//	    80     8  compat      feature bits: a reader may ignore those it does not know; 1: a value in the file was redacted
 //	    88     8  ro-compat   feature bits: who does not know one must not write
 //	    96     8  incompat    feature bits: who does not know one must not read
 //	   104     8  key         of the cipher
@@ -79,6 +79,12 @@
 //	n times           a piece as in a value reference, without compression
 //	m        varint   events that were not applied
 //	m times  varint   events between this one and the one before it (or the first)
+//
+// Redaction writes a file that nobody appends to any more anew, with zeros in place of a value. The event says so too (see package
+// event). A piece of a redacted large value is zeros; one of a spilled batch has its events, one of them redacted. What refers to a
+// data frame that is redacted keeps the CRC that its body had. A file on its way to take the place of the old one is called
+// redact-, the sequence, the LSN of the event, and one after which the log says whether it is to, like
+// redact-0000000001-00000000000000000005-00000000000000000009.tmp.
 //
 // The body of a data frame is a piece of a large value or of a spilled batch; what refers to it comes later in the log, by
 // file, offset, length and CRC of the body. That of a dictionary frame is an event.Dictionary.

@@ -27,11 +27,12 @@ const goldenDir = "../testdata/format1"
 
 // golden builds the databases, deterministically.
 var golden = map[string]func(fsys vfs.FS, dir string){
-	"every":  goldenEvery,
-	"future": goldenFuture,
-	"plain":  goldenPlain,
-	"sealed": goldenSealed,
-	"torn":   goldenTorn,
+	"every":    goldenEvery,
+	"future":   goldenFuture,
+	"plain":    goldenPlain,
+	"redacted": goldenRedacted,
+	"sealed":   goldenSealed,
+	"torn":     goldenTorn,
 }
 
 func TestGoldenFiles(t *testing.T) {
@@ -303,6 +304,82 @@ func goldenSealed(fsys vfs.FS, dir string) {
 	b.commit(event.AppendWire(nil, event.OpKeyDestroyed, 0, 0, 7, payload(1, "", "", subject)))
 	b.watermark()
 	b.clean()
+}
+
+// goldenRedacted has values that were redacted, one in a frame with others, one in pieces, one in a spilled batch, and the events that
+// say so.
+func goldenRedacted(fsys vfs.FS, dir string) {
+	b := newBuilder(fsys, dir)
+	b.start(EndingNone)
+	b.commit(put("beside", "stays"), put("inline", "a secret"), put("behind", "stays"))
+	first, last := b.data([]byte("the first piece of a secret")), b.data([]byte("the last"))
+	ref := event.AppendValueRef(nil, event.ValueRef{RawSize: 35, Pieces: []event.Piece{first, last}})
+	b.commit(event.AppendWire(nil, event.OpPut, event.FlagValueRef, 1, 6, payload(1, "large", string(ref), nil)))
+	goldenSpill(b)
+	b.watermark()
+	b.start(EndingSealed)
+	for i, lsn := range []event.LSN{2, 4, 9} {
+		parts := event.AppendRedaction(nil, lsn, []event.Annotation{{Key: "reason", Value: "a secret"}}, [32]byte{byte(i + 1)})
+		key := []string{"inline", "large", "spilled-1-1"}[i]
+		b.commit(event.AppendWire(nil, event.OpRedact, 0, 1, 7, payload(1, key, "", parts)))
+	}
+	b.watermark()
+	b.clean()
+	for _, lsn := range []event.LSN{2, 4, 9} {
+		if err := redactIn(fsys, dir, lsn); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// redactIn redacts an event in the first file of a log.
+func redactIn(fsys vfs.FS, dir string, lsn event.LSN) error {
+	infos, err := ListFiles(fsys, dir)
+	if err != nil {
+		return err
+	}
+	files := OpenFiles(fsys, dir)
+	defer files.Close()
+	s, err := NewScanner(fsys, dir, ScanOptions{})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	var what Redaction
+	for what.Event == 0 && err == nil {
+		var f *Frame
+		if f, err = s.Next(); err != nil || f.Kind != KindCommit {
+			continue
+		}
+		err = f.Places(files.readPiece, func(e *event.Event, at Position, wire []byte) error {
+			if e.LSN != lsn {
+				return nil
+			}
+			what.Event, what.Frame = at.Offset, f.Offset
+			if f.Flags&FrameSpilled != 0 {
+				s, err := ParseSpill(f.Body, f.Count)
+				for _, p := range s.Pieces {
+					if int64(p.Offset) < at.Offset {
+						what.Frame = int64(p.Offset)
+					}
+				}
+				return err
+			}
+			pieces, err := event.Redact(bytes.Clone(wire))
+			for _, p := range pieces {
+				what.Pieces = append(what.Pieces, int64(p.Offset))
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	name := Redacted{Seq: 1, LSN: lsn, After: 10}.Name()
+	if err := Redact(fsys, dir, infos[0], name, &what, nil); err != nil {
+		return err
+	}
+	return fsys.Rename(path.Join(dir, name), path.Join(dir, infos[0].Name))
 }
 
 // everyOp appends an event of each op, in the form that is drawn for it.

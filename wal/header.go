@@ -33,6 +33,10 @@ const (
 // HashSHA256 is the id of the log's hash. Never renumber.
 const HashSHA256 = 1
 
+// CompatRedacted is the compat feature of a file that was written anew to remove a value: it is another file than an older copy
+// of the same name and size.
+const CompatRedacted uint64 = 1 << 0
+
 // Features that this version knows.
 const (
 	knownROCompat uint64 = 0

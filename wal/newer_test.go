@@ -40,7 +40,7 @@ func TestNewerVersionsAreUnsupported(t *testing.T) {
 		{"a kind of frame", func(b *builder) { b.frame(Frame{Kind: 5}, []byte("new")) }},
 		{"a frame flag", func(b *builder) { b.frame(Frame{Kind: KindData, Flags: 0x80}, []byte("new")) }},
 		{"an op", commit(wire(30, 0, nil))},
-		{"an event flag", commit(wire(event.OpPut, 0x10, nil))},
+		{"an event flag", commit(wire(event.OpPut, 0x20, nil))},
 		{"a part", commit(wire(event.OpPut, 0, []byte{15<<1 | 1, 0}))},
 		{"a codec", commit(wire(event.OpPut, 0, event.AppendCodec(nil, 9, 10)))},
 		{"a dictionary entry", func(b *builder) {

@@ -19,11 +19,12 @@ type VerifyReport struct {
 	Frames       int64
 	Events       int64
 	DataFrames   int64
-	Unreferenced int64     // data frames that no event refers to: what a crash or an aborted batch left, no defect
-	FirstLSN     event.LSN // of the first event that the files hold, or of the next one if they hold none
-	Tail         Tail      // where the log ends; a torn tail is no defect
-	Defects      []error   // each names file and offset; at most maxDefects
-	MoreDefects  int       // beyond those
+	Unreferenced int64           // data frames that no event refers to: what a crash or an aborted batch left, no defect
+	FirstLSN     event.LSN       // of the first event that the files hold, or of the next one if they hold none
+	Tail         Tail            // where the log ends; a torn tail is no defect
+	Redactions   []RedactedValue // by the LSN of the value, if events were decoded
+	Defects      []error         // each names file and offset; at most maxDefects
+	MoreDefects  int             // beyond those
 }
 
 // maxDefects bounds the defects that are kept.
@@ -125,6 +126,7 @@ func verify(ctx context.Context, fsys vfs.FS, dir string, oldest uint64, frames 
 	v.report.Tail = s.Tail()
 	v.report.Files, v.report.Bytes = s.Files(), v.done
 	v.report.Unreferenced = max(0, v.unreferenced)
+	v.report.Redactions = v.redactions.Values()
 	return v.report, err
 }
 
@@ -149,6 +151,8 @@ type verifier struct {
 	oldest   int
 
 	unreferenced int64
+
+	redactions Redactions
 }
 
 // dataFrame is what is remembered of a data frame until it is referred to.
@@ -339,7 +343,10 @@ func (v *verifier) frame(f *Frame) error {
 		v.report.DataFrames++
 		v.remember(f)
 	case KindDictionary:
-		_, err := event.ParseDictionary(f.Body)
+		d, err := event.ParseDictionary(f.Body)
+		if err == nil {
+			v.redactions.Dictionary(d)
+		}
 		return locate(err, f.Name, f.Offset+FrameHeaderSize)
 	case KindCommit:
 		return v.events(f)
@@ -380,6 +387,7 @@ func (v *verifier) event(f *Frame, e *event.Event) error {
 		return corruption.At(f.Name, f.Offset, "event of LSN %d: log time %d after %d", e.LSN, e.Time, v.lastTime)
 	}
 	v.lastTime = e.Time
+	v.redactions.Event(e)
 	if e.Flags&event.FlagValueRef == 0 {
 		return nil
 	}
