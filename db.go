@@ -55,16 +55,17 @@ type DB struct {
 	told      sync.WaitGroup // its reader
 	timeShift int64          // added to the clock so that log time goes on where it ended; immutable after Open
 
-	catalog  catalog
-	ttl      *expirer
-	flusher  *flusher
-	compact  *compactor
-	throttle throttle
-	sorted   *sortedFiles
-	side     *sideFiles
-	keys     *keyring.Ring // of subjects; nil = none are given
-	sealing  sync.RWMutex  // held by commits of sealed values until they have LSNs; by Erase when it takes a key away
-	erasing  sync.Mutex    // one at a time erases; taken before all other locks
+	catalog   catalog
+	ttl       *expirer
+	flusher   *flusher
+	compact   *compactor
+	throttle  throttle
+	sorted    *sortedFiles
+	side      *sideFiles
+	keys      *keyring.Ring // of subjects; nil = none are given
+	sealing   sync.RWMutex  // held by commits of sealed values until they have LSNs; by Erase when it takes a key away
+	erasing   sync.Mutex    // one at a time erases; taken before all other locks
+	redacting sync.Mutex    // one at a time redacts; taken before all other locks
 
 	redactedHashes redactedHashes
 
@@ -74,7 +75,7 @@ type DB struct {
 	pacer     *pacer.Pacer   // of the work of flusher and compactor: the foreground comes first
 	id        [16]byte       // of the log, zero until the log is open
 	timeline  [16]byte       // that is written to, zero until the log is open
-	snapshots sync.Mutex     // held while one is made or dropped, during I/O
+	snapshots sync.Mutex     // held while one is made or dropped, or a value redacted, during I/O
 	live      *liveServer
 	views     viewSet
 	holds     holdSet

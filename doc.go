@@ -52,11 +52,13 @@
 // Taken in this order; each guards what its comment lists:
 //
 //	DB.erasing                   held while a subject is erased, during I/O
-//	DB.snapshots                 held while a snapshot is made or dropped, during I/O; retention.one is taken under it
+//	DB.redacting                 held while a value is redacted, during I/O
+//	DB.snapshots                 held while a snapshot is made or dropped, or a value redacted, during I/O; retention.one is taken under it
 //	DB.starting                  held while the log's first file is made; no other path holds a lock while taking it
 //	retention.one                one pass of retention; held during I/O, flusher.one and treeKeeper.one are taken under it
 //	treeKeeper.sealing           held while hashes of segments are logged; a write, so retention.one is not taken above it
 //	treeKeeper.one               one at a time adds to the tree over the log; held during I/O
+//	redactedHashes.mu            held while the log is read for what it says of redacted values
 //	compactor.one, flusher.one   one merge, one flush at a time; held during I/O; neither is taken under the other
 //	sortedFiles.mu               held while the sources of reads change
 //	catalog.mu                   dataset created or dropped

@@ -39,6 +39,8 @@ var (
 	// ErrOutcomeUnknown is matched by a write that was in flight when the log failed: it may or may not be there after
 	// reopening.
 	ErrOutcomeUnknown = wal.ErrOutcomeUnknown
+	// ErrRedact is matched by Redact when something is in the way; the text says what.
+	ErrRedact = errors.New("dyngo: the value can't be redacted")
 	// ErrDatasetOptions is matched by CreateDataset for a dataset that exists with other options.
 	ErrDatasetOptions = errors.New("dyngo: the dataset exists with other options")
 )
@@ -50,7 +52,7 @@ var (
 	// ErrErased is returned for a value whose subject was erased: its key was destroyed. It matches ErrNotFound too. Scans leave
 	// such a pair out.
 	ErrErased error = erasedError{}
-	// ErrRedacted is returned for a value that was redacted: its bytes are gone from the log. It matches ErrNotFound
+	// ErrRedacted is returned for a value that was redacted: its bytes are gone from the log, see DB.Redact. It matches ErrNotFound
 	// too. Scans leave such a pair out.
 	ErrRedacted error = redactedError{}
 	// ErrNoKeys is matched when a value of a subject is written or read and its key is not at hand: Options.Keys does not say where

@@ -149,6 +149,11 @@ func (db *DB) open() error {
 		return err
 	}
 	db.report = state.Report
+	if !db.opts.ReadOnly {
+		if err := db.finishRedaction(db.ctx); err != nil {
+			return fmt.Errorf("carry out a redaction that was begun: %w", err)
+		}
+	}
 	db.fresh = state.Tail.File == 0
 	if t := state.Report.TornTail; t != nil {
 		db.opts.Logger.Warn("dyngo: the log was not closed", "tail", t.String())

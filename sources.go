@@ -43,6 +43,7 @@ type sortedFiles struct {
 
 	goneMu sync.Mutex         // guards gone; a leaf
 	gone   []manifest.FileNum // files that no version has any more; sweep removes them
+	freed  chan struct{}      // holds something when there is a new one in gone, or one was removed
 }
 
 type openSegment struct {
@@ -78,7 +79,7 @@ type segmentHeat struct{ reads, scans atomic.Int64 }
 
 // openSorted reads the manifest in the store's directory and opens the segments that it names.
 func (db *DB) openSorted() error {
-	f := &sortedFiles{db: db, dir: path.Join(db.dir, manifest.Dir), files: map[manifest.FileNum]*openSegment{}}
+	f := &sortedFiles{db: db, dir: path.Join(db.dir, manifest.Dir), files: map[manifest.FileNum]*openSegment{}, freed: make(chan struct{}, 1)}
 	db.sorted = f
 	f.cache = cache.NewS3FIFO(cacheBytes(db.opts.MemoryBudget))
 	f.ahead = segment.NewAheadBudget(cacheBytes(db.opts.MemoryBudget) / 4)
@@ -426,6 +427,14 @@ func (f *sortedFiles) obsolete(num manifest.FileNum) {
 	f.goneMu.Lock()
 	defer f.goneMu.Unlock()
 	f.gone = append(f.gone, num)
+	f.tellFreed()
+}
+
+func (f *sortedFiles) tellFreed() {
+	select {
+	case f.freed <- struct{}{}:
+	default:
+	}
 }
 
 // sweep closes and removes files that no version has. A file that can't be removed is an orphan for the next Open.
@@ -445,6 +454,7 @@ func (f *sortedFiles) sweep() {
 		if err := f.db.opts.FS.Remove(path.Join(f.dir, manifest.SegmentName(num))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			f.db.opts.Logger.Warn("dyngo: a segment that is no longer needed can't be removed", "file", manifest.SegmentName(num), "err", err)
 		}
+		f.tellFreed()
 	}
 }
 

@@ -88,8 +88,9 @@ type Made struct {
 }
 
 // Create backs up the folder of a snapshot at a wall time. Log files, segments and value files that an earlier backup of the log and
-// timeline has under the same name and size are not read again: they never change but by growing. progress, if not nil, is told
-// the bytes done and in all. ErrAnotherCopy is the error of a store that has gone on otherwise than an earlier backup.
+// timeline has under the same name and size are not read again: they never change but by growing, unless something in a log file was
+// redacted, which its header says. progress, if not nil, is told the bytes done and in all. ErrAnotherCopy is the error of a store that
+// has gone on otherwise than an earlier backup.
 func Create(ctx context.Context, to Objects, fsys vfs.FS, folder string, now time.Time, progress func(done, total int64)) (Made, error) {
 	info, ok, err := snapshot.Read(fsys, folder, "")
 	if err == nil && !ok {
@@ -118,7 +119,11 @@ func Create(ctx context.Context, to Objects, fsys vfs.FS, folder string, now tim
 	total, done := m.Bytes(), int64(0)
 	for i := range m.Files {
 		f := &m.Files[i]
-		if sum := known[*f]; sum != "" {
+		sum := known[*f]
+		if sum != "" && isRedacted(fsys, folder, f) {
+			sum = ""
+		}
+		if sum != "" {
 			f.SHA256 = sum
 		} else {
 			put, err := putFile(ctx, to, fsys, path.Join(folder, f.Name), f)
@@ -143,6 +148,17 @@ func Create(ctx context.Context, to Objects, fsys vfs.FS, folder string, now tim
 		return Made{}, fmt.Errorf("put %s: %w", name, err)
 	}
 	return m, nil
+}
+
+// isRedacted says whether a file may be another one than an older copy of the same name and size.
+func isRedacted(fsys vfs.FS, folder string, f *File) bool {
+	name := strings.TrimPrefix(f.Name, "wal/")
+	seq, first, ok := wal.ParseFileName(name)
+	if !ok || name == f.Name {
+		return false
+	}
+	head, err := wal.ReadHeader(fsys, path.Join(folder, "wal"), wal.FileInfo{Seq: seq, FirstLSN: first, Name: name, Size: f.Bytes})
+	return err != nil || head.Compat&wal.CompatRedacted != 0
 }
 
 // listFiles lists the files in and below a folder.
@@ -256,7 +272,7 @@ func (b *Backup) earlier(ctx context.Context, from Objects, now *Backup, fsys vf
 	if err != nil {
 		return false, nil // Verify tells
 	}
-	if old != head {
+	if !old.SameFile(&head) {
 		return false, another
 	}
 	return true, nil

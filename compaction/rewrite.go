@@ -34,6 +34,26 @@ func Rewrite(v *manifest.Version, in Input) (Job, bool) {
 	return *j, true
 }
 
+// Through returns the job that merges all segments which may hold a key, with those that must go with them. After it the segments
+// have only those versions of the key that a read may ask for. false: none may hold it, or work is under way there.
+func Through(v *manifest.Version, in Input, k manifest.Key) (Job, bool) {
+	p := newPicker(v, &in)
+	for i := range p.runs {
+		seed := p.runs[i].overlapping(k, k)
+		if seed.len() == 0 {
+			continue
+		}
+		c := p.closure(i, seed, p.oldest())
+		if !p.free(&c) {
+			return Job{}, false
+		}
+		j := p.job(Space, &c, 1)
+		j.Why = "a value was redacted, and no segment may have it"
+		return *j, true
+	}
+	return Job{}, false
+}
+
 // datasets are those that segments of the only run begin or end with.
 func (p *picker) datasets() (ids []event.DatasetID) {
 	for _, s := range p.runs[0].segs {

@@ -138,6 +138,13 @@ func (h *Header) check() error {
 	return nil
 }
 
+// SameFile says whether two headers are of one log file: it may have been written anew without a value between.
+func (h *Header) SameFile(o *Header) bool {
+	a, b := *h, *o
+	a.Compat, b.Compat = a.Compat|CompatRedacted, b.Compat|CompatRedacted
+	return a == b
+}
+
 // CheckWritable returns event.ErrUnsupported if a newer version asks that this one does not write to the log.
 func (h *Header) CheckWritable() error {
 	if h.ROCompat&^knownROCompat != 0 {

@@ -1,0 +1,583 @@
+package dyngo
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/dyngodb/dyngo/compaction"
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/integrity"
+	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/pacer"
+	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/manifest"
+	"github.com/dyngodb/dyngo/segment"
+	"github.com/dyngodb/dyngo/wal"
+)
+
+// RedactOptions are the options of DB.Redact. The zero value redacts.
+type RedactOptions struct {
+	// Reason, Ticket and Correlation are kept in the event, for audits. Don't repeat in them what is to go.
+	Reason, Ticket, Correlation string
+	// DryRun changes nothing: it tells what would be redacted, and what is in the way of it as far as that is known beforehand. A
+	// read-only store can do that too.
+	DryRun bool
+}
+
+// Redaction tells of a value that was destroyed.
+type Redaction struct {
+	LSN     LSN    // of the put whose value it was
+	Dataset string // its name; empty if it was dropped
+	Key     []byte
+	Bytes   int64     // of the value as it was stored
+	Written time.Time // log time of the put
+	// By is the LSN of the event that says so, and Time its log time; zero after DryRun, or if the log has no such event. Already
+	// says that it was done before.
+	By      LSN
+	Time    time.Time
+	Already bool
+	// Actor, Reason and Ticket are of the event.
+	Actor, Reason, Ticket string
+	// Files are the log files that were written anew, or would be.
+	Files []string
+}
+
+// Redact destroys the value that the event with an LSN has put, for good: in the log and in segments zeros take its place, or nothing.
+// An event says so, durably; it and the change on disk are there on return. Key, time and reason of the put stay, and so do the
+// hash tree and proofs of all other events. Reads of the past that would see the value get ErrRedacted.
+//
+// The event must be a put, and not what its key has now: overwrite or delete the key first. Neither may a snapshot have it: drop
+// those that are named. ErrRedact is matched by the error that says what is in the way, ErrNotFound if there is no such event,
+// ErrOutsideWindow if retention has dropped it. Redacting twice is no error: the result says when it was done.
+//
+// What it can't reach: backups, archives and other copies of files; what was read before, also by processes that have the store open
+// for reading; blocks of the disk that file systems have freed. The log keeps a SHA-256 that stands for the value in the hash tree:
+// a value that can be guessed can be confirmed with it. So change a password that was logged.
+//
+// It takes as long as copying the log files that hold the value, and merging the segments that do. After an error, and after a crash,
+// the value may be there or not: the next Redact, and the next Open, carries out what was logged.
+func (db *DB) Redact(ctx context.Context, lsn LSN, o RedactOptions) (*Redaction, error) {
+	wo := WriteOptions{Reason: o.Reason, Ticket: o.Ticket, Correlation: o.Correlation}
+	if err := wo.validate(); err != nil {
+		return nil, err
+	}
+	if o.DryRun {
+		call := db.calls.Enter()
+		defer call.Exit()
+		if db.closed.Load() {
+			return nil, ErrClosed
+		}
+	} else {
+		call, err := db.enterCall()
+		if err != nil {
+			return nil, err
+		}
+		defer call.Exit()
+	}
+	db.redacting.Lock()
+	defer db.redacting.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(db.ctx, cancel)()
+	r, err := db.redact(ctx, lsn, wo, o.DryRun)
+	if err != nil && db.closed.Load() {
+		err = fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return r, openError(db.dir, err)
+}
+
+// redact is Redact in steps; a crash before 6 leaves the store as it was, but for files that the next owner removes, a later one what
+// that owner carries out. db.redacting is held.
+//
+//  1. What an earlier call has begun is carried out.
+//  2. The event is found, and what is in the way.
+//  3. The file that it lies in is sealed. From here on retention drops none of its files, and nobody makes a snapshot.
+//  4. What hides the value is written as segments; the value leaves memory; segments that hold it are merged without it.
+//  5. The log files that hold it are written anew beside them, durably.
+//  6. The redaction is logged, durably.
+//  7. The new files take the names of the old ones, durably.
+func (db *DB) redact(ctx context.Context, lsn LSN, wo WriteOptions, dryRun bool) (*Redaction, error) {
+	if !dryRun {
+		if err := db.finishRedaction(ctx); err != nil {
+			return nil, fmt.Errorf("carry out a redaction that was begun: %w", err)
+		}
+		if err := db.log.WaitDurable(ctx, db.log.AppliedLSN()); err != nil { // also what hides it
+			return nil, err
+		}
+	}
+	t, err := db.findRedacted(ctx, lsn)
+	if err != nil || t.r.Already {
+		return t.r, err
+	}
+	db.snapshots.Lock()
+	defer db.snapshots.Unlock()
+	if err := db.mayRedact(t); err != nil || dryRun {
+		return t.r, err
+	}
+	if t.frame.File == db.log.File() {
+		end, err := db.log.Rotate()
+		if err == nil {
+			err = db.log.WaitDurable(ctx, end.NextLSN-1)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	hold := &hold{set: &db.holds, name: "redaction", reason: fmt.Sprintf("of LSN %d", lsn), since: db.opts.Clock.Wall()}
+	if !hold.begin(t.files[0].Seq) {
+		return nil, t.errDropped()
+	}
+	defer hold.release()
+	db.removeLeftSnapshots()
+	if err := db.forgetValue(ctx, t); err != nil {
+		return nil, err
+	}
+	after := db.DurableLSN()
+	err = db.writeRedacted(ctx, t, after)
+	if err == nil {
+		err = db.logRedacted(t, wo)
+	}
+	if err != nil {
+		_ = db.finishRedaction(ctx) // else the next one does
+		return nil, err
+	}
+	if err := db.finishRedaction(ctx); err != nil {
+		return nil, fmt.Errorf("dyngo: the redaction was logged as LSN %d, and is to be carried out by the next one, or the next Open: %w", t.r.By, err)
+	}
+	t.r.Actor, t.r.Reason, t.r.Ticket = db.opts.Session.Actor, wo.Reason, wo.Ticket
+	return t.r, nil
+}
+
+// redacted is an event whose value is to go.
+type redacted struct {
+	r       *Redaction
+	ds      event.DatasetID
+	applied bool
+	hash    integrity.Hash // what stands for the value in the hash tree
+
+	frame  wal.Position // of the frame that holds the event: of a spilled batch a data frame
+	at     wal.Position // of the event
+	pieces []event.Piece
+	files  []wal.FileInfo // that hold something of it, the oldest first
+}
+
+func (t *redacted) errDropped() error {
+	return fmt.Errorf("%w: LSN %d, or a part of its value, lies in log files that retention has dropped or is about to drop", ErrOutsideWindow, t.r.LSN)
+}
+
+// errCantRedact says what is in the way.
+func errCantRedact(lsn LSN, format string, args ...any) error {
+	return fmt.Errorf("%w: LSN %d: %w", ErrRedact, lsn, fmt.Errorf(format, args...))
+}
+
+// findRedacted finds an event by its LSN.
+func (db *DB) findRedacted(ctx context.Context, lsn LSN) (*redacted, error) {
+	t := &redacted{r: &Redaction{LSN: lsn}}
+	v := db.sorted.set.Current()
+	switch {
+	case lsn == 0 || lsn > db.DurableLSN():
+		return t, fmt.Errorf("%w: there is no LSN %d, the log has durable events from %d to %d", ErrNotFound, lsn, v.FloorLSN+1, db.DurableLSN())
+	case lsn <= v.FloorLSN:
+		return t, fmt.Errorf("%w: retention has dropped the events up to LSN %d from the log, that of LSN %d with them", ErrOutsideWindow, v.FloorLSN, lsn)
+	}
+	read := db.valueReads.Enter() // retention waits
+	defer read.Exit()
+	var failed error
+	found := false
+	err := db.eachFrame(ctx, lsn, func(f *wal.Frame) bool {
+		if f.Kind != wal.KindCommit || f.BaseLSN+LSN(f.Count) <= lsn {
+			return true
+		}
+		failed = corruption.Locate(f.Places(db.readPiece, func(e *event.Event, at wal.Position, wire []byte) error {
+			if e.LSN != lsn {
+				return nil
+			}
+			found = true
+			return db.takeRedacted(t, f, e, at, wire)
+		}), f.Name, f.Offset)
+		return false
+	})
+	switch err := cmp.Or(err, failed); {
+	case errors.Is(err, wal.ErrDropped):
+		return t, t.errDropped()
+	case err != nil:
+		return t, err
+	case !found:
+		return t, fmt.Errorf("%w: the log has no event with LSN %d", ErrNotFound, lsn)
+	}
+	if t.r.Already {
+		return t, db.tellRedacted(ctx, t.r)
+	}
+	infos, err := wal.ListFiles(db.opts.FS, db.walDir())
+	if err != nil {
+		return t, err
+	}
+	holds := map[uint64]bool{t.frame.File: true}
+	for _, p := range t.pieces {
+		holds[p.File] = true
+	}
+	for _, f := range infos {
+		if holds[f.Seq] && f.Seq >= v.OldestLog {
+			t.files = append(t.files, f)
+			t.r.Files = append(t.r.Files, "wal/"+f.Name)
+		}
+	}
+	if len(t.files) != len(holds) {
+		return t, t.errDropped()
+	}
+	return t, nil
+}
+
+// takeRedacted takes down what is to be known of the event.
+func (db *DB) takeRedacted(t *redacted, f *wal.Frame, e *event.Event, at wal.Position, wire []byte) error {
+	if e.Op != event.OpPut {
+		return errCantRedact(e.LSN, "the event is a %s, only what a put has written is redacted", e.Op)
+	}
+	t.ds, t.r.Key, t.r.Written = e.Dataset, bytes.Clone(e.Key), unixTime(e.Time)
+	t.applied = e.Flags&event.FlagNotApplied == 0
+	if ds := db.catalog.byID(e.Dataset); ds != nil && ds.dropped.Load() == 0 {
+		t.r.Dataset = ds.name
+	}
+	t.r.Bytes = int64(len(e.Value))
+	if e.Flags&event.FlagValueRef != 0 {
+		ref, err := event.ParseValueRef(e.Value)
+		if err != nil {
+			return err
+		}
+		t.r.Bytes = 0
+		for _, p := range ref.Pieces {
+			t.r.Bytes += int64(p.StoredLen)
+		}
+	}
+	switch {
+	case e.Flags&event.FlagRedacted != 0:
+		t.r.Already = true
+		return nil
+	case len(e.Value) == 0:
+		return errCantRedact(e.LSN, "its value is empty, so there is nothing to destroy")
+	}
+	leaf, err := leafSource(db.files, nil).LeafOf(e)
+	if err != nil {
+		return err
+	}
+	t.hash = leaf.Value
+	if t.pieces, err = event.Redact(bytes.Clone(wire)); err != nil {
+		return errCantRedact(e.LSN, "%w", err)
+	}
+	t.frame, t.at = f.Position(), at
+	if f.Flags&wal.FrameSpilled == 0 {
+		return nil
+	}
+	s, err := wal.ParseSpill(f.Body, f.Count)
+	for _, p := range s.Pieces {
+		if from := int64(p.Offset) + wal.FrameHeaderSize; p.File == at.File && from <= at.Offset && at.Offset < from+int64(p.StoredLen) {
+			t.frame = wal.Position{File: p.File, Offset: int64(p.Offset)}
+		}
+	}
+	return err
+}
+
+// mayRedact says what is in the way. db.snapshots is held.
+func (db *DB) mayRedact(t *redacted) error {
+	lsn := t.r.LSN
+	if t.applied {
+		current, err := db.isCurrent(t)
+		if err != nil {
+			return err
+		}
+		if current {
+			return errCantRedact(lsn, "its value is what the key has now; overwrite or delete the key first, so that nobody misses it")
+		}
+	}
+	snaps, err := ListSnapshots(db.dir, &db.opts)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, s := range snaps {
+		if s.LSN >= lsn {
+			names = append(names, s.Name)
+		}
+	}
+	if len(names) > 0 {
+		return errCantRedact(lsn, "the value is in snapshots too; drop them first: %q", names)
+	}
+	if archive := db.opts.Archive; archive != "" {
+		for _, f := range t.files {
+			name := path.Join(archive, wal.ArchivedName(f.Name))
+			if has, err := vfs.Exists(db.opts.FS, name); err != nil {
+				return err
+			} else if has {
+				return errCantRedact(lsn, "the archive has a copy of the log file already; remove it first: %s", name)
+			}
+		}
+	}
+	s := db.sorted.acquire()
+	defer s.release()
+	if num := db.retention.damaged(s); num != "" {
+		return errCantRedact(lsn, "segment %s is damaged, and may hold the value; repair the store first", num)
+	}
+	return nil
+}
+
+// isCurrent says whether nothing newer hides the version.
+func (db *DB) isCurrent(t *redacted) (bool, error) {
+	ds, lsn := db.catalog.byID(t.ds), t.r.LSN
+	if ds == nil || ds.dropped.Load() != 0 {
+		return false, nil
+	}
+	g := db.reads.Enter()
+	defer g.Exit()
+	if r, ok := db.mem.Get(db.mem.Hash(t.ds, t.r.Key), t.ds, t.r.Key, db.LSN()); ok {
+		if r.LSN() > lsn {
+			return false, nil
+		}
+		return !ds.ranges.Any() || !ds.ranges.Covers(t.r.Key, lsn, event.MaxLSN), nil
+	}
+	if ds.ranges.Any() && ds.ranges.Covers(t.r.Key, lsn, event.MaxLSN) {
+		return false, nil
+	}
+	var e segment.Entry
+	b, ok, err := db.sorted.current.Load().get(t.ds, t.r.Key, event.MaxLSN, &e) // after memory: see Dataset.find
+	if !ok || err != nil {
+		return false, err // what has hidden it is forgotten
+	}
+	defer b.Release()
+	return e.LSN == lsn, nil
+}
+
+// forgetValue has memory and segments let the version go. It never comes back: nobody reads it any more, and views opened from
+// now on don't see it.
+func (db *DB) forgetValue(ctx context.Context, t *redacted) error {
+	if err := db.flusher.flushAll(); err != nil { // what hides it too
+		return err
+	}
+	if err := db.flusher.flushTo(0, t.r.LSN); err != nil {
+		return err
+	}
+	db.compact.hurry.Add(1)
+	defer db.compact.hurry.Add(-1)
+	db.pacer.SetUrgency(pacer.Compaction, 1)
+	key := manifest.Key{Dataset: t.ds, Key: t.r.Key}
+	var ended <-chan struct{} // nil = there are no jobs
+	pick := func(v *manifest.Version, in compaction.Input) (compaction.Job, bool) {
+		if ended = nil; len(in.Running) > 0 {
+			ended = db.compact.ended
+		}
+		return compaction.Through(v, in, key)
+	}
+	old := map[string]bool{} // files that had it
+	for merged := false; ; {
+		names, err := db.holding(t)
+		if err != nil {
+			return err
+		}
+		if len(names) == 0 {
+			break
+		}
+		for _, name := range names {
+			old[name] = true
+		}
+		if merged {
+			return errCantRedact(t.r.LSN, "segments must keep the value while somebody may read it: close views, or the processes that "+
+				"have them open; open at LSN %v", db.views.hold())
+		}
+		did, err := db.compact.once(ctx, pick, false)
+		merged = did
+		if err == nil && !did {
+			if ended == nil {
+				return errCantRedact(t.r.LSN, "segments %q hold the value and can't be merged", names)
+			}
+			err = db.compact.wait(ctx, ended)
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return db.waitGone(ctx, t, old)
+}
+
+// maxRedactWait is how long is waited for scans, and for merges of other segments, that still have files open which are to go.
+const maxRedactWait = 10 * time.Second
+
+// waitGone waits until files of segments that no version has any more are removed.
+func (db *DB) waitGone(ctx context.Context, t *redacted, names map[string]bool) error {
+	timer := db.opts.Clock.NewTimer(maxRedactWait)
+	defer timer.Stop()
+	for name := range names {
+		for {
+			db.reads.Synchronize()
+			db.sorted.sweep()
+			has, err := vfs.Exists(db.opts.FS, path.Join(db.dir, name))
+			if err != nil {
+				return err
+			}
+			if !has {
+				break
+			}
+			select {
+			case <-db.sorted.freed:
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-timer.C():
+				return errCantRedact(t.r.LSN, "a scan still reads from %s, which has the value; end it first", name)
+			}
+		}
+	}
+	return nil
+}
+
+// holding names the segments that have the version.
+func (db *DB) holding(t *redacted) (names []string, err error) {
+	s := db.sorted.acquire()
+	defer s.release()
+	hash := segment.Hash(s.seed, t.ds, t.r.Key)
+	for i := range s.runs {
+		r := &s.runs[i]
+		n := r.firstFrom(t.ds, t.r.Key)
+		if n == len(r.Segments) || !r.holds(n, t.ds, t.r.Key) {
+			continue
+		}
+		var e segment.Entry
+		b, ok, err := r.readers[n].Get(t.ds, t.r.Key, hash, t.r.LSN, &e)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			if e.LSN == t.r.LSN {
+				names = append(names, segmentDisplayName(r.Segments[n].Num))
+			}
+			b.Release()
+		}
+	}
+	return names, nil
+}
+
+// writeRedacted writes the log files anew beside the old ones, durably.
+func (db *DB) writeRedacted(ctx context.Context, t *redacted, after LSN) error {
+	db.retention.hurry(1) // somebody waits
+	defer db.retention.hurry(-1)
+	work := db.pacer.Begin(pacer.Verify)
+	defer work.End()
+	step := func(b []byte) error { return work.Wait(ctx, 2*int64(len(b))) }
+	for _, f := range t.files {
+		what := wal.Redaction{}
+		if t.frame.File == f.Seq {
+			what.Event, what.Frame = t.at.Offset, t.frame.Offset
+		}
+		for _, p := range t.pieces {
+			if p.File == f.Seq {
+				what.Pieces = append(what.Pieces, int64(p.Offset))
+			}
+		}
+		name := wal.Redacted{Seq: f.Seq, LSN: t.r.LSN, After: after}.Name()
+		if now, err := db.opts.FS.Stat(path.Join(db.walDir(), f.Name)); err != nil {
+			return err
+		} else {
+			f.Size = now.Size // it was sealed since
+		}
+		if err := wal.Redact(db.opts.FS, db.walDir(), f, name, &what, step); err != nil {
+			return fmt.Errorf("dyngo: write %s anew: %w", f.Name, err)
+		}
+	}
+	return db.opts.FS.SyncDir(db.walDir())
+}
+
+// logRedacted logs the redaction, durably.
+func (db *DB) logRedacted(t *redacted, wo WriteOptions) error {
+	parts := event.AppendRedaction(nil, t.r.LSN, annotations(wo), t.hash)
+	c := db.newCommit()
+	defer db.release(c)
+	of := &Dataset{db: db, id: t.ds} // also of a dataset that was dropped
+	c.ops = append(c.ops, op{ds: of, kind: event.OpRedact, key: t.r.Key, base: parts, parts: parts})
+	if err := db.commit(c, wal.Ack{Durable: true}, true, db.now()); err != nil {
+		return err
+	}
+	t.r.By, t.r.Time = c.log.First, unixTime(c.log.Time)
+	return nil
+}
+
+// finishRedaction is the last step of a redaction that was logged; of one that was not it removes what there is. db.redacting is
+// held, or nobody else has the store yet.
+func (db *DB) finishRedaction(ctx context.Context) error {
+	fsys, dir := db.opts.FS, db.walDir()
+	names, err := fsys.List(dir)
+	if err != nil {
+		return err
+	}
+	var left []wal.Redacted
+	for _, name := range names {
+		if r, ok := wal.ParseRedacted(name); ok {
+			left = append(left, r)
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	files, err := wal.ListFiles(fsys, dir)
+	if err != nil {
+		return err
+	}
+	logged := map[wal.Redacted]bool{}
+	for _, r := range left { // pieces before the event that refers to them: then who reads sees what the log allows
+		name, of := path.Join(dir, r.Name()), wal.Redacted{LSN: r.LSN, After: r.After}
+		if _, known := logged[of]; !known {
+			if logged[of], err = db.isRedactionLogged(ctx, of); err != nil {
+				return err
+			}
+		}
+		i := slices.IndexFunc(files, func(f wal.FileInfo) bool { return f.Seq == r.Seq })
+		if !logged[of] || i < 0 {
+			if err := fsys.Remove(name); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := fsys.Rename(name, path.Join(dir, files[i].Name)); err != nil {
+			return err
+		}
+		db.files.Forget(r.Seq)
+	}
+	// What was removed must not come back either: another file may get the name.
+	if err := fsys.SyncDir(dir); err != nil {
+		return err
+	}
+	db.valueReads.Synchronize() // the last reads of the old files end
+	return nil
+}
+
+// isRedactionLogged looks for the event that says that a value is gone, and makes it durable.
+func (db *DB) isRedactionLogged(ctx context.Context, of wal.Redacted) (bool, error) {
+	lsn := LSN(0)
+	err := db.eachEvent(ctx, of.After+1, func(e *event.Event) bool {
+		if was, _ := event.PrevLSN(e.Parts); e.Op == event.OpRedact && was == of.LSN {
+			lsn = e.LSN
+		}
+		return lsn == 0
+	})
+	if err == nil && lsn > db.DurableLSN() {
+		err = db.log.WaitDurable(ctx, lsn)
+	}
+	return lsn > 0, err
+}
+
+// tellRedacted completes what is known of a redaction by what its event says.
+func (db *DB) tellRedacted(ctx context.Context, r *Redaction) error {
+	known, err := db.redactions(ctx, r.LSN)
+	if err != nil {
+		return err
+	}
+	if v := known.Of(r.LSN); v != nil && v.By > 0 {
+		r.By, r.Time, r.Actor, r.Reason, r.Ticket = v.By, unixTime(v.Time), v.Actor, v.Reason, v.Ticket
+	}
+	return nil
+}
