@@ -22,6 +22,8 @@ var chartOrder = map[string][]string{
 	"values100k":    {"values100k.svg"},
 	"amplification": {"amplification-device.svg", "amplification-disk.svg", "overload.svg", "overload-slowest.svg"},
 
+	"adaptive": {"adaptive-moving.svg"},
+
 	"records": {"records-writes.svg", "records-reads.svg", "records-time.svg"},
 	"clients": {"clients-buffered.svg", "clients-durable.svg"},
 }
@@ -60,6 +62,11 @@ func (r *benchRun) charts() map[string]string {
 		case "values100k":
 			out["values100k.svg"] = r.bars(s, "Values of 100 KB a second",
 				"durable puts by 16 writers, gets by 2 readers, logarithmic; more is better", opsPerSec, true, chart.Short)
+		case "adaptive":
+			if c := movingCases[0]; slices.Contains(s.Cases, c) {
+				out["adaptive-moving.svg"] = chart.Lines(chart.Head{Title: "Scans while the hot spot moves", Note: "scans of 100 a second; more is better"},
+					[]chart.Line{r.lineOf(s, c, "hot ranges on", "dyngo"), r.lineOf(s, c+", off", "off", "none")}, nil, chart.Short)
+			}
 		case "amplification":
 			r.amplificationCharts(out, s)
 		case "buffered":
@@ -126,6 +133,15 @@ func line(st chart.Style, points []stats.Point) chart.Line {
 		l.Y = append(l.Y, p.Rate)
 	}
 	return l
+}
+
+// lineOf is DynGO's line of a case, under a name and in the color of an engine.
+func (r *benchRun) lineOf(s suiteOf, name, title, color string) chart.Line {
+	w := r.row(s.Name, name, "dyngo")
+	if w == nil || len(w.Results) == 0 {
+		return chart.Line{}
+	}
+	return line(chart.Style{Name: title, Color: colors[color]}, w.Results[0].Series["scan"])
 }
 
 func (r *benchRun) overTime(s suiteOf, name, op, title, note string, marks []chart.Mark) string {

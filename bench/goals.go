@@ -87,8 +87,15 @@ func (r *benchRun) goals() []goalRow {
 	add(r.goalPast("every event read and counted", "replay", "≥ 2 M events/s", 1.0/2e6, func(s float64) string { return chart.Short(1/s) + "/s" },
 		func(x work.Result) float64 { return 1 / x.OpsPerSec }))
 	add(r.goalOf("adaptive", "scan, zipf", "zipf scans of 100, hot ranges on ÷ off", "≤ 0.5× the time", 0.5, times, extraOf("ratio")))
-	for _, name := range []string{"scan and write", "get, zipf", "get, uniform", "put, uniform", "put, zipf, and scans before"} {
+	for _, name := range adaptiveCases[1:] {
 		add(r.goalOf("adaptive", name, name+": hot ranges on ÷ off", "≤ 1.03× the time", 1.03, times, extraOf("ratio")))
+	}
+	seconds1 := func(s float64) string { return fmt.Sprintf("%.1f s", s) }
+	add(r.goalOf("adaptive", movingCases[0], movingCases[0]+": the slowest to adapt", "< 5 s", 5, seconds1, extraOf("adapt_s")))
+	add(r.goalOf("adaptive", movingCases[1], movingCases[1]+": hot ranges on ÷ off", "≤ 1.03× the time", 1.03, times, extraOf("ratio")))
+	add(r.goalOf("adaptive", recordCases[0], recordCases[0]+": records on ÷ off", "≤ 0.77× the time", 1/1.3, times, extraOf("ratio")))
+	for _, name := range recordCases[1:] {
+		add(r.goalOf("adaptive", name, name+": records on ÷ off", "≤ 1.03× the time", 1.03, times, extraOf("ratio")))
 	}
 	add(r.goalMemory("memory", "all in memory"))
 	for _, mode := range []string{"durable", "buffered"} {

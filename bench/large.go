@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dyngodb/dyngo/bench/internal/engine"
@@ -59,14 +60,28 @@ func amplificationSuite(set settings) suite {
 	return s
 }
 
-// adaptiveSuite measures hot ranges on against off, where they help and where they can't.
+// adaptiveCases are those of hot ranges, recordCases those of records of segments that are kept.
+var (
+	adaptiveCases = []string{"scan, zipf", "scan and write", "get, zipf", "get, uniform", "put, uniform", "put, zipf, and scans before"}
+	movingCases   = []string{"scan, moving hot spot", "scan, restless hot spot"}
+	recordCases   = []string{"8x memory: get, zipf", "8x memory: get and put", "8x memory: get, uniform", "8x memory: get, missing"}
+)
+
+// adaptiveSuite measures hot ranges and the cache of records on against off, where they help and where they can't.
 func adaptiveSuite(set settings) suite {
-	s := suite{title: "Hot ranges, on against off", rounds: 1, engines: []string{"dyngo"}}
-	for _, name := range []string{"scan, zipf", "scan and write", "get, zipf", "get, uniform", "put, uniform", "put, zipf, and scans before"} {
+	s := suite{title: "What adapts, on against off", rounds: 1, engines: []string{"dyngo"}}
+	for _, name := range slices.Concat(adaptiveCases, movingCases, recordCases) {
+		keys, budget := pick(set, 1_000_000, 200_000), int64(2<<30)
+		if slices.Contains(recordCases, name) {
+			keys, budget = pick(set, 1_200_000, 600_000), pick(set, int64(16<<20), 8<<20)
+		}
+		spec := work.Spec{Kind: work.Adapt, Case: name, Keys: keys, Pairs: pick(set, 15, 3), Seconds: pick(set, 1.0, 0.3),
+			WarmUp: pick(set, 15.0, 5), MemoryBudget: budget}
+		if slices.Contains(movingCases, name) {
+			spec.Pairs, spec.Seconds, spec.WarmUp, spec.MemoryBudget = pick(set, 180, 60), 0.25, 0, 512<<20
+		}
 		s.cases = append(s.cases, benchCase{
-			name: name, bound: 5 * time.Minute, need: pick(set, 8*gb, 4*gb), results: []string{name, name + ", off"},
-			spec: work.Spec{Kind: work.Adapt, Case: name, Keys: pick(set, 1_000_000, 200_000), Pairs: pick(set, 15, 3), Seconds: pick(set, 1.0, 0.3),
-				WarmUp: pick(set, 15.0, 5), MemoryBudget: 2 << 30},
+			name: name, bound: 5 * time.Minute, need: pick(set, 8*gb, 4*gb), results: []string{name, name + ", off"}, spec: spec,
 		})
 	}
 	return s

@@ -39,8 +39,11 @@ func (r *benchRun) suiteText(p *page, s suiteOf) {
 			"*overload* finds the rate of a closed loop, then offers twice as many puts by a timetable.",
 		"adaptive": "DynGO alone: two stores with the same 1 M keys of 12 bytes and values of 100 bytes (200,000 in short runs) in one process, " +
 			"one of which keeps hot ranges, in turns of a second, one client, everything in memory, after a time to adapt. A scan reads " +
-			"100 pairs from a start by zipf with theta 0.99; *scan and write* is one of each in turn. × is time on ÷ off, the median of " +
-			"the pairs' ratios with their range: below 1 hot ranges pay.",
+			"100 pairs from a start by zipf with theta 0.99; *scan and write* is one of each in turn. In *moving hot spot*, nine of ten scans begin in a " +
+			"twentieth of the keys, which is another one every 30 s, in *restless hot spot* every second; turns are of a quarter of a second, and HotRangeBytes " +
+			"is 128 MiB. *8x memory*: 1.2 M such keys (600,000) in " +
+			"segments, a MemoryBudget of an eighth of that, one of the stores without the cache of records; the system's page cache has all " +
+			"files, so that no get waits for the device. × is time on ÷ off, the median of the pairs' ratios with their range: below 1 it pays.",
 		"past": "DynGO alone: the others have nothing of the kind. 1 M keys of 12 bytes with values of 100 bytes, a tenth of them " +
 			"overwritten since. Each thing is measured in pairs with what it is held against, one after the other and each first in " +
 			"turn; × is the median of the pairs' ratios of time, with their range. *audit* is a log of 100 M events of 10 M keys " +
