@@ -189,3 +189,40 @@ func TestRecordsNeverFallBehind(t *testing.T) {
 		})
 	}
 }
+
+// What gets have found of a value in segments, and what a hot range has of it, goes from memory with a redaction.
+func TestRedactTakesRecords(t *testing.T) {
+	o := &dyngo.Options{FS: vfs.NewMem(), MemoryBudget: 8 << 20}
+	o.LookHotOnly()
+	db := mustOpen(t, "store", o)
+	defer db.Close()
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lsn, err := ds.Put([]byte("k"), []byte("secret"))
+	if err == nil {
+		err = db.LeaveMemory(t.Context())
+	}
+	if err == nil {
+		_, err = ds.Get([]byte("k"))
+	}
+	if err == nil {
+		err = ds.KeepHot(t.Context(), nil, nil)
+	}
+	if err == nil {
+		_, err = ds.Put([]byte("k"), []byte("open"))
+	}
+	if err != nil || db.Metrics().RecordBytes == 0 || ds.HotRanges() != 1 {
+		t.Fatalf("%v, %d bytes of records, %d hot ranges", err, db.Metrics().RecordBytes, ds.HotRanges())
+	}
+	if _, err := db.Redact(t.Context(), lsn, dyngo.RedactOptions{Reason: "a password"}); err != nil {
+		t.Fatal(err)
+	}
+	if m := db.Metrics(); m.RecordBytes != 0 || ds.HotRanges() != 0 {
+		t.Errorf("%d bytes of records and %d hot ranges are left", m.RecordBytes, ds.HotRanges())
+	}
+	if v, err := ds.Get([]byte("k")); err != nil || string(v) != "open" {
+		t.Errorf("got %q, %v", v, err)
+	}
+}

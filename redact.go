@@ -12,6 +12,7 @@ import (
 
 	"github.com/dyngodb/dyngo/compaction"
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/index"
 	"github.com/dyngodb/dyngo/integrity"
 	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/pacer"
@@ -352,7 +353,7 @@ func (db *DB) isCurrent(t *redacted) (bool, error) {
 	return e.LSN == lsn, nil
 }
 
-// forgetValue has memory and segments let the version go. It never comes back: nobody reads it any more, and views opened from
+// forgetValue has memory, what is kept of segments in memory, and segments let the version go. It never comes back: nobody reads it any more, and views opened from
 // now on don't see it.
 func (db *DB) forgetValue(ctx context.Context, t *redacted) error {
 	if err := db.flusher.flushAll(); err != nil { // what hides it too
@@ -402,6 +403,12 @@ func (db *DB) forgetValue(ctx context.Context, t *redacted) error {
 		if err != nil {
 			return err
 		}
+	}
+	if db.records != nil {
+		db.records.Clear()
+	}
+	if ds := db.catalog.byID(t.ds); ds != nil {
+		ds.hot.remove(func(r *index.Range) bool { return r.Covers(t.r.Key) })
 	}
 	return db.waitGone(ctx, t, old)
 }
