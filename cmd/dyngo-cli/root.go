@@ -32,7 +32,7 @@ wrote each event: the user, or whom DYNGO_ACTOR names.
 	cli.InGroup(root, groupData, newPutCommand(), newGetCommand(), newDelCommand(), newScanCommand(), cli.NewHistoryCommand("dyngo-cli"),
 		newWatchCommand(), newLoadCommand(), newExportCommand(), newDatasetsCommand())
 	cli.InGroup(root, groupStore, newQuickstartCommand(), newStatsCommand(), newTopCommand(), newHotCommand(), newLevelsCommand(), newLogCommand(),
-		newVerifyCommand(), newRepairCommand(), newEraseCommand(), newCompactCommand(), newGCCommand(), newSnapshotCommand(), newRestoreCommand(), newBackupCommand(),
+		newVerifyCommand(), newRepairCommand(), newEraseCommand(), newRedactCommand(), newCompactCommand(), newGCCommand(), newSnapshotCommand(), newRestoreCommand(), newBackupCommand(),
 		newDoctorCommand(), newBenchCommand())
 	root.AddCommand(cli.NewManCommand())
 	return root

@@ -264,11 +264,11 @@ func (c *copier) copyPieces(pieces []event.Piece) (gone bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		pos, _, err := c.log.Data(b)
+		pos, crc, err := c.log.Data(b)
 		if err != nil {
 			return false, err
 		}
-		p.File, p.Offset = pos.File, uint64(pos.Offset)
+		p.File, p.Offset, p.CRC = pos.File, uint64(pos.Offset), crc // another CRC if it was redacted
 	}
 	return false, nil
 }

@@ -182,7 +182,7 @@ func (h *headers) debezium(v *cli.LogView, e *cli.LogEvent) ([]byte, error) {
 			return nil, err
 		}
 		op, after = "u", row(value)
-	case event.OpDelete, event.OpExpire, event.OpRedact:
+	case event.OpDelete, event.OpExpire:
 		op, before = "d", row(nil)
 	default:
 		content := rangeOf(e)

@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"dyngo-replay": main,
 		"shop":         func() { exit(shop(os.Args[1])) },
+		"redacted":     func() { exit(redacted(os.Args[1])) },
 		"ticker":       func() { exit(ticker(os.Args[1], os.Args[2])) },
 		"rolled":       func() { exit(rolled(os.Args[1])) },
 		"archived":     func() { exit(archived(os.Args[1], os.Args[2])) },
@@ -85,6 +86,27 @@ func shop(dir string) error {
 	put(stock, "bolt", "many", dyngo.WriteOptions{})
 	_, derr := fruit.DeleteRange([]byte("l"), []byte("m"))
 	return errors.Join(err, derr, db.Close())
+}
+
+// redacted makes a store with two values that are redacted, LSN 3 of k1 and LSN 4 of k2, a large one.
+func redacted(dir string) error {
+	db, err := dyngo.Open(dir, &dyngo.Options{Session: dyngo.Session{Actor: "anna"}})
+	if err != nil {
+		return err
+	}
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		return err
+	}
+	for _, kv := range [][2]string{{"k1", "the secret of k1"}, {"k2", strings.Repeat("the secret of k2", 1000)}, {"k1", "new"}, {"k2", "new"}} {
+		_, perr := ds.Put([]byte(kv[0]), []byte(kv[1]))
+		err = errors.Join(err, perr)
+	}
+	for lsn := range dyngo.LSN(2) {
+		_, rerr := db.Redact(context.Background(), 3+lsn, dyngo.RedactOptions{Reason: "oops"})
+		err = errors.Join(err, rerr)
+	}
+	return errors.Join(err, db.Close())
 }
 
 // ticker has a store open and puts a key again and again, until the file READY is gone: ticker DIR READY.

@@ -384,7 +384,7 @@ func (r *replay) wants(e *cli.LogEvent) bool {
 		return true
 	case e.Op == event.OpDatasetCreated, e.Op == event.OpDatasetChanged, e.Op == event.OpDatasetDropped:
 		return r.wantsDataset(e.DatasetName) || e.Op == event.OpDatasetDropped && r.wantsDataset(string(e.Key))
-	case e.Op.System(), e.Op == event.OpExpire, !r.wantsDataset(e.DatasetName), !cli.Touches(e, r.keys):
+	case e.Op.System(), e.Op == event.OpExpire, e.Op == event.OpRedact, !r.wantsDataset(e.DatasetName), !cli.Touches(e, r.keys):
 		return false
 	}
 	return len(r.actors) == 0 || slices.Contains(r.actors, e.Who.Actor)

@@ -776,7 +776,7 @@ func (w *whatif) final(t *touched, key []byte, f *fate) (kv dyngo.KV, ok bool, e
 	}
 	e.LSN, e.Time = f.lsn, f.time
 	b, err := w.value(&cli.LogEvent{Event: &e, At: f.at, Wire: f.wire})
-	if b == nil && e.Flags&event.FlagSealed != 0 { // its subject was erased; without keys what is could not have been read
+	if b == nil && e.Flags&(event.FlagSealed|event.FlagRedacted) != 0 { // it was redacted, or its subject erased; without keys what is could not have been read
 		return kv, false, err
 	}
 	return dyngo.KV{Key: key, Value: b, LSN: f.lsn, Time: time.Unix(0, f.time)}, err == nil, err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -21,7 +22,8 @@ range deletes that cover it, creation and drop of datasets of this name. Where
 retention has dropped log files, it ends with the value that was current there,
 which has the flag at-floor. The flag lost says that the value is gone: it was
 written while the log went on to a file that is still there, from one that is
-not.
+not. A value that was redacted has the flag redacted; the row of the redaction
+names its LSN.
 
 --limit counts rows; with --reverse it takes the oldest, and the rows that are
 shown are held in memory. A key that nothing was ever written to gives exit
@@ -147,6 +149,10 @@ func rowVersion(r *Renderer, key []byte, v *dyngo.Version) error {
 	switch {
 	case v.NotApplied:
 		flags = event.FlagNotApplied.String()
+	case v.Of > 0:
+		flags = fmt.Sprintf("of LSN %d", v.Of)
+	case v.Redacted:
+		flags = event.FlagRedacted.String()
 	case v.Erased:
 		flags = "erased"
 	case v.Lost:

@@ -231,6 +231,8 @@ func (v *LogView) Cells(e *LogEvent) ([]any, error) {
 		prev = lsn
 	}
 	switch {
+	case e.Flags&event.FlagRedacted != 0:
+		flags = (e.Flags & (event.FlagRedacted | event.FlagNotApplied)).String()
 	case e.Flags&event.FlagNotApplied != 0:
 		flags = event.FlagNotApplied.String()
 	case e.Flags&event.FlagSealed != 0:
@@ -319,6 +321,15 @@ func (v *LogView) Value(e *LogEvent) ([]byte, int64, error) {
 
 func (v *LogView) value(e *LogEvent, apart bool) ([]byte, int64, error) {
 	switch {
+	case e.Flags&event.FlagRedacted != 0: // its length stays
+		if e.Flags&event.FlagValueRef != 0 {
+			ref, err := event.ParseValueRef(e.Value)
+			return nil, ref.RawSize, err
+		}
+		if _, raw, ok := event.CodecOf(e.Parts); ok {
+			return nil, int64(raw), nil
+		}
+		return nil, int64(len(e.Value)), nil
 	case e.Flags&event.FlagSealed != 0:
 		return v.open(e, apart)
 	case e.Flags&event.FlagValueRef != 0:

@@ -32,6 +32,9 @@ func AbsentKey(err error, dataset string, key []byte) error {
 	if errors.Is(err, dyngo.ErrErased) {
 		return Fail(ExitNotFound, "", "the value of key %s in dataset %q can't be read any more: its subject was erased", QuoteKey(key), dataset)
 	}
+	if errors.Is(err, dyngo.ErrRedacted) {
+		return Fail(ExitNotFound, "", "the value of key %s in dataset %q can't be read any more: it was redacted", QuoteKey(key), dataset)
+	}
 	return Fail(ExitNotFound, "dyngo-cli scan "+ShellQuote(dataset)+" --keys-only --limit 20",
 		"no key %s in dataset %q", QuoteKey(key), dataset)
 }

@@ -149,6 +149,8 @@ func explainEngine(err error, what, dir string) (code int, _, try string, ok boo
 	case errors.As(err, &locked):
 		return ExitUnavailable, what,
 			fmt.Sprintf("stop %s first; commands that only read work beside it", PidName(locked.PID)), true
+	case errors.Is(err, dyngo.ErrRedact):
+		return ExitConflict, what, "dyngo-cli redact LSN --dry-run once that is done", true
 	case errors.As(err, &damaged):
 		return ExitCorrupt, what, "dyngo-cli verify -d " + ShellQuote(dir) +
 			" lists all damage; restore the named file from a copy", true

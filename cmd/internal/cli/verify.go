@@ -80,6 +80,7 @@ func (o *Verification) Run(cmd *cobra.Command) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%v: it will be built anew from the log\n", side)
 	}
 	tellTree(cmd, &report, vo.Key)
+	tellRedactions(cmd, &report.Log)
 	for _, name := range report.Orphans {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: no part of the store: a crash left it, or the owner is writing it\n", name)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/integrity"
 	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/wal"
 )
 
 // ReadSigningKey reads the file of --signing-key, and its text; nil without it.
@@ -141,8 +142,47 @@ func tellTree(cmd *cobra.Command, report *dyngo.VerifyReport, key *integrity.Key
 		fmt.Fprintln(w)
 	}
 	if t.Kept+t.Gone > 0 {
-		fmt.Fprintf(w, "%s: retention has dropped log files; for %s the hashes in the tree files were taken\n", integrity.Dir,
-			Plural(t.Kept+t.Gone, "frame"))
+		what := "retention has dropped log files"
+		if len(report.Log.Redactions) > 0 {
+			what = "log files were dropped, or values redacted of which the log does not tell"
+		}
+		fmt.Fprintf(w, "%s: %s; for %s the hashes in the tree files were taken\n", integrity.Dir, what, Plural(t.Kept+t.Gone, "frame"))
+	}
+}
+
+// maxShownRedactions bounds what tellRedactions lists.
+const maxShownRedactions = 100
+
+// tellRedactions says which values were destroyed on purpose, by whom and why.
+func tellRedactions(cmd *cobra.Command, log *wal.VerifyReport) {
+	w, list := cmd.ErrOrStderr(), log.Redactions
+	for i, r := range list {
+		if i == maxShownRedactions {
+			fmt.Fprintf(w, "%s more were redacted\n", Plural(int64(len(list)-i), "value"))
+			return
+		}
+		what := "its value was redacted"
+		switch {
+		case r.LSN < log.FirstLSN:
+			what = "its value was redacted, and the event was dropped since"
+		case !r.Done:
+			what = "its value is to be redacted, but is there: open the store for writing, or redact it again"
+		}
+		if r.By == 0 {
+			fmt.Fprintf(w, "LSN %d: %s; the log does not say by whom\n", r.LSN, what)
+			continue
+		}
+		fmt.Fprintf(w, "LSN %d: %s by LSN %d at %s", r.LSN, what, r.By, time.Unix(0, r.Time).UTC().Format(time.RFC3339))
+		if r.Actor != "" {
+			fmt.Fprintf(w, " by %s", r.Actor)
+		}
+		if r.Reason != "" {
+			fmt.Fprintf(w, ": %s", r.Reason)
+		}
+		if r.Ticket != "" {
+			fmt.Fprintf(w, " (%s)", r.Ticket)
+		}
+		fmt.Fprintln(w)
 	}
 }
 
