@@ -144,11 +144,16 @@ func TestGenerations(t *testing.T) {
 		t.Fatalf("Walk ended before record %d, want %d", i, len(all))
 	}
 	rng.Shuffle(len(gens), func(i, j int) { gens[i], gens[j] = gens[j], gens[i] })
+	spare := false
 	for _, g := range gens {
 		before := a.Bytes()
 		g.Release()
-		if a.Bytes() != before-g.Bytes() {
-			t.Fatalf("Bytes fell by %d, want %d", before-a.Bytes(), g.Bytes())
+		fell := before - a.Bytes()
+		if fell == g.Bytes()-ChunkBytes && !spare { // the chunk that is kept ready has come meanwhile
+			fell, spare = g.Bytes(), true
+		}
+		if fell != g.Bytes() {
+			t.Fatalf("Bytes fell by %d, want %d", fell, g.Bytes())
 		}
 	}
 	a.Close()
