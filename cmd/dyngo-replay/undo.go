@@ -273,6 +273,26 @@ func (u *undo) key(r *cli.Renderer, c *dyngo.Change) error {
 // errDone says that a key is as it is to be.
 var errDone = errors.New("done")
 
+// destroyed says that a key that seems to have had no value before the batches had one that was erased or redacted since: empty = it
+// had none.
+func (u *undo) destroyed(ds *dyngo.Dataset, key []byte) (string, error) {
+	for v, err := range ds.History(context.WithoutCancel(u.cmd.Context()), key) {
+		switch {
+		case err != nil:
+			return "", err
+		case v.NotApplied || v.LSN >= u.first:
+			continue
+		case v.Op == event.OpPut && v.Redacted:
+			return fmt.Sprintf("value of LSN %d was redacted", v.LSN), nil
+		case v.Op == event.OpPut && v.Erased:
+			return fmt.Sprintf("value of LSN %d was erased", v.LSN), nil
+		case v.Op != event.OpRedact:
+			return "", nil
+		}
+	}
+	return "", nil
+}
+
 // check says what else has happened to a key since the batches, empty = nothing.
 func (u *undo) check(c *dyngo.Change) (ds *dyngo.Dataset, conflict string, err error) {
 	ds, err = u.db.Dataset(c.Dataset)
@@ -296,7 +316,10 @@ func (u *undo) check(c *dyngo.Change) (ds *dyngo.Dataset, conflict string, err e
 	case gone && c.After == nil || !gone && c.After != nil && bytes.Equal(now.Value, c.After.Value):
 		return nil, "", errDone
 	case !gone && c.Before != nil && now.LSN == c.Before.LSN:
-		return ds, "", nil
+		if c.After == nil {
+			conflict, err = u.destroyed(ds, c.Key)
+		}
+		return ds, conflict, err
 	}
 	for v, err := range ds.History(context.WithoutCancel(u.cmd.Context()), c.Key) {
 		if err != nil {
