@@ -34,9 +34,10 @@ const (
 //
 // Records are copies, so somebody has to take out what is out of date. Why what Get finds never is:
 //
-//  1. Who adds has called Begin before it looked for the newest version of a key.
-//  2. Who is about to make a newer version the one to be found here calls Advance, then Remove for its key, and only then lets the
-//     version be found where Add's callers look, or go where it was found.
+//  1. Who looks for a key asks the place of new versions first, then Get, then the place of old ones. Who adds what he found there has
+//     called Begin before all that.
+//  2. A version that is about to leave the place of new versions is found in the place of old ones already. Then Advance is called, then
+//     Remove for its key, and only then does it leave. So who begins after Advance finds it, or a newer one: in one place or the other.
 //  3. Add takes nothing if there was an Advance since its Begin. It looks under the lock that Remove takes: either it comes before, and
 //     Remove takes the record out; or it sees the Advance.
 //
