@@ -369,15 +369,17 @@ func (s *pastScan) pair(lsn LSN, time, due int64) {
 // resolve reads the value of the pair. It reports false if the value's subject was erased.
 func (s *pastScan) resolve(v *value) (bool, error) {
 	db := s.p.db
+	var err error
 	if v.sealed != nil {
 		if gone, err := db.erased(v.sealed); gone || err != nil || s.r.KeysOnly {
 			return !gone && err == nil, err
 		}
-		s.kv.Subject = db.subject(v.sealed)
+		if s.kv.Subject, err = db.subject(v.sealed); err != nil {
+			return false, err
+		}
 	}
 	read := db.valueReads.Enter() // retention waits
 	defer read.Exit()
-	var err error
 	s.val, err = v.resolve(db, s.val[:0])
 	s.kv.Value = s.val
 	if errors.Is(err, ErrErased) { // just now

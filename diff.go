@@ -384,7 +384,9 @@ func (p *past) lookup(ds *Dataset, key []byte) (*KV, error) {
 		f.release()
 	}
 	kv.Expires = unixTime(due)
-	kv.Subject = p.db.subject(v.sealed)
+	if kv.Subject, err = p.db.subject(v.sealed); err != nil {
+		return nil, err
+	}
 	kv.Value, err = v.resolve(p.db, []byte{})
 	if errors.Is(err, ErrErased) || errors.Is(err, ErrRedacted) {
 		return nil, nil

@@ -456,3 +456,86 @@ func TestWritesBesideErasures(t *testing.T) {
 	}
 	t.Logf("%d writes, the last erasure is of LSN %d of %d", n, last, db.LSN())
 }
+
+// A key file that can't be read once, by whichever of the reads that a call makes: the call fails, or gives the value with its subject.
+// It never says that the value is of nobody, for then who writes it again writes it in plain text.
+func TestKeyThatCantBeReadOnce(t *testing.T) {
+	fault, c := vfs.NewFault(vfs.NewMem()), manualClock()
+	db := mustOpen(t, storeDir, keyed(fault, c))
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put, err := ds.PutWith([]byte("k"), []byte("secret"), ofAlice)
+	if err == nil {
+		err = db.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Advance(time.Second)
+	db = mustOpen(t, storeDir, keyed(fault, c)) // it owns no keys yet, so it reads them again after a second
+	defer db.Close()
+	if ds, err = db.Dataset("d"); err != nil {
+		t.Fatal(err)
+	}
+	past := mustViewAt(t, db, dyngo.AtLSN(put))
+	defer past.Close()
+	view, err := db.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	first := func(pairs func(func(dyngo.KV, error) bool)) (value []byte, subject string, err error) {
+		for kv, err := range pairs {
+			return kv.Value, kv.Subject, err
+		}
+		return nil, "", errors.New("there is no pair")
+	}
+	for way, read := range map[string]func() (value []byte, subject string, err error){
+		"lookup": func() ([]byte, string, error) {
+			kv, err := ds.Lookup([]byte("k"))
+			return kv.Value, kv.Subject, err
+		},
+		"scan":           func() ([]byte, string, error) { return first(ds.Scan(dyngo.Range{})) },
+		"reverse scan":   func() ([]byte, string, error) { return first(ds.Scan(dyngo.Range{Reverse: true})) },
+		"view's scan":    func() ([]byte, string, error) { return first(view.Scan(ds, dyngo.Range{})) },
+		"scan of a past": func() ([]byte, string, error) { return first(past.Scan(ds, dyngo.Range{})) },
+		"history": func() ([]byte, string, error) {
+			for v, err := range ds.History(t.Context(), []byte("k")) {
+				return v.Value, v.Subject, err
+			}
+			return nil, "", errors.New("there is no version")
+		},
+		"diff": func() ([]byte, string, error) {
+			for change, err := range db.Diff(t.Context(), dyngo.AtLSN(put-1), dyngo.AtLSN(put), nil) {
+				if err != nil {
+					return nil, "", err
+				}
+				return change.After.Value, change.After.Subject, nil
+			}
+			return nil, "", errors.New("there is no change")
+		},
+	} {
+		for k := int64(1); ; k++ {
+			c.Advance(2 * time.Second)
+			before := fault.Fired()
+			fault.Inject(vfs.Plan{K: k, Ops: vfs.OpReadFile, Name: keysDir + "/*.key", Err: syscall.EMFILE})
+			value, subject, err := read()
+			fired := fault.Fired() > before
+			fault.Heal()
+			switch {
+			case err != nil && (!fired || !errors.Is(err, syscall.EMFILE)):
+				t.Errorf("%s, reading %d fails: %v", way, k, err)
+			case err == nil && (string(value) != "secret" || subject != "alice"):
+				t.Errorf("%s, reading %d fails: %q of %q", way, k, value, subject)
+			}
+			if !fired {
+				if k == 1 {
+					t.Errorf("%s reads no key", way)
+				}
+				break
+			}
+		}
+	}
+}

@@ -277,7 +277,9 @@ func (h *history) version(e *event.Event) (v Version, err error) {
 		if codec, raw, ok := event.CodecOf(e.Parts); ok {
 			stored.codec, stored.raw = codec, raw
 		}
-		v.Subject = h.db.subject(stored.sealed)
+		if v.Subject, err = h.db.subject(stored.sealed); err != nil {
+			return v, err
+		}
 		if v.Value, err = stored.resolve(h.db, []byte{}); err != nil {
 			v.Value = nil
 		}

@@ -60,8 +60,9 @@ func (ds *Dataset) Lookup(key []byte) (KV, error) {
 	defer read.Exit()
 	f.release()
 	var err error
-	kv.Subject = ds.db.subject(v.sealed)
-	kv.Value, err = v.resolve(ds.db, []byte{})
+	if kv.Subject, err = ds.db.subject(v.sealed); err == nil {
+		kv.Value, err = v.resolve(ds.db, []byte{})
+	}
 	return kv, openError(ds.db.dir, err)
 }
 

@@ -420,13 +420,15 @@ func (s *scanner) resolve(v *value) (bool, error) {
 	if db.closed.Load() {
 		return false, ErrClosed
 	}
+	var err error
 	if v.sealed != nil {
 		if gone, err := db.erased(v.sealed); gone || err != nil || s.r.KeysOnly {
 			return !gone && err == nil, err
 		}
-		s.kv.Subject = db.subject(v.sealed)
+		if s.kv.Subject, err = db.subject(v.sealed); err != nil {
+			return false, err
+		}
 	}
-	var err error
 	if s.val, err = v.resolve(db, s.val[:0]); err != nil {
 		if errors.Is(err, ErrErased) { // just now
 			return false, nil

@@ -144,16 +144,20 @@ func (db *DB) erased(s *sealed) (bool, error) {
 	return false, err
 }
 
-// subject is the name of the subject that a value is of; empty if it is not sealed, or its key is not there.
-func (db *DB) subject(s *sealed) string {
-	if s == nil || s.redacted || db.keys == nil {
-		return ""
+// subject is the name of the subject that a value is of; empty if it is not sealed, or its key is not there. Who writes the value again
+// needs it, so a key that can't be read is an error.
+func (db *DB) subject(s *sealed) (string, error) {
+	if s == nil || s.redacted || db.keys == nil || db.opts.sealed {
+		return "", nil
 	}
-	k, err := db.keys.Key(s.id)
+	k, err := db.keyOf(s.id)
+	if errors.Is(err, ErrErased) {
+		return "", nil // who reads the value is told
+	}
 	if err != nil {
-		return "" // who reads the value is told
+		return "", err
 	}
-	return k.Subject
+	return k.Subject, nil
 }
 
 // open appends what a sealed piece holds.
