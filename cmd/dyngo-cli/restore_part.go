@@ -128,10 +128,7 @@ func (p *part) copy(cmd *cobra.Command, from, to *dyngo.DB, name string, t *cli.
 	b := to.NewBatch()
 	size := 0
 	flush := func() error {
-		if b.Len() == 0 {
-			return nil
-		}
-		_, err := b.Commit()
+		_, err := b.Commit() // also if it is empty: what it refused is told here
 		b.Reset()
 		size = 0
 		return err

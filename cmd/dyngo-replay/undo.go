@@ -92,6 +92,11 @@ func (u *undo) run() (err error) {
 		return err
 	}
 	defer end(&err)
+	return u.takeBack()
+}
+
+// takeBack is run with the store open.
+func (u *undo) takeBack() error {
 	u.batch = u.db.NewBatch()
 	r := cli.NewRenderer(u.cmd, cli.ManyRows, cli.Column{Name: "dataset"}, cli.Column{Name: "key"}, cli.Column{Name: "op"},
 		cli.Column{Name: "value"}, cli.Column{Name: "expires"}, cli.Column{Name: "conflict"})
@@ -107,13 +112,14 @@ func (u *undo) run() (err error) {
 	if err := r.Close(); err != nil {
 		return err
 	}
-	if u.apply && (u.conflicts == 0 || u.skip) && u.batch.Len() > 0 {
-		lsn, err := u.batch.CommitWith(dyngo.WriteOptions{Ack: dyngo.AckDurable})
+	if u.apply && (u.conflicts == 0 || u.skip) {
+		lsn, err := u.batch.CommitWith(dyngo.WriteOptions{Ack: dyngo.AckDurable}) // also if it is empty: what it refused is told here
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(u.cmd.ErrOrStderr(), "%s: appended as LSN %d to %d\n", u.cmd.Root().Name(),
-			lsn-event.LSN(u.batch.Len())+1, lsn)
+		if n := u.batch.Len(); n > 0 {
+			fmt.Fprintf(u.cmd.ErrOrStderr(), "%s: appended as LSN %d to %d\n", u.cmd.Root().Name(), lsn-event.LSN(n)+1, lsn)
+		}
 	}
 	if u.conflicts > 0 {
 		try := "look at them, then --apply --skip-conflicts to leave these keys as they are"
