@@ -23,6 +23,7 @@ var chartOrder = map[string][]string{
 	"amplification": {"amplification-device.svg", "amplification-disk.svg", "overload.svg", "overload-slowest.svg"},
 
 	"adaptive": {"adaptive-moving.svg"},
+	"crowd":    {"crowd.svg", "crowd-slowest.svg"},
 
 	"records": {"records-writes.svg", "records-reads.svg", "records-time.svg"},
 	"clients": {"clients-buffered.svg", "clients-durable.svg"},
@@ -67,6 +68,10 @@ func (r *benchRun) charts() map[string]string {
 				out["adaptive-moving.svg"] = chart.Lines(chart.Head{Title: "Scans while the hot spot moves", Note: "scans of 100 a second; more is better"},
 					[]chart.Line{r.lineOf(s, c, "hot ranges on", "dyngo"), r.lineOf(s, c+", off", "off", "none")}, nil, chart.Short)
 			}
+		case "crowd":
+			out["crowd.svg"] = r.overTime(s, s.Cases[0], "all", "1 to 1024 clients and back", "operations a second; more is better", nil)
+			out["crowd-slowest.svg"] = r.overTime(s, s.Cases[0], "slowest", "1 to 1024 clients and back: the slowest operation of each phase",
+				"milliseconds; less is better", nil)
 		case "amplification":
 			r.amplificationCharts(out, s)
 		case "buffered":

@@ -115,6 +115,9 @@ func (d *driver) runAll(ctx context.Context, plan []suite) error {
 	for _, s := range plan {
 		d.run.Suites = append(d.run.Suites, describe(s))
 		for round := range s.rounds {
+			if err := d.save(); err != nil {
+				return err
+			}
 			if round > 0 && time.Since(began) > d.set.limit {
 				d.run.Leftover = append(d.run.Leftover,
 					fmt.Sprintf("%s: rounds from %d of %d", s.name, round+1, s.rounds))
@@ -141,9 +144,20 @@ func (d *driver) runAll(ctx context.Context, plan []suite) error {
 			return err
 		}
 	}
+	d.end()
+	return d.save()
+}
+
+// end notes when the run ended and what of the processor others had until then.
+func (d *driver) end() {
 	d.run.Steal = stealShare(d.from, readCPUTimes())
 	d.run.Ended = time.Now().UTC().Truncate(time.Second)
-	return d.save()
+}
+
+// lastRow names the row that was begun last.
+func (r *benchRun) lastRow() string {
+	w := r.Rows[len(r.Rows)-1]
+	return w.Suite + ": " + w.Case
 }
 
 func describe(s suite) suiteOf {

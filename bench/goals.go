@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/dyngodb/dyngo/bench/internal/chart"
@@ -48,9 +49,10 @@ func (r *benchRun) goals() []goalRow {
 	for _, d := range []string{"zipf", "uniform", "missing"} {
 		add(r.goalRatio("large", d, "get, data 8× memory, "+d, 1.5))
 	}
-	for _, c := range []string{"full, in memory", "full, 8× memory"} {
+	for _, c := range []string{"full, in memory", "full, 8× memory", "100, 8× memory"} {
 		add(r.goalRatio("scan", c, "scan, "+c, 1.5))
 	}
+	add(r.goalRatio("scan", "100, in memory", "scan, 100, in memory, zipf", 2))
 	add(r.goalOver("values100k", "put", "pebble", "durable put of 100 KB, 16 writers", 1.6))
 	add(r.goalRatio("values100k", "get", "get of 100 KB", 1))
 	add(r.goalWritten("values100k", "put", 1.05))
@@ -87,8 +89,15 @@ func (r *benchRun) goals() []goalRow {
 	add(r.goalPast("every event read and counted", "replay", "≥ 2 M events/s", 1.0/2e6, func(s float64) string { return chart.Short(1/s) + "/s" },
 		func(x work.Result) float64 { return 1 / x.OpsPerSec }))
 	add(r.goalOf("adaptive", "scan, zipf", "zipf scans of 100, hot ranges on ÷ off", "≤ 0.5× the time", 0.5, times, extraOf("ratio")))
-	for _, name := range adaptiveCases[1:] {
+	for _, name := range slices.Concat(adaptiveCases[1:], shapeCases) {
 		add(r.goalOf("adaptive", name, name+": hot ranges on ÷ off", "≤ 1.03× the time", 1.03, times, extraOf("ratio")))
+	}
+	add(r.goalOf("adaptive", orderCases[0], "the first scan of a dataset in memory: 100 pairs", "< 10 ms", 10e6, nanos,
+		func(x work.Result) float64 { return float64(x.Latency["100 pairs"].P50) }))
+	add(r.goalOf("adaptive", orderCases[1], "put to a dataset never scanned ÷ to one that was", "≤ 1×", 1, times, extraOf("ratio")))
+	add(r.goalCrowd())
+	for _, name := range besideCases {
+		add(r.goalOf("beside", name+", all jobs running", name+": p99 beside all background jobs ÷ without", "≤ 1.5×", 1.5, times, extraOf("ratio")))
 	}
 	seconds1 := func(s float64) string { return fmt.Sprintf("%.1f s", s) }
 	add(r.goalOf("adaptive", movingCases[0], movingCases[0]+": the slowest to adapt", "< 5 s", 5, seconds1, extraOf("adapt_s")))

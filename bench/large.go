@@ -60,17 +60,22 @@ func amplificationSuite(set settings) suite {
 	return s
 }
 
-// adaptiveCases are those of hot ranges, recordCases those of records of segments that are kept.
+// adaptiveCases are those of hot ranges, shapeCases the same with keys of other shapes, recordCases those of records of segments that
+// are kept, orderCases those of order on demand.
 var (
 	adaptiveCases = []string{"scan, zipf", "scan and write", "get, zipf", "get, uniform", "put, uniform", "put, zipf, and scans before"}
 	movingCases   = []string{"scan, moving hot spot", "scan, restless hot spot"}
-	recordCases   = []string{"8x memory: get, zipf", "8x memory: get and put", "8x memory: get, uniform", "8x memory: get, missing"}
+	shapeCases    = []string{"scan, zipf, long common prefix", "scan and write, long common prefix", "get, zipf, long common prefix",
+		"put, long common prefix", "scan, zipf, sequential keys", "scan and write, sequential keys", "get, zipf, sequential keys",
+		"put, sequential keys"}
+	orderCases  = []string{"first scan of a dataset", "put, dataset never scanned"}
+	recordCases = []string{"8x memory: get, zipf", "8x memory: get and put", "8x memory: get, uniform", "8x memory: get, missing"}
 )
 
 // adaptiveSuite measures hot ranges and the cache of records on against off, where they help and where they can't.
 func adaptiveSuite(set settings) suite {
 	s := suite{title: "What adapts, on against off", rounds: 1, engines: []string{"dyngo"}}
-	for _, name := range slices.Concat(adaptiveCases, movingCases, recordCases) {
+	for _, name := range slices.Concat(adaptiveCases, shapeCases, orderCases, movingCases, recordCases) {
 		keys, budget := pick(set, 1_000_000, 200_000), int64(2<<30)
 		if slices.Contains(recordCases, name) {
 			keys, budget = pick(set, 1_200_000, 600_000), pick(set, int64(16<<20), 8<<20)
@@ -80,8 +85,53 @@ func adaptiveSuite(set settings) suite {
 		if slices.Contains(movingCases, name) {
 			spec.Pairs, spec.Seconds, spec.WarmUp, spec.MemoryBudget = pick(set, 180, 60), 0.25, 0, 512<<20
 		}
+		results := []string{name, name + ", off"}
+		switch name {
+		case orderCases[0]:
+			results[1], spec.MemoryBudget = "next scan of it", gb
+		case orderCases[1]:
+			results[1] = "put, dataset that was scanned"
+		}
+		s.cases = append(s.cases, benchCase{name: name, bound: 5 * time.Minute, need: pick(set, 8*gb, 4*gb), results: results, spec: spec})
+	}
+	return s
+}
+
+// crowdSuite has clients come and go.
+func crowdSuite(set settings) suite {
+	return suite{title: "Clients that come and go", rounds: 1, engines: []string{"dyngo", "pebble"}, cases: []benchCase{{
+		name: "1 to 1024 and back", bound: 5 * time.Minute, need: pick(set, 24*gb, 4*gb), results: crowdPhases(1024),
+		spec: work.Spec{Kind: work.Crowd, Mode: engine.Buffered, Writers: 1024, Keys: pick(set, 1_000_000, 200_000),
+			Seconds: pick(set, 6.0, 0.8), Interval: pick(set, 250*time.Millisecond, 100*time.Millisecond)},
+	}}}
+}
+
+// crowdPhases names the results of a crowd of at most n clients.
+func crowdPhases(n int) (names []string) {
+	up, down := work.Crowds(n)
+	for _, n := range up {
+		names = append(names, plural(n, "client")+", growing")
+	}
+	for _, n := range down {
+		names = append(names, plural(n, "client")+", shrinking")
+	}
+	return names
+}
+
+var besideCases = []string{"get", "durable put"}
+
+// besideSuite measures what background jobs cost those in front.
+func besideSuite(set settings) suite {
+	s := suite{title: "Beside background jobs", rounds: 1, engines: []string{"dyngo"}}
+	for _, name := range besideCases {
+		spec := work.Spec{Kind: work.Beside, Case: name, Keys: pick(set, 2_000_000, 300_000), Pairs: pick(set, 15, 3),
+			Seconds: pick(set, 1.5, 0.5), MemoryBudget: pick(set, int64(64<<20), 32<<20), MaxBytes: 160 << 20,
+			Readers: 2}
+		if name == besideCases[1] {
+			spec.Readers, spec.Writers = 0, 16
+		}
 		s.cases = append(s.cases, benchCase{
-			name: name, bound: 5 * time.Minute, need: pick(set, 8*gb, 4*gb), results: []string{name, name + ", off"}, spec: spec,
+			name: name, bound: 6 * time.Minute, need: pick(set, 12*gb, 4*gb), results: []string{name + ", all jobs running", name + ", none"}, spec: spec,
 		})
 	}
 	return s

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -62,7 +63,7 @@ func dispatch(args []string) int {
 		return 2
 	}
 	fmt.Fprintln(os.Stderr, "bench:", err)
-	if err == context.Canceled {
+	if errors.Is(err, context.Canceled) {
 		return 130
 	}
 	return 1
@@ -169,6 +170,11 @@ func run(args []string) error {
 	}
 	defer d.cleanUp()
 	if err := d.runAll(ctx, plan); err != nil {
+		if err == context.Canceled && len(d.run.Rows) > 0 {
+			d.run.Leftover = append(d.run.Leftover, "all after "+d.run.lastRow()+": the run was interrupted")
+			d.end()
+			return errors.Join(err, d.save(), writeReport(set.out, &d.run))
+		}
 		return err
 	}
 	return finish(set.out, &d.run)

@@ -41,9 +41,19 @@ func (r *benchRun) suiteText(p *page, s suiteOf) {
 			"one of which keeps hot ranges, in turns of a second, one client, everything in memory, after a time to adapt. A scan reads " +
 			"100 pairs from a start by zipf with theta 0.99; *scan and write* is one of each in turn. In *moving hot spot*, nine of ten scans begin in a " +
 			"twentieth of the keys, which is another one every 30 s, in *restless hot spot* every second; turns are of a quarter of a second, and HotRangeBytes " +
-			"is 128 MiB. *8x memory*: 1.2 M such keys (600,000) in " +
+			"is 128 MiB. *Long common prefix*: keys of 40 bytes of which 32 are all the same; *sequential keys*: in the order in which they were " +
+			"written, *put* behind all others. *First scan*: of a dataset of 1 M keys in memory, until 100 pairs are there, each time " +
+			"another one. *8x memory*: 1.2 M such keys (600,000) in " +
 			"segments, a MemoryBudget of an eighth of that, one of the stores without the cache of records; the system's page cache has all " +
 			"files, so that no get waits for the device. × is time on ÷ off, the median of the pairs' ratios with their range: below 1 it pays.",
+		"crowd": "Half gets by zipf of 1 M keys that are there (200,000 in short runs), half buffered puts of keys that are not, so that tables grow " +
+			"and are flushed all the time, by one client, then 4, 16, 64, 256 and 1024 and back, 6 s each. One in eight pairs of operations " +
+			"is timed. *First* is the first quarter of a phase, just after the number of clients has changed.",
+		"beside": "DynGO alone: gets by zipf (2 clients; 2 M keys with values of 100 bytes in segments, a MemoryBudget of 64 MiB, files in the page cache), and " +
+			"durable puts (16 clients). Before each measurement *with all jobs* 160 MiB are written to another dataset, without measuring; then run, " +
+			"while it is measured, the flushes, merges, side files and retention that these call for, merges of everything, and builds of a hot " +
+			"range one after the other. In the other half nothing of that runs. In pairs, each first in turn; × is the median of the pairs' " +
+			"ratios of p99.",
 		"past": "DynGO alone: the others have nothing of the kind. 1 M keys of 12 bytes with values of 100 bytes, a tenth of them " +
 			"overwritten since. Each thing is measured in pairs with what it is held against, one after the other and each first in " +
 			"turn; × is the median of the pairs' ratios of time, with their range. *audit* is a log of 100 M events of 10 M keys " +
@@ -84,6 +94,10 @@ func (r *benchRun) suiteExtras(p *page, s suiteOf) {
 		r.valuesTable(p, s)
 	case "past", "adaptive":
 		r.pastTable(p, s)
+	case "crowd":
+		r.crowdTable(p, s)
+	case "beside":
+		r.besideTable(p, s)
 	case "amplification":
 		r.amplificationTable(p, s)
 		r.overloadTable(p, s)

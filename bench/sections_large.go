@@ -143,3 +143,33 @@ func (r *benchRun) pastTable(p *page, s suiteOf) {
 			some("ratio_max", "%.3f"), some("cpu_ratio", "%.3f"), some("reads", "%.2f"), seconds, events)
 	})
 }
+
+// crowdTable shows what a change in the number of clients does.
+func (r *benchRun) crowdTable(p *page, s suiteOf) {
+	p.table("clients", "engine", "-p99.9 first", "-p99.9 then", "-×", "-slowest first", "-table moves so far", "-longest wait for one", "-index MB")
+	r.each(s, func(w *row) {
+		then := w.summary(func(x work.Result) float64 { return float64(x.Latency["operation"].P999) }).Median
+		moves, longest, index := "–", "–", "–"
+		if m := w.extra("moves"); w.Engine == "dyngo" {
+			moves, longest = chart.Short(m.Median), chart.Nanos(w.extra("longest_move_ns").Median)
+			index = fmt.Sprintf("%.0f", w.extra("index_bytes").Median/1e6)
+		}
+		p.cells(w.Case, w.Engine, chart.Nanos(w.extra("first_p999").Median), chart.Nanos(then), fmt.Sprintf("%.2f", w.extra("first_ratio").Median),
+			chart.Nanos(w.extra("first_max").Median), moves, longest, index)
+	})
+}
+
+// besideTable shows what background jobs cost those in front.
+func (r *benchRun) besideTable(p *page, s suiteOf) {
+	p.table("case", "-pairs", "-× p50", "-× p99", "-lowest", "-highest", "-× p99.9", "-jobs ran, of the time")
+	r.each(s, func(w *row) {
+		of := func(name, format string) string {
+			if x := w.extra(name); x.N > 0 && x.Median > 0 {
+				return fmt.Sprintf(format, x.Median)
+			}
+			return "–"
+		}
+		p.cells(w.Case, of("pairs", "%.0f"), of("p50_ratio", "%.2f"), of("ratio", "%.2f"), of("ratio_min", "%.2f"), of("ratio_max", "%.2f"),
+			of("p999_ratio", "%.2f"), fmt.Sprintf("%.0f %%", 100*w.extra("jobs").Median))
+	})
+}

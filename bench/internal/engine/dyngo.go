@@ -130,4 +130,9 @@ func (s *dyngoStore) Memory() (Memory, bool) {
 	return Memory{Tail: m.TailBytes, Mapped: m.OffHeapBytes}, true
 }
 
+func (s *dyngoStore) Tables() TableFigures {
+	m := s.db.Metrics().Memtable
+	return TableFigures{Moves: m.Moves, LongestNs: m.LongestNs, IndexBytes: m.IndexBytes}
+}
+
 func (s *dyngoStore) Close() error { return s.db.Close() }

@@ -65,6 +65,18 @@ type Memory struct {
 	Mapped int64 `json:"mapped"` // everything outside of Go's heap, records included
 }
 
+// Tables is what an engine can tell whose index is divided into hash tables that grow and shrink with their keys.
+type Tables interface {
+	Tables() TableFigures
+}
+
+// TableFigures are of all tables together since Open.
+type TableFigures struct {
+	Moves      int64 // to a larger or smaller table
+	LongestNs  int64 // that a writer waited at most for a step of such a move
+	IndexBytes int64
+}
+
 // Info describes an engine and how a case sets it up.
 type Info struct {
 	Name    string   `json:"name"`

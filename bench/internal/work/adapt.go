@@ -19,19 +19,33 @@ import (
 
 // adaptCases are what Adapt measures, by Spec.Case: an operation of each.
 var adaptCases = map[string]func(*adapted) error{
-	"scan, zipf":                  (*adapted).scanZipf,
-	"scan and write":              (*adapted).scanAndWrite,
-	"get, zipf":                   func(a *adapted) error { return a.get(a.zipf) },
-	"get, uniform":                func(a *adapted) error { return a.get(a.uniform) },
-	"put, uniform":                func(a *adapted) error { return a.put(a.uniform) },
-	"put, zipf, and scans before": func(a *adapted) error { return a.put(a.zipf) },
-	movingCase:                    (*adapted).scanSpot,
-	restlessCase:                  (*adapted).scanSpot,
-	recordsCase + "get, zipf":     func(a *adapted) error { return a.get(a.zipf) },
-	recordsCase + "get, uniform":  func(a *adapted) error { return a.get(a.uniform) },
-	recordsCase + "get, missing":  (*adapted).getMissing,
-	recordsCase + "get and put":   (*adapted).getAndPut,
+	"scan, zipf":                   (*adapted).scanZipf,
+	"scan and write":               (*adapted).scanAndWrite,
+	"get, zipf":                    func(a *adapted) error { return a.get(a.zipf) },
+	"get, uniform":                 func(a *adapted) error { return a.get(a.uniform) },
+	"put, uniform":                 func(a *adapted) error { return a.put(a.uniform) },
+	"put, zipf, and scans before":  func(a *adapted) error { return a.put(a.zipf) },
+	"scan, zipf" + longKeys:        (*adapted).scanZipf,
+	"scan, zipf" + ordinalKeys:     (*adapted).scanZipf,
+	"get, zipf" + longKeys:         func(a *adapted) error { return a.get(a.zipf) },
+	"get, zipf" + ordinalKeys:      func(a *adapted) error { return a.get(a.zipf) },
+	"scan and write" + longKeys:    (*adapted).scanAndWrite,
+	"scan and write" + ordinalKeys: (*adapted).scanAndWrite,
+	"put" + longKeys:               func(a *adapted) error { return a.put(a.uniform) },
+	"put" + ordinalKeys:            (*adapted).putNext,
+	movingCase:                     (*adapted).scanSpot,
+	restlessCase:                   (*adapted).scanSpot,
+	recordsCase + "get, zipf":      func(a *adapted) error { return a.get(a.zipf) },
+	recordsCase + "get, uniform":   func(a *adapted) error { return a.get(a.uniform) },
+	recordsCase + "get, missing":   (*adapted).getMissing,
+	recordsCase + "get and put":    (*adapted).getAndPut,
 }
+
+// Ends of the names of cases with keys that have a long prefix in common, and with keys in the order in which they were written.
+const (
+	longKeys    = ", long common prefix"
+	ordinalKeys = ", sequential keys"
+)
 
 // recordsCase begins the names of cases on data eight times as large as memory, of stores with and without the cache of records.
 const recordsCase = "8x memory: "
@@ -60,7 +74,8 @@ type adapted struct {
 	c             *client
 	keys, size    int // of values
 	zipf, uniform *picker
-	n             int
+	n, next       int
+	ordinal       bool          // keys are in the order of their numbers
 	spot          int           // which part of the keys is hot
 	turn          int           // that the next one is, from 0
 	series        []stats.Point // operations a second of each turn
@@ -70,7 +85,7 @@ type adapted struct {
 const scanPairs = 100
 
 func (a *adapted) scan(p *picker) error {
-	putKey(a.c.key, p.pick(&a.c.rng, &a.c.pos))
+	putKey(a.c.key, a.number(p.pick(&a.c.rng, &a.c.pos)))
 	return a.scanFromKey()
 }
 
@@ -110,7 +125,7 @@ func (a *adapted) scanAndWrite() error {
 }
 
 func (a *adapted) get(p *picker) (err error) {
-	i := p.pick(&a.c.rng, &a.c.pos)
+	i := a.number(p.pick(&a.c.rng, &a.c.pos))
 	putKey(a.c.key, i)
 	if a.c.dst, err = a.ds.AppendGet(a.c.dst[:0], a.c.key); err != nil {
 		return err
@@ -135,18 +150,42 @@ func (a *adapted) getAndPut() error {
 }
 
 func (a *adapted) put(p *picker) error {
-	i := p.pick(&a.c.rng, &a.c.pos)
+	return a.putNumber(p.pick(&a.c.rng, &a.c.pos))
+}
+
+// putNext puts a key behind all others.
+func (a *adapted) putNext() error {
+	a.next++
+	return a.putNumber(uint64(a.keys + a.next))
+}
+
+func (a *adapted) putNumber(i uint64) error {
+	i = a.number(i)
 	putKey(a.c.key, i)
 	putValue(a.c.value, i, a.c.n)
 	_, err := a.ds.Put(a.c.key, a.c.value)
 	return err
 }
 
+// number is what a key's number is for putKey.
+func (a *adapted) number(i uint64) uint64 {
+	if a.ordinal {
+		return i * ordered
+	}
+	return i
+}
+
 // runAdapt measures a case in pairs of s.Seconds each.
 func runAdapt(s Spec) (_ []Result, err error) {
+	if s.Case == firstScanCase || s.Case == unscannedCase {
+		return runOrder(s)
+	}
 	op, ok := adaptCases[s.Case]
 	if !ok {
 		return nil, fmt.Errorf("no case %q", s.Case)
+	}
+	if strings.HasSuffix(s.Case, longKeys) {
+		s.KeySize = longKeySize
 	}
 	if err := checkKeySize(s.KeySize); err != nil {
 		return nil, err
@@ -162,9 +201,10 @@ func runAdapt(s Spec) (_ []Result, err error) {
 		if err != nil {
 			return nil, err
 		}
-		a := &adapted{db: db, c: newClients(1, s)[0], keys: s.Keys, size: s.ValueSize, zipf: newPicker(Zipf, s.Keys, s.Seed), uniform: newPicker(Uniform, s.Keys, s.Seed)}
+		a := &adapted{db: db, c: newClients(1, s)[0], keys: s.Keys, size: s.ValueSize, zipf: newPicker(Zipf, s.Keys, s.Seed),
+			uniform: newPicker(Uniform, s.Keys, s.Seed), ordinal: strings.HasSuffix(s.Case, ordinalKeys)}
 		if a.ds, err = db.CreateDataset("bench", &dyngo.DatasetOptions{Consistency: dyngo.Eventual}); err == nil {
-			err = p.puts(db, a.ds, s.Keys, func(i int) (uint64, uint64) { return uint64(i), 0 })
+			err = p.puts(db, a.ds, s.Keys, func(i int) (uint64, uint64) { return a.number(uint64(i)), 0 })
 		}
 		if err == nil {
 			err = db.WaitDurable(context.Background(), db.LSN())

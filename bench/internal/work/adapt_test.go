@@ -4,11 +4,12 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 )
 
 // TestAdapt runs each case of the adaptive suite with little data.
 func TestAdapt(t *testing.T) {
-	for _, name := range slices.Sorted(maps.Keys(adaptCases)) {
+	for _, name := range append(slices.Sorted(maps.Keys(adaptCases)), firstScanCase, unscannedCase) {
 		t.Run(name, func(t *testing.T) {
 			s := Spec{Kind: Adapt, Engine: "dyngo", Case: name, Dir: t.TempDir(), Keys: 2000, KeySize: 12, ValueSize: 100, Pairs: 2, Seed: 1,
 				Seconds: 0.02, WarmUp: 0.02, MemoryBudget: 32 << 20}
@@ -22,6 +23,48 @@ func TestAdapt(t *testing.T) {
 		})
 	}
 	if out := Run(Spec{Kind: Adapt, Engine: "dyngo", Case: "nothing", Dir: t.TempDir(), KeySize: 12}, nil); out.Error == "" {
+		t.Error("a case that there isn't was measured")
+	}
+}
+
+// TestCrowd has up to 16 clients come and go.
+func TestCrowd(t *testing.T) {
+	s := Spec{Kind: Crowd, Engine: "dyngo", Mode: "buffered", Dir: t.TempDir(), Keys: 2000, KeySize: 12, ValueSize: 100, Writers: 16, Seed: 1,
+		Seconds: 0.2, Interval: 10 * time.Millisecond, MemoryBudget: 32 << 20}
+	out := Run(s, nil)
+	if out.Error != "" {
+		t.Fatal(out.Error)
+	}
+	if len(out.Results) != 5 || len(out.Results[0].Series["slowest"]) != 5 || len(out.Results[0].Series["all"]) == 0 {
+		t.Fatalf("%+v", out.Results)
+	}
+	for i, n := range []float64{1, 4, 16, 4, 1} {
+		if r := out.Results[i]; r.Ops == 0 || r.Extra["clients"] != n || r.Extra["first_p999"] == 0 || r.Latency["operation"].P999 == 0 {
+			t.Errorf("phase %d: %+v", i, r)
+		}
+	}
+}
+
+// TestBeside sees jobs run in one half of the turns, hardly any in the other.
+func TestBeside(t *testing.T) {
+	for name := range besideCases {
+		t.Run(name, func(t *testing.T) {
+			s := Spec{Kind: Beside, Engine: "dyngo", Case: name, Dir: t.TempDir(), Keys: 20_000, KeySize: 12, ValueSize: 100, Readers: 1, Pairs: 2,
+				Seed: 1, MaxBytes: 16 << 20, Seconds: 0.2, MemoryBudget: 32 << 20}
+			out := Run(s, nil)
+			if out.Error != "" {
+				t.Fatal(out.Error)
+			}
+			with, without := out.Results[0], out.Results[1]
+			if with.Ops == 0 || without.Ops == 0 || with.Extra["ratio"] <= 0 || with.Latency["operation"].P99 == 0 {
+				t.Errorf("%+v", out.Results)
+			}
+			if with.Extra["jobs"] < 2*without.Extra["jobs"] || with.Extra["jobs"] == 0 {
+				t.Errorf("jobs ran %.2f of the time beside %.2f", with.Extra["jobs"], without.Extra["jobs"])
+			}
+		})
+	}
+	if out := Run(Spec{Kind: Beside, Engine: "dyngo", Case: "nothing", Dir: t.TempDir(), KeySize: 12}, nil); out.Error == "" {
 		t.Error("a case that there isn't was measured")
 	}
 }

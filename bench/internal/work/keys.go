@@ -11,15 +11,20 @@ import (
 // share a key.
 const golden = 0x9E3779B97F4A7C15
 
-// Keys are a fixed prefix and eight scrambled bytes: 12 bytes with "user", 16 with "customer".
+// ordered times a number is the number of which the key is in the order of numbers: the inverse of golden.
+const ordered = 0xF1DE83E19937733D
+
+// Keys are a fixed prefix and eight scrambled bytes: 12 bytes with "user", 16 with "customer", 40 with one as long as that of a table
+// within a tenant.
 const (
-	minKeySize = 12
-	maxKeySize = 16
+	minKeySize  = 12
+	maxKeySize  = 16
+	longKeySize = 40
 )
 
 func checkKeySize(n int) error {
-	if n != minKeySize && n != maxKeySize {
-		return fmt.Errorf("key size %d: keys have %d or %d bytes", n, minKeySize, maxKeySize)
+	if n != minKeySize && n != maxKeySize && n != longKeySize {
+		return fmt.Errorf("key size %d: keys have %d, %d or %d bytes", n, minKeySize, maxKeySize, longKeySize)
 	}
 	return nil
 }
@@ -27,9 +32,13 @@ func checkKeySize(n int) error {
 // newKey returns a buffer for putKey.
 func newKey(size int) []byte {
 	k := make([]byte, size)
-	copy(k, "customer")
-	if size == minKeySize {
+	switch size {
+	case minKeySize:
 		copy(k, "user")
+	case longKeySize:
+		copy(k, "tenant/00000042/orders/by-customer/")
+	default:
+		copy(k, "customer")
 	}
 	return k
 }

@@ -13,7 +13,7 @@ import (
 // Spec is one case for one engine. It travels to the worker as JSON.
 type Spec struct {
 	Kind         Kind          `json:"kind"`
-	Case         string        `json:"case,omitempty"` // of Past and Adapt
+	Case         string        `json:"case,omitempty"` // of Past, Adapt and Beside
 	Engine       string        `json:"engine"`
 	Mode         engine.Mode   `json:"mode"`
 	Dir          string        `json:"dir,omitempty"` // fresh and empty, but for Reopen
@@ -59,6 +59,8 @@ const (
 	Clients Kind = "clients" // many clients in process over time
 	Past    Kind = "past"    // what only DynGO does: reads of the past, proofs, restores
 	Adapt   Kind = "adapt"   // what DynGO adapts to, on against off
+	Crowd   Kind = "crowd"   // one client, four times as many, and so on to Writers, and back
+	Beside  Kind = "beside"  // gets and durable puts with every background job running and without
 	Probe   Kind = "probe"   // what the disk and the processor can do, without an engine
 )
 
@@ -143,6 +145,10 @@ func Run(s Spec, waiting func(Output)) Output {
 		out.Results, err = runPast(s)
 	case Adapt:
 		out.Results, err = runAdapt(s)
+	case Crowd:
+		out.Results, err = runCrowd(s)
+	case Beside:
+		out.Results, err = runBeside(s)
 	case Probe:
 		out.Results, err = runProbe(s)
 	default:

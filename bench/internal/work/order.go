@@ -1,0 +1,126 @@
+package work
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/bench/internal/stats"
+)
+
+// Cases of order on demand: DynGO keeps keys in order only of datasets that were scanned.
+const (
+	firstScanCase = "first scan of a dataset"
+	unscannedCase = "put, dataset never scanned"
+)
+
+// runOrder measures what the first scan of s.Keys keys in memory costs beside the next one, or puts to a dataset that was never scanned
+// beside those to one that was.
+func runOrder(s Spec) (_ []Result, err error) {
+	if err := checkKeySize(s.KeySize); err != nil {
+		return nil, err
+	}
+	p := &past{s: s}
+	db, err := dyngo.Open(s.Dir, &dyngo.Options{MemoryBudget: s.MemoryBudget, HotRangeBytes: -1})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	dataset := func(name string) (*dyngo.Dataset, error) {
+		ds, err := db.CreateDataset(name, &dyngo.DatasetOptions{Consistency: dyngo.Eventual})
+		if err == nil {
+			err = p.puts(db, ds, s.Keys, func(i int) (uint64, uint64) { return uint64(i), 0 })
+		}
+		if err == nil {
+			err = db.WaitDurable(context.Background(), db.LSN())
+		}
+		return ds, err
+	}
+	if s.Case == firstScanCase {
+		return p.firstScans(db, dataset)
+	}
+	client := func(name string) (*adapted, error) {
+		ds, err := dataset(name)
+		return &adapted{db: db, ds: ds, c: newClients(1, s)[0], keys: s.Keys, size: s.ValueSize, uniform: newPicker(Uniform, s.Keys, s.Seed),
+			zipf: newPicker(Zipf, s.Keys, s.Seed)}, err
+	}
+	never, err := client("never")
+	if err != nil {
+		return nil, err
+	}
+	scanned, err := client("scanned")
+	if err != nil {
+		return nil, err
+	}
+	if err := scanned.scanZipf(); err != nil {
+		return nil, err
+	}
+	puts := func(a *adapted) func() (int64, error) {
+		return func() (n int64, err error) {
+			for end := time.Now().Add(s.duration()); time.Now().Before(end); n += 16 {
+				for range 16 {
+					a.c.n++
+					if err := a.put(a.uniform); err != nil {
+						return n, err
+					}
+				}
+			}
+			return n, nil
+		}
+	}
+	err = p.pair(unscannedCase, "put, dataset that was scanned", puts(never), puts(scanned))
+	return p.results, err
+}
+
+// firstScans measures the time until the first scanPairs pairs of a dataset are there, and of the next scan, each on a dataset of its own.
+func (p *past) firstScans(db *dyngo.DB, dataset func(string) (*dyngo.Dataset, error)) ([]Result, error) {
+	rec, next := newRecorder(1), newRecorder(1)
+	var ratios []float64
+	scan := func(ds *dyngo.Dataset) (time.Duration, error) {
+		n, began := 0, time.Now()
+		for _, err := range ds.Scan(dyngo.Range{Limit: scanPairs}) {
+			if err != nil {
+				return 0, err
+			}
+			n++
+		}
+		took := time.Since(began)
+		if n != scanPairs {
+			return 0, fmt.Errorf("%d pairs", n)
+		}
+		return took, nil
+	}
+	var cpu, total time.Duration
+	for i := range max(p.s.Pairs, 1) {
+		ds, err := dataset(fmt.Sprint("d", i))
+		if err != nil {
+			return nil, err
+		}
+		before := ownCPU()
+		first, err := scan(ds)
+		if err != nil {
+			return nil, err
+		}
+		cpu += ownCPU() - before
+		second, err := scan(ds)
+		if err != nil {
+			return nil, err
+		}
+		total += first
+		rec.record(0, first)
+		next.record(0, second)
+		ratios = append(ratios, float64(first)/float64(second))
+		if _, err := db.DropDataset(ds.Name()); err != nil {
+			return nil, err
+		}
+	}
+	n, sum := float64(p.s.Pairs), stats.Summarize(ratios)
+	return []Result{
+		{Case: firstScanCase, Ops: int64(n), Seconds: total.Seconds(), OpsPerSec: n / total.Seconds(), CPU: float64(cpu.Microseconds()) / n,
+			Latency: map[string]stats.Latency{"100 pairs": rec.latency()},
+			Extra:   map[string]float64{"pairs": n, "ratio": sum.Median, "ratio_min": sum.Min, "ratio_max": sum.Max}},
+		{Case: "next scan of it", Ops: int64(n), Latency: map[string]stats.Latency{"100 pairs": next.latency()}},
+	}, nil
+}
