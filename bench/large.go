@@ -82,6 +82,9 @@ func adaptiveSuite(set settings) suite {
 		}
 		spec := work.Spec{Kind: work.Adapt, Case: name, Keys: keys, Pairs: pick(set, 15, 3), Seconds: pick(set, 1.0, 0.3),
 			WarmUp: pick(set, 15.0, 5), MemoryBudget: budget}
+		if slices.Contains(shapeCases, name) {
+			spec.Seconds, spec.WarmUp = pick(set, 0.5, 0.3), pick(set, 6.0, 5)
+		}
 		if slices.Contains(movingCases, name) {
 			spec.Pairs, spec.Seconds, spec.WarmUp, spec.MemoryBudget = pick(set, 180, 60), 0.25, 0, 512<<20
 		}

@@ -38,7 +38,7 @@ func (r *benchRun) suiteText(p *page, s suiteOf) {
 			"everything had come to rest; disk is what files take then. DynGO keeps all history in its log, counted apart. " +
 			"*overload* finds the rate of a closed loop, then offers twice as many puts by a timetable.",
 		"adaptive": "DynGO alone: two stores with the same 1 M keys of 12 bytes and values of 100 bytes (200,000 in short runs) in one process, " +
-			"one of which keeps hot ranges, in turns of a second, one client, everything in memory, after a time to adapt. A scan reads " +
+			"one of which keeps hot ranges, in turns of a second (half a second with keys of other shapes), one client, everything in memory, after a time to adapt. A scan reads " +
 			"100 pairs from a start by zipf with theta 0.99; *scan and write* is one of each in turn. In *moving hot spot*, nine of ten scans begin in a " +
 			"twentieth of the keys, which is another one every 30 s, in *restless hot spot* every second; turns are of a quarter of a second, and HotRangeBytes " +
 			"is 128 MiB. *Long common prefix*: keys of 40 bytes of which 32 are all the same; *sequential keys*: in the order in which they were " +

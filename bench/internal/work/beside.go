@@ -54,6 +54,9 @@ func (b *beside) makeWork() (stop func() error, err error) {
 	if err := p.puts(b.db, b.work, n, func(i int) (uint64, uint64) { return (first + uint64(i)) % uint64(2*n), first }); err != nil {
 		return nil, err
 	}
+	if err := b.db.WaitDurable(context.Background(), b.db.LSN()); err != nil { // or durable puts would wait for what is before them
+		return nil, err
+	}
 	b.number.Add(uint64(n))
 	ctx, cancel := context.WithCancel(context.Background())
 	var (
