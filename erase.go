@@ -53,6 +53,9 @@ type Erasure struct {
 // that have used the key, and the keys of records, which are not encrypted. Values are ErrErased from then on, in processes
 // that read beside this one within a second.
 //
+// A folder of keys that came from a copy may have several keys of a subject that can be read. All are destroyed, each with an event;
+// the result tells of the last. After a crash in between, erase again.
+//
 // Erasing twice is no error: the result says when it was done. The error matches ErrNoSubject if nothing was ever written of the
 // subject with these keys, ErrNoKeys without Options.Keys, ErrLocked if another process has the folder of keys locked. After
 // any other error, and after a crash, the key may be there or not; the next Erase of any subject, and the next Open with the
@@ -111,13 +114,20 @@ func (db *DB) erase(ctx context.Context, subject string, wo WriteOptions, dryRun
 	if dryRun {
 		return r, nil
 	}
-	e, err := db.keys.Begin(db.id, subject, db.DurableLSN(), wo.Reason, wo.Ticket, wo.Correlation)
-	if err != nil {
-		return nil, err
+	var e *keyring.Erasure
+	for more := true; more; more = e.More {
+		next, err := db.keys.Begin(db.id, subject, db.DurableLSN(), wo.Reason, wo.Ticket, wo.Correlation)
+		if e != nil && errors.Is(err, keyring.ErrNoKey) { // what might have been another is none
+			break
+		}
+		if e = next; err == nil {
+			r.LSN, err = db.carryOut(ctx, e, false)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	if r.LSN, err = db.carryOut(ctx, e, false); err != nil {
-		return nil, err
-	}
+	r.KeyID, r.Fingerprint, r.KeyCreated = e.ID, e.Fingerprint, unixTime(e.Created)
 	r.Time, r.Log = unixTime(e.Begun), db.id
 	r.Actor, r.Reason, r.Ticket = db.opts.Session.Actor, wo.Reason, wo.Ticket
 	return r, nil

@@ -382,6 +382,75 @@ func TestEraseThatLeavesATornFile(t *testing.T) {
 	}
 }
 
+// A copy of the folder of keys that was made while alice was erased, and written of again, has her old key and the new one. To erase
+// her with it destroys both: nothing that was ever written of her can be read, and no file has either key.
+func TestEraseOfTwoLiveKeys(t *testing.T) {
+	fs, c := vfs.NewMem(), manualClock()
+	db := mustOpen(t, storeDir, keyed(fs, c))
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	for i := range 2 {
+		if err := putOf(fmt.Sprint("alice ", i), ofAlice)(db, ds); err != nil {
+			t.Fatal(err)
+		}
+		walkFiles(t, fs, keysDir, func(name string, b []byte) {
+			if strings.HasSuffix(name, ".key") && b[24] == 1 {
+				files[name] = b
+			}
+		})
+		if i == 0 {
+			err = eraseAlice(db, ds)
+		}
+	}
+	if err := errors.Join(err, db.Close()); err != nil || len(files) != 2 {
+		t.Fatalf("%d keys, %v", len(files), err)
+	}
+	for name, b := range files {
+		if err := vfs.WriteFileSync(fs, name, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Advance(time.Second)
+	db = mustOpen(t, storeDir, keyed(fs, c))
+	defer db.Close()
+	if ds, err = db.Dataset("d"); err != nil {
+		t.Fatal(err)
+	}
+	look := func(gone bool) {
+		t.Helper()
+		for i := range 2 {
+			key := fmt.Sprint("alice ", i)
+			if got, err := ds.Get([]byte(key)); errors.Is(err, dyngo.ErrErased) != gone || !gone && string(got) != "value of "+key {
+				t.Errorf("%s: %q, %v", key, got, err)
+			}
+		}
+	}
+	look(false)
+	before := db.LSN()
+	e, err := db.Erase(t.Context(), "alice", dyngo.EraseOptions{Reason: "asked for it", Count: true})
+	if err != nil || e.Already || e.LSN <= before+1 || e.LSN != db.DurableLSN() || e.Events != 1 {
+		t.Errorf("LSN %d before: %+v, %v", before, e, err)
+	}
+	look(true)
+	again, err := db.Erase(t.Context(), "alice", dyngo.EraseOptions{})
+	if err != nil || !again.Already || again.LSN != e.LSN || again.KeyID != e.KeyID || again.Reason != e.Reason {
+		t.Errorf("%+v, then %+v, %v", e, again, err)
+	}
+	walkFiles(t, fs, keysDir, func(name string, b []byte) {
+		for of, live := range files {
+			if bytes.Contains(b, live[120:152]) {
+				t.Errorf("%s has the key of %s", name, of)
+			}
+		}
+	})
+	if ids, err := destroyedKeys(fs); err != nil || len(ids) != 3 { // the first one twice
+		t.Errorf("the log says of %x that they are gone, %v", ids, err)
+	}
+}
+
 // Writers and erasures of one subject at a time: what was acknowledged after an erasure began can be read after it, or another
 // one has erased it; never is a value lost whose key was not destroyed after its write.
 func TestWritesBesideErasures(t *testing.T) {

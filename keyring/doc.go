@@ -16,6 +16,7 @@
 // HMAC-SHA-256 with it. The digest of a subject is HMAC(01 · name). Its keys are numbered from 1; the id of key n is the first
 // 8 bytes of HMAC(02 · n as u64 · name), as u64 without the highest bit. Only the last of them can be live: a subject that is
 // written of again after its key was destroyed gets the next. An id that another subject has already is passed over.
+// In a copy that was made while a key was destroyed two may be live: the first is used, and both are destroyed, see Erasure.More.
 //
 // # Files
 //

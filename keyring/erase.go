@@ -17,6 +17,9 @@ type Erasure struct {
 	Begun                       int64     // the erasure: the same
 	After                       event.LSN // the last in the log when it was begun
 	Reason, Ticket, Correlation string
+	// More says that the subject has, or may have, another live key, whose destruction the caller of Begin begins when this one is done:
+	// in a folder that is a copy which was made while the first key was destroyed. The folder does not remember it.
+	More bool
 
 	digest [32]byte
 }
@@ -45,15 +48,16 @@ func (r *Ring) Begin(logID [16]byte, subject string, after event.LSN, reason, ti
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
-	rec, _, err := r.find(subject)
+	rec, n, err := r.find(subject, 1)
 	if err != nil {
 		return nil, err
 	}
 	if rec == nil || rec.destroyed {
 		return nil, ErrNoKey
 	}
+	later, _, err := r.find(subject, n+1) // what can't be read there does not save this one
 	e := &Erasure{ID: rec.id, Fingerprint: rec.fingerprint, Created: rec.created, Begun: r.o.Wall(), After: after, Reason: reason,
-		Ticket: ticket, Correlation: correlation, digest: rec.digest}
+		Ticket: ticket, Correlation: correlation, More: err != nil || later != nil && !later.destroyed, digest: rec.digest}
 	return e, r.write(erasureName(logID), e.encode())
 }
 

@@ -204,12 +204,12 @@ func (r *Ring) Subject(name string) (*Key, error) {
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
-	last, next, err := r.find(name)
+	last, n, err := r.find(name, 1)
 	if err != nil {
 		return nil, err
 	}
 	if last == nil || last.destroyed {
-		if last, err = r.create(name, next); err != nil {
+		if last, err = r.create(name, r.idOf(name, n)); err != nil {
 			return nil, err
 		}
 	}
@@ -224,25 +224,22 @@ func (r *Ring) Subject(name string) (*Key, error) {
 	return k, nil
 }
 
-// find returns the newest key of a subject, nil if it has none, and the id that the next one will have. mu is held, the secret
-// is known.
-func (r *Ring) find(name string) (last *record, next uint64, err error) {
+// find returns the first live key of a subject from number n on, else the last that was destroyed, nil if there is none; and the
+// number at which it ended: of the live one, or of the next that is to be made. mu is held, the secret is known.
+func (r *Ring) find(name string, n uint64) (last *record, at uint64, err error) {
 	digest := r.hmac(1, 0, name)
-	for n := uint64(1); ; n++ {
-		next = r.idOf(name, n)
-		rec, err := r.read(next)
-		if errors.Is(err, fs.ErrNotExist) {
-			return last, next, nil
-		}
-		if err != nil {
-			return nil, 0, err
-		}
-		if !hmac.Equal(rec.digest[:], digest) {
+	for ; ; n++ {
+		rec, err := r.read(r.idOf(name, n))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return last, n, nil
+		case err != nil:
+			return nil, n, err
+		case !hmac.Equal(rec.digest[:], digest):
 			continue // of another subject
 		}
-		last = &rec
-		if !rec.destroyed {
-			return last, 0, nil
+		if last = &rec; !rec.destroyed {
+			return last, n, nil
 		}
 	}
 }
@@ -424,7 +421,7 @@ func (r *Ring) Find(name string) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec, _, err := r.find(name)
+	rec, _, err := r.find(name, 1)
 	if err != nil {
 		return nil, err
 	}

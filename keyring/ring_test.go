@@ -119,6 +119,53 @@ func TestRing(t *testing.T) {
 	}
 }
 
+// A copy of the folder that was made while a key was destroyed has that key and the next one. Both are destroyed, in as many erasures,
+// also if the second can't be read meanwhile; no file has them, and what is written then gets a third.
+func TestTwoLiveKeys(t *testing.T) {
+	for _, unread := range []bool{false, true} {
+		fault, c := vfs.NewFault(vfs.NewMem()), clock.NewManual(time.Unix(1, 0))
+		r := openRing(t, fault, c, false)
+		var files [][]byte
+		var ids []uint64
+		for i := range 2 {
+			k := mustSubject(t, r, "anna")
+			b, err := fault.ReadFile(r.FileName(k.ID), fileSize)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ids, files = append(ids, k.ID), append(files, b); i == 0 {
+				destroy(t, r, "anna")
+			}
+		}
+		if err := errors.Join(r.Close(), vfs.WriteFileSync(fault, r.FileName(ids[0]), files[0])); err != nil {
+			t.Fatal(err)
+		}
+		r = openRing(t, fault, c, false)
+		if unread {
+			fault.Inject(vfs.Plan{Ops: vfs.OpReadFile, Name: r.FileName(ids[1])})
+		}
+		for i, id := range ids {
+			if e := destroy(t, r, "anna"); e.ID != id || e.More != (i == 0) {
+				t.Errorf("erasure %d is of %016x, more %t; want that of %016x", i, e.ID, e.More, id)
+			}
+		}
+		names, err := fault.List(dir)
+		for i, id := range ids {
+			if _, err := r.Key(id); err != ErrDestroyed {
+				t.Errorf("key %d: %v", i+1, err)
+			}
+			for _, name := range names {
+				if b, rerr := fault.ReadFile(dir+"/"+name, 1<<20); rerr != nil || bytes.Contains(b, files[i][120:152]) {
+					t.Errorf("%s has key %d, %v", name, i+1, rerr)
+				}
+			}
+		}
+		if k := mustSubject(t, r, "anna"); k.ID != r.idOf("anna", 3) || err != nil {
+			t.Errorf("the next is %016x, %v", k.ID, err)
+		}
+	}
+}
+
 // An id that another subject has is passed over.
 func TestIDThatIsTaken(t *testing.T) {
 	fsys, c := vfs.NewMem(), clock.NewManual(time.Unix(1, 0))
