@@ -50,7 +50,7 @@ type Ring struct {
 	ids       cache[uint64]
 	subjects  cache[string]
 	destroyed uint64 // id of the key that is being destroyed, 0 = none
-	changes   uint64 // of what was destroyed: a file that was read before one counts for nothing
+	changes   uint64 // of what was destroyed, or may have been before lock was held: a file that was read before one counts for nothing
 	owned     bool   // lock is held
 }
 
@@ -322,7 +322,8 @@ func (r *Ring) begin() error {
 	r.cacheMu.Lock()
 	defer r.cacheMu.Unlock()
 	r.owned = true
-	r.ids, r.subjects = cache[uint64]{}, cache[string]{} // what was read before may have changed
+	r.changes++ // what was read before may have changed, also what somebody is about to keep
+	r.ids, r.subjects = cache[uint64]{}, cache[string]{}
 	return nil
 }
 

@@ -216,6 +216,41 @@ func TestRingOfTwoProcesses(t *testing.T) {
 	}
 }
 
+// afterRead calls something when a file was read, before the reader has its bytes.
+type afterRead struct {
+	vfs.FS
+	call func(name string)
+}
+
+func (f *afterRead) ReadFile(name string, limit int64) ([]byte, error) {
+	b, err := f.FS.ReadFile(name, limit)
+	if f.call != nil {
+		f.call(name)
+	}
+	return b, err
+}
+
+// A key that a process is just reading when the folder's owner destroys it, ends, and the process becomes the owner, is not taken for
+// live from then on.
+func TestKeyThatIsReadAsTheOwnerChanges(t *testing.T) {
+	fsys, c := &afterRead{FS: vfs.NewMem()}, clock.NewManual(time.Unix(1, 0))
+	owner, next := openRing(t, fsys.FS, c, false), openRing(t, fsys, c, false)
+	id := mustSubject(t, owner, "anna").ID
+	fsys.call = func(string) {
+		fsys.call = nil
+		destroy(t, owner, "anna")
+		if err := owner.Close(); err != nil {
+			t.Error(err)
+		}
+		mustSubject(t, next, "bert")
+	}
+	for range 2 {
+		if _, err := next.Key(id); err != ErrDestroyed {
+			t.Errorf("a key that was destroyed: %v", err)
+		}
+	}
+}
+
 // What was kept in memory gives way to what was used since, however many keys there are.
 func TestManyKeys(t *testing.T) {
 	var ids cache[uint64]
