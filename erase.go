@@ -103,6 +103,11 @@ func (db *DB) erase(ctx context.Context, subject string, wo WriteOptions, dryRun
 	if errors.Is(err, keyring.ErrNoKey) {
 		return nil, fmt.Errorf("%w: %w", ErrNoSubject, err)
 	}
+	if dryRun && errors.Is(err, ErrCorrupt) { // a crash may have torn it in the middle of an erasure
+		if e := db.begun(subject); e != nil {
+			return &Erasure{Subject: subject, KeyID: e.ID, Fingerprint: e.Fingerprint, KeyCreated: unixTime(e.Created)}, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +136,22 @@ func (db *DB) erase(ctx context.Context, subject string, wo WriteOptions, dryRun
 	r.Time, r.Log = unixTime(e.Begun), db.id
 	r.Actor, r.Reason, r.Ticket = db.opts.Session.Actor, wo.Reason, wo.Ticket
 	return r, nil
+}
+
+// begun is the erasure of a subject that this store has begun and not done, nil if it knows of none.
+func (db *DB) begun(subject string) *keyring.Erasure {
+	logID, err := db.logID()
+	if err != nil {
+		return nil
+	}
+	e, err := db.keys.Pending(logID)
+	if e == nil || err != nil {
+		return nil
+	}
+	if is, err := db.keys.Of(e, subject); !is || err != nil {
+		return nil
+	}
+	return e
 }
 
 // tellErased completes what is known of an erasure by what its event says, if this store's log has it still.

@@ -325,8 +325,8 @@ func eraseWithFault(kind vfs.Kind, k int64) (fired bool, err error) {
 	return fault.Fired() > 0, checkErased(left, c.Now(), len(eraseScript))
 }
 
-// An erasure that failed while the key's file was being overwritten leaves a torn one. Who reads takes the key as destroyed, and the
-// next process makes up for it.
+// An erasure that failed while the key's file was being overwritten leaves a torn one. Who reads takes the key as destroyed, a dry run
+// says what is begun, and the next process makes up for it.
 func TestEraseThatLeavesATornFile(t *testing.T) {
 	fault, c := vfs.NewFault(vfs.NewMem()), manualClock()
 	subject := strings.Repeat("a long name ", 20) // so that half a write does not do it all
@@ -343,6 +343,11 @@ func TestEraseThatLeavesATornFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	plan, err := db.Erase(t.Context(), subject, dyngo.EraseOptions{DryRun: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := plan.KeyID
 	fault.Inject(vfs.Plan{Kind: vfs.FailShort, Ops: vfs.OpWrite, Name: keysDir + "/*.key"})
 	if err := erase(db); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("an erasure that can't write: %v", err)
@@ -363,7 +368,8 @@ func TestEraseThatLeavesATornFile(t *testing.T) {
 	}
 	fault.Heal()
 	o.ReadOnly = true
-	for _, readOnly := range []bool{true, false, true} {
+	for i, readOnly := range []bool{true, false, true} {
+		carriedOut := i > 0
 		c.Advance(time.Second)
 		o.ReadOnly = readOnly
 		db := mustOpen(t, storeDir, o)
@@ -372,6 +378,10 @@ func TestEraseThatLeavesATornFile(t *testing.T) {
 		}
 		if got, err := ds.Get([]byte("alice")); !errors.Is(err, dyngo.ErrErased) {
 			t.Errorf("read-only %t: %q, %v", readOnly, got, err)
+		}
+		e, err := db.Erase(t.Context(), subject, dyngo.EraseOptions{DryRun: true, Count: true})
+		if err != nil || e.KeyID != key || e.KeyCreated.IsZero() || e.Events != 1 || e.Already != carriedOut || (e.LSN != 0) != carriedOut {
+			t.Errorf("read-only %t, carried out %t: %+v, %v", readOnly, carriedOut, e, err)
 		}
 		if err := db.Close(); err != nil {
 			t.Fatal(err)

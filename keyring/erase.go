@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"crypto/hmac"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -38,6 +39,16 @@ func (r *Ring) Pending(logID [16]byte) (*Erasure, error) {
 	}
 	e, err := parseErasure(b)
 	return e, r.locate(err, name)
+}
+
+// Of says whether an erasure is of a key of a subject.
+func (r *Ring) Of(e *Erasure, subject string) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.readSecret(); err != nil {
+		return false, err
+	}
+	return hmac.Equal(e.digest[:], r.hmac(1, 0, subject)), nil
 }
 
 // Begin is step 1 of the destruction of a subject's key, which must be live: from when it returns without an error, Pending
