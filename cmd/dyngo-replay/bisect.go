@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,8 @@ with --where a value that meets all conditions, or with --missing none.
 The states between --from and --to are searched by halving, which is right for
 conditions that stay true once they hold. --linear looks at every version of the
 key, for the rest. Exit code 3 says that the condition does not hold at --to, or
-holds at --from already.
+holds at --from already. A value that was redacted or erased since is there, and
+meets no --where.
 
 ` + targetHelp,
 		Example: `  dyngo-replay bisect accounts anna --where 'balance < 0'
@@ -141,16 +143,21 @@ func (b *bisect) at(lsn event.LSN) (bool, error) {
 	if err == nil {
 		value, err = v.Get(ds, b.key)
 	}
-	gone := errors.Is(err, dyngo.ErrNotFound) || errors.Is(err, dyngo.ErrNoDataset)
-	if err != nil && !gone {
+	unread := errors.Is(err, dyngo.ErrErased) || errors.Is(err, dyngo.ErrRedacted)
+	gone := errors.Is(err, dyngo.ErrNotFound) && !unread || errors.Is(err, dyngo.ErrNoDataset)
+	if err != nil && !gone && !unread {
 		return false, err
 	}
-	return b.holds(value, gone), nil
+	return b.holds(value, gone, unread), nil
 }
 
-func (b *bisect) holds(value []byte, gone bool) bool {
-	if gone || b.missing {
+// holds says whether the condition holds for a value, or that there is none, or one that can't be read any more.
+func (b *bisect) holds(value []byte, gone, unread bool) bool {
+	switch {
+	case gone || b.missing:
 		return gone && b.missing
+	case unread:
+		return len(b.where) == 0
 	}
 	return b.where.Holds(value)
 }
@@ -189,13 +196,13 @@ func (b *bisect) never(high event.LSN) error {
 	return cli.Fail(cli.ExitNotFound, "another --to, or --linear if the condition held in between", "the condition does not hold at LSN %d", high)
 }
 
-// walk looks at every version of the key, newest first.
+// walk looks at every version of the key, newest first. A redaction makes none.
 func (b *bisect) walk(low, high event.LSN) (event.LSN, error) {
 	ds, err := b.db.Dataset(b.dataset)
 	if err != nil {
 		return 0, err
 	}
-	found := event.LSN(0)
+	found, closed := event.LSN(0), 0
 	for v, err := range ds.History(b.cmd.Context(), b.key) {
 		if err != nil {
 			return 0, err
@@ -203,9 +210,19 @@ func (b *bisect) walk(low, high event.LSN) (event.LSN, error) {
 		if v.LSN <= low {
 			break
 		}
-		if v.LSN <= high && !v.NotApplied && b.holds(v.Value, v.Op != event.OpPut) {
+		if v.LSN > high || v.NotApplied || v.Op == event.OpRedact {
+			continue
+		}
+		unread := v.Redacted || v.Erased || v.Lost
+		if unread {
+			closed++
+		}
+		if b.holds(v.Value, v.Op != event.OpPut, unread) {
 			found = v.LSN
 		}
+	}
+	if closed > 0 && len(b.where) > 0 {
+		fmt.Fprintf(b.cmd.ErrOrStderr(), "%s: values that meet no condition, since they were redacted, erased or lost: %d\n", b.cmd.Root().Name(), closed)
 	}
 	if found == 0 {
 		return 0, cli.Fail(cli.ExitNotFound, "another range", "the condition holds after no event from LSN %d to %d", low+1, high)

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 		"rolled":       func() { exit(rolled(os.Args[1])) },
 		"archived":     func() { exit(archived(os.Args[1], os.Args[2])) },
 		"subjects":     func() { exit(subjects(os.Args[1], os.Args[2])) },
+		"erased":       func() { exit(erased(os.Args[1], os.Args[2])) },
 		"depends":      func() { exit(depends(os.Args[1])) },
 		"backup":       func() { exit(backUp(os.Args[1], os.Args[2])) },
 		"drop":         func() { exit(drop(os.Args[1], os.Args[2])) },
@@ -198,6 +199,16 @@ func subjects(dir, keys string) error {
 		_, perr := ds.PutWith(fmt.Appendf(nil, "k%d", i%2), []byte(value), dyngo.WriteOptions{Subject: "anna"})
 		err = errors.Join(err, perr)
 	}
+	return errors.Join(err, db.Close())
+}
+
+// erased erases the subject of what subjects made.
+func erased(dir, keys string) error {
+	db, err := dyngo.Open(dir, &dyngo.Options{Keys: keys})
+	if err != nil {
+		return err
+	}
+	_, err = db.Erase(context.Background(), "anna", dyngo.EraseOptions{Reason: "asked for it"})
 	return errors.Join(err, db.Close())
 }
 
