@@ -240,6 +240,9 @@ func (w *whatif) omits(e *cli.LogEvent) (bool, error) {
 	case len(w.where) == 0 || e.Op != event.OpPut:
 		return false, nil
 	}
+	if err := w.values.CheckKey(e); err != nil {
+		return false, err
+	}
 	b, err := w.value(e)
 	return b != nil && w.where.Holds(b), err
 }

@@ -145,6 +145,9 @@ func (v *LogView) holds(e *LogEvent) (bool, error) {
 	if e.Op != event.OpPut {
 		return false, nil
 	}
+	if err := v.CheckKey(e); err != nil {
+		return false, err
+	}
 	b, _, err := v.value(e, true)
 	return b != nil && v.Filter.Where.Holds(b), err
 }
@@ -376,6 +379,20 @@ func (v *LogView) keyOf(e *LogEvent) (*keyring.Key, string, error) {
 		return nil, "", err
 	}
 	return k, "subject", nil
+}
+
+// CheckKey returns an error that matches ErrNoKeys if an event's value is encrypted and its key is not at hand: nobody can say what it
+// is, or that it was erased.
+func (v *LogView) CheckKey(e *LogEvent) error {
+	if e.Flags&(event.FlagSealed|event.FlagRedacted) != event.FlagSealed {
+		return nil
+	}
+	k, word, err := v.keyOf(e)
+	if err == nil && k == nil && word != "erased" {
+		id, _ := event.SubjectKey(e.Parts)
+		err = fmt.Errorf("%w: the value of LSN %d is encrypted under the key %016x", dyngo.ErrNoKeys, e.LSN, id)
+	}
+	return err
 }
 
 // open is value for an encrypted value.
