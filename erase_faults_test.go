@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -458,6 +459,50 @@ func TestEraseOfTwoLiveKeys(t *testing.T) {
 	})
 	if ids, err := destroyedKeys(fs); err != nil || len(ids) != 3 { // the first one twice
 		t.Errorf("the log says of %x that they are gone, %v", ids, err)
+	}
+}
+
+// A write that has seen its key, and waits for its place, has its LSN before an erasure goes on. So no value that was acknowledged
+// stands in the log behind the event that says that its key is gone.
+func TestEraseWaitsForTheWriteThatSawTheKey(t *testing.T) {
+	fault := vfs.NewFault(vfs.NewMem())
+	db := mustOpen(t, storeDir, keyed(fault, manualClock()))
+	defer db.Close()
+	ds, err := db.CreateDataset("d", nil)
+	if err == nil {
+		err = putOf("first", ofAlice)(db, ds)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock := db.LockKeys()
+	var put dyngo.LSN
+	var erasure *dyngo.Erasure
+	var putErr, eraseErr error
+	var both sync.WaitGroup
+	both.Go(func() { put, putErr = ds.PutWith([]byte("k"), []byte("v"), ofAlice) })
+	for deadline := time.Now().Add(2 * time.Second); !db.HoldsSubjects(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			unlock()
+			t.Fatal("a write that waits does not keep its subject from being erased")
+		}
+	}
+	begun := make(chan struct{})
+	fault.OnCall(func(call vfs.Call) error {
+		if call.Op == vfs.OpRename && vfs.Match("erasing-*", call.NewName) {
+			close(begun)
+		}
+		return nil
+	})
+	both.Go(func() { erasure, eraseErr = db.Erase(context.Background(), "alice", dyngo.EraseOptions{}) })
+	<-begun
+	unlock()
+	both.Wait()
+	if putErr != nil || eraseErr != nil || put >= erasure.LSN {
+		t.Errorf("the put has LSN %d, %v; the erasure %+v, %v", put, putErr, erasure, eraseErr)
+	}
+	if got, err := ds.Get([]byte("k")); !errors.Is(err, dyngo.ErrErased) {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

@@ -22,6 +22,21 @@ func (db *DB) LogSealed() error {
 	return errors.Join(db.tree.look(db.ctx, false), db.tree.logSealed())
 }
 
+// LockKeys has all writes of keys wait for their places until it is undone.
+func (db *DB) LockKeys() (unlock func()) {
+	db.mem.LockAll()
+	return db.mem.UnlockAll
+}
+
+// HoldsSubjects says whether a write of a subject keeps Erase waiting.
+func (db *DB) HoldsSubjects() bool {
+	if !db.sealing.TryLock() {
+		return true
+	}
+	db.sealing.Unlock()
+	return false
+}
+
 // BuildHot keeps a range of keys in key order from now on. It returns what that takes.
 func (ds *Dataset) BuildHot(from, to []byte) (bytes int64, err error) {
 	r, err := ds.buildHot(ds.db.ctx, from, to, true)
