@@ -53,7 +53,8 @@
 // goes on with id u64 · digest (32 bytes) · fingerprint (16 bytes) · created i64 · begun i64, wall time · after u64, the last
 // LSN before · reason str · ticket str · correlation str, each str a varint length and the bytes.
 //
-// LOCK is the lock. NEW.tmp is a file on its way in; one that is left counts for nothing.
+// LOCK is the lock. NEW.tmp is a file on its way in; one that is left counts for nothing. Only its owner may read a file that is made
+// here, or a folder; a folder that was there keeps its mode.
 //
 // # Sealed values
 //

@@ -254,7 +254,7 @@ func (r *Ring) create(name string, id uint64) (*record, error) {
 	return rec, r.write(keyName(id), rec.encode())
 }
 
-// write makes a file in one step, durably. mu is held.
+// write makes a file that its owner alone may read, in one step, durably. mu is held.
 func (r *Ring) write(name string, data []byte) error {
 	temp := r.path(tempName)
 	if err := r.fs.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -264,7 +264,9 @@ func (r *Ring) write(name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(data, 0)
+	if err = vfs.Restrict(r.fs, temp); err == nil {
+		_, err = f.WriteAt(data, 0)
+	}
 	if err == nil {
 		err = f.Sync()
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -248,6 +250,35 @@ func TestKeyThatIsReadAsTheOwnerChanges(t *testing.T) {
 		if _, err := next.Key(id); err != ErrDestroyed {
 			t.Errorf("a key that was destroyed: %v", err)
 		}
+	}
+}
+
+// Nobody but the owner may read what is in the folder, also if somebody else has made it.
+func TestFilesAreTheOwnersAlone(t *testing.T) {
+	folder, c := filepath.ToSlash(t.TempDir()), clock.NewManual(time.Unix(1, 0))
+	if err := os.Chmod(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{folder, folder + "/made/by/us"} {
+		r := Open(vfs.OS, dir, Options{Wall: c.Wall, Mono: c.Mono})
+		defer r.Close()
+		mustSubject(t, r, "anna")
+		if _, err := r.Begin(testLog, "anna", 0, "why", "", ""); err != nil {
+			t.Fatal(err)
+		}
+		names, err := vfs.OS.List(dir)
+		if err != nil || len(names) < 4 {
+			t.Fatalf("%q, %v", names, err)
+		}
+		for _, name := range names {
+			info, err := os.Stat(dir + "/" + name)
+			if err != nil || name != lockName && info.Mode().Perm()&0o077 != 0 {
+				t.Errorf("%s has mode %v, %v", name, info.Mode(), err)
+			}
+		}
+	}
+	if info, err := os.Stat(folder + "/made/by/us"); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the folder has mode %v, %v", info.Mode(), err)
 	}
 }
 

@@ -57,7 +57,17 @@ func (osFS) Rename(oldName, newName string) error { return os.Rename(oldName, ne
 func (osFS) Link(oldName, newName string) error   { return os.Link(oldName, newName) }
 func (osFS) MkdirAll(name string) error           { return os.MkdirAll(name, dirMode) }
 
-func (osFS) restrict(dir string) error { return os.Chmod(dir, 0o700) }
+func (osFS) restrict(name string) error {
+	info, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	mode := os.FileMode(0o600)
+	if info.IsDir() {
+		mode = 0o700
+	}
+	return os.Chmod(name, mode)
+}
 
 func (osFS) List(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)

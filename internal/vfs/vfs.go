@@ -147,10 +147,10 @@ func WriteFileSync(fsys FS, name string, data []byte) error {
 	return fsys.SyncDir(path.Dir(name))
 }
 
-// Restrict leaves a directory to its owner alone, on a file system that has owners.
-func Restrict(fsys FS, dir string) error {
-	if f, ok := fsys.(interface{ restrict(dir string) error }); ok {
-		return f.restrict(dir)
+// Restrict leaves a directory or file to its owner alone, on a file system that has owners.
+func Restrict(fsys FS, name string) error {
+	if f, ok := fsys.(interface{ restrict(name string) error }); ok {
+		return f.restrict(name)
 	}
 	return nil
 }
