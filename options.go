@@ -306,7 +306,8 @@ type WriteOptions struct {
 	// Subject is whom the value is about, 1 to 255 bytes of UTF-8: the value is encrypted under a key of its own before it reaches
 	// the log, and can't be read any more once the subject is erased (DB.Erase). The key and all else of the record is not
 	// encrypted and should not hold personal data; the name is neither in the log nor in names of files. Needs Options.Keys.
-	// Such a value has at most 1 GiB less 256 KiB. No meaning for deletes. Default: none, the value is not encrypted.
+	// Such a value has at most 1 GiB less 256 KiB. A subject has one key, which is good for 2^32 values, or pieces of 256 KiB of large
+	// ones; nobody counts them (package keyring). No meaning for deletes. Default: none, the value is not encrypted.
 	Subject string
 	// Reason and Ticket say why, Correlation what else belongs to it, such as the id of a request; they are kept in the event
 	// for audits.

@@ -65,7 +65,11 @@
 //	16  tag
 //
 // and what is authenticated with it is 01 · key id u64 · number of the piece u32 · u8, 1 for the last piece · the record's key.
-// So no piece can be moved to another record, place or key. One key is good for 2^32 pieces.
+// So no piece can be moved to another record, place or key.
+//
+// Nonces are random. With 2^32 pieces under one key two share a nonce with a probability of 2^-33, where NIST SP 800-38D
+// allows 2^-32; each doubling makes that four times as much. Two pieces with one nonce tell the XOR of their bytes to whoever has both, and
+// let him make others. Nobody counts the pieces, and no key is replaced by itself: see Downsides.
 //
 // # Crash points
 //
@@ -86,5 +90,6 @@
 // Overwriting in place is all that a program can do: a file system that copies on write, a log-structured one or a solid-state
 // drive may keep the old bytes for a while, and so do copies of the folder. A process that has used a key has it in its memory
 // until it ends; one that reads beside the store's owner forgets it within a second, as Key says. Names of subjects are in the
-// key files that are live.
+// key files that are live. A subject gets another key only after its key was destroyed, and a count of pieces would cost a write of the
+// key file now and then: a subject of which more than four thousand million values are written should be several ones.
 package keyring
