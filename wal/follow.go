@@ -37,7 +37,7 @@ func Follow(fsys vfs.FS, dir string, opts FollowOptions) (*Follower, error) {
 	return &Follower{s: s, opts: opts}, nil
 }
 
-// Next returns the next frame, which is valid until the call after. At the end of the log it waits for more until the
+// Next returns the next frame, which is valid until the call after or Close. At the end of the log it waits for more until the
 // context ends. A frame that it returns is sound but need not be durable: a crash of the machine may still take it back,
 // see Frame.DurableLSN.
 func (f *Follower) Next(ctx context.Context) (*Frame, error) {

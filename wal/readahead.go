@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/dyngodb/dyngo/internal/offheap"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
@@ -17,7 +18,8 @@ const (
 )
 
 // readAhead reads a file front to back in large blocks, one block ahead of its user. At most one goroutine is at work;
-// stop waits for it. It holds two blocks, and the longest frame met if that is longer than blockSlack.
+// stop waits for it. It holds two blocks, and the longest frame met if that is longer than blockSlack: outside of Go's heap, which
+// would grow by twice as much while a log is read. What it gave is not valid after stop.
 type readAhead struct {
 	file   vfs.File
 	size   int64      // of the file; shrinks if the file does
@@ -52,7 +54,7 @@ func (r *readAhead) start() {
 	if last := len(r.free) - 1; last >= 0 {
 		mem, r.free = r.free[last][:blockSlack+n], r.free[:last]
 	} else {
-		mem = make([]byte, blockSlack+n)
+		mem = offheap.Alloc(int(blockSlack + n))
 	}
 	ch, file, at := make(chan block, 1), r.file, r.next
 	r.ahead = ch
@@ -112,13 +114,19 @@ func (r *readAhead) gather(off, n int64) error {
 	}
 	rest := r.window[off-r.base:]
 	have := int64(len(rest) + b.n)
-	to := r.big
+	to, old := r.big, []byte(nil)
 	if need := max(n, have); int64(cap(to)) < need {
-		to = make([]byte, need+need/4)
+		to, old = offheap.Alloc(int(need+need/4)), r.big
 	}
 	to = to[:max(n, have)]
 	copy(to, rest) // may move bytes within big
 	copy(to[len(rest):], b.mem[blockSlack:blockSlack+b.n])
+	offheap.Free(old)
+	r.free = append(r.free, b.mem)
+	if r.block != nil {
+		r.free = append(r.free, r.block)
+	}
+	r.big, r.block, r.window, r.base = to, nil, to[:have], off
 	if have < n && off+have < r.size {
 		got, err := readUpTo(r.file, to[have:n], off+have)
 		if err != nil {
@@ -128,12 +136,8 @@ func (r *readAhead) gather(off, n int64) error {
 		if have < n {
 			r.size = off + have
 		}
+		r.window = to[:have]
 	}
-	r.free = append(r.free, b.mem)
-	if r.block != nil {
-		r.free = append(r.free, r.block)
-	}
-	r.big, r.block, r.window, r.base = to, nil, to[:have], off
 	r.next = off + have
 	r.start()
 	return nil
@@ -143,18 +147,25 @@ func (r *readAhead) gather(off, n int64) error {
 func (r *readAhead) take() (block, error) {
 	b := <-r.ahead
 	r.ahead = nil
-	if b.err == nil && b.n < len(b.mem)-blockSlack { // a writer has just cut off the zeros that it had written ahead
+	if b.err != nil {
+		r.free = append(r.free, b.mem)
+	} else if b.n < len(b.mem)-blockSlack { // a writer has just cut off the zeros that it had written ahead
 		r.size = r.next + int64(b.n)
 	}
 	return b, b.err
 }
 
-// stop waits for the read in flight.
+// stop waits for the read in flight and gives the memory back. It may be called twice.
 func (r *readAhead) stop() {
 	if r.ahead != nil {
-		<-r.ahead
+		b := <-r.ahead
 		r.ahead = nil
+		offheap.Free(b.mem)
 	}
+	for _, mem := range append(r.free, r.block, r.big) {
+		offheap.Free(mem)
+	}
+	r.free, r.block, r.big, r.window = nil, nil, nil, nil
 }
 
 // readUpTo reads b, or less where the file ends.

@@ -210,7 +210,7 @@ func (s *Scanner) lookAhead(info FileInfo) {
 	s.next, s.end = &next, int64(next.PrevEnd)
 }
 
-// Next returns the next frame, which is valid until the call after. It returns io.EOF at a proper end of the log, which
+// Next returns the next frame, which is valid until the call after or Close. It returns io.EOF at a proper end of the log, which
 // may be a torn tail: see Tail. Any other error ends the scan for good.
 func (s *Scanner) Next() (*Frame, error) {
 	if s.err != nil {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/dyngodb/dyngo/internal/offheap"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
@@ -108,6 +109,36 @@ func TestScannerGathersLongFrames(t *testing.T) {
 	}
 	if err := s.Close(); err != nil || i != len(sizes) {
 		t.Fatalf("%d frames, %v", i, err)
+	}
+}
+
+// What a scanner reads into is outside of Go's heap, and given back by Close, wherever the scan ends and whatever fails.
+func TestScannerGivesMemoryBack(t *testing.T) {
+	fsys := vfs.NewMem()
+	b := newBuilder(fsys, "db/wal")
+	b.start(EndingNone)
+	for _, n := range []int{1, 70_000, 5, 2 << 20, 70_000} {
+		b.commit(put("key", strings.Repeat("v", n)))
+	}
+	b.start(EndingSealed)
+	b.commit(put("key", "value"))
+	b.clean()
+	before := offheap.InUse()
+	for _, frames := range []int{0, 2, 3, 5, 12} {
+		for fails := 1; fails < 20; fails++ {
+			s, err := NewScanner(&failingFS{FS: fsys, after: fails, err: io.ErrClosedPipe}, "db/wal", ScanOptions{})
+			if err != nil {
+				continue
+			}
+			for i := 0; i < frames && err == nil; i++ {
+				_, err = s.Next()
+			}
+			s.Close()
+			s.Close()
+			if got := offheap.InUse(); got != before {
+				t.Fatalf("%d bytes are not given back after %d frames, read %d fails: %v", got-before, frames, fails, err)
+			}
+		}
 	}
 }
 
