@@ -10,10 +10,12 @@ import (
 	"io"
 	"path"
 	"slices"
+	"unsafe"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/coding"
 	"github.com/dyngodb/dyngo/internal/corruption"
+	"github.com/dyngodb/dyngo/internal/offheap"
 	"github.com/dyngodb/dyngo/internal/pacer"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/segment"
@@ -21,19 +23,20 @@ import (
 )
 
 // sideBuild makes one side file: it reads the log file once and sorts its events in memory, in runs when they are more than
-// fit, which are merged.
+// fit, which are merged. Its memory lies outside of Go's heap, until end.
 type sideBuild struct {
 	fs    vfs.FS
 	dir   string
 	piece func(event.Piece) ([]byte, error) // of a spilled batch
 	opts  segment.WriterOptions
 	seq   uint64
-	limit int // of arena and keys, in bytes
+	limit int // of memory, in bytes
 	upTo  LSN // not beyond the frame with this LSN, 0 = the whole file
 
-	arena []byte // for each event: dataset and key, then the rest; see add
-	keys  []sideKey
-	runs  []string // names of segments without filter
+	memory []byte // of arena and keys
+	arena  []byte // for each event: dataset and key, then the rest; see add
+	keys   []sideKey
+	runs   []string // names of segments without filter
 
 	wide, sessions, times, lost           []byte // bodies of the properties without their counts
 	nWide, nSession, nTime, nLost, events int
@@ -71,7 +74,7 @@ func (db *DB) buildSide(ctx context.Context, file wal.FileInfo, name string) (*s
 	defer work.End()
 	from, err := b.scan(db.opts.FS, db.walDir(), func(bytes int64) error { return work.Wait(ctx, bytes) })
 	if err != nil {
-		b.removeRuns()
+		b.end()
 		return nil, err
 	}
 	return b.finish(name, &from, func(add addEntry) addEntry {
@@ -79,15 +82,22 @@ func (db *DB) buildSide(ctx context.Context, file wal.FileInfo, name string) (*s
 	})
 }
 
-func (b *sideBuild) removeRuns() {
+// end removes the runs and gives the memory back.
+func (b *sideBuild) end() {
 	for _, run := range b.runs {
 		_ = b.fs.Remove(run) // the next process removes what stays
 	}
+	b.free()
+}
+
+func (b *sideBuild) free() {
+	offheap.Free(b.memory)
+	b.memory, b.arena, b.keys = nil, nil, nil
 }
 
 // finish writes the side file of the events that were added.
 func (b *sideBuild) finish(name string, from *origin, pace func(addEntry) addEntry) (*segment.Properties, error) {
-	defer b.removeRuns()
+	defer b.end()
 	counted := func(n int, body []byte) []byte { return append(coding.AppendUvarint(nil, uint64(n)), body...) }
 	o := b.opts
 	o.Extra = []segment.Property{
@@ -103,6 +113,7 @@ func (b *sideBuild) finish(name string, from *origin, pace func(addEntry) addEnt
 		if err := b.spill(); err != nil {
 			return err
 		}
+		b.free()
 		return b.merge(add)
 	})
 }
@@ -218,9 +229,11 @@ func (b *sideBuild) add(e *event.Event, at wal.Position, wire []byte) error {
 	case !e.Op.Known() || e.Op.System():
 		return nil
 	}
-	if b.arena == nil { // at once, not by doubling, which leaves as much garbage
-		b.keys = make([]sideKey, 0, max(b.limit/4/sideKeyBytes, 1))
-		b.arena = make([]byte, 0, b.limit*3/4)
+	if b.memory == nil {
+		n := max(b.limit/4/sideKeyBytes, 1)
+		b.memory = offheap.Alloc(max(b.limit, n*sideKeyBytes))
+		b.keys = unsafe.Slice((*sideKey)(unsafe.Pointer(unsafe.SliceData(b.memory))), n)[:0]
+		b.arena = b.memory[n*sideKeyBytes : n*sideKeyBytes : len(b.memory)]
 	}
 	if n := len(b.keys); n > 0 && (n == cap(b.keys) || len(b.arena)+len(e.Key)+sideRestBytes > cap(b.arena)) {
 		if err := b.spill(); err != nil {
@@ -313,13 +326,14 @@ func (b *sideBuild) write(name string, o segment.WriterOptions, each func(add ad
 // merge gives the events of all runs to add.
 func (b *sideBuild) merge(add addEntry) error {
 	var its []*segment.Iter
+	ahead := segment.NewAheadBudget(int64(b.limit) * 3 / 4) // the rest is for their indexes
 	for _, name := range b.runs {
-		r, err := segment.Open(b.fs, name, segment.ReaderOptions{})
+		r, err := segment.Open(b.fs, name, segment.ReaderOptions{Ahead: ahead})
 		if err != nil {
 			return err
 		}
 		defer r.Close()
-		it := r.NewIter(segment.IterOptions{NoFill: true})
+		it := r.NewIter(segment.IterOptions{})
 		defer it.Close()
 		its = append(its, it)
 	}

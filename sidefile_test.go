@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/offheap"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/segment"
 	"github.com/dyngodb/dyngo/wal"
@@ -156,6 +157,45 @@ func TestSideFileRuns(t *testing.T) {
 	}
 	if names, err := mem.List("."); err != nil || len(names) != 2 {
 		t.Errorf("files %q are left (%v)", names, err)
+	}
+}
+
+// A build has the memory that it may have, outside of Go's heap, also while it merges its runs, and gives it back, also when it
+// fails.
+func TestSideBuildMemory(t *testing.T) {
+	const limit = 1 << 20
+	for _, fails := range []bool{false, true} {
+		fsys := vfs.NewFault(vfs.NewMem())
+		before, most := offheap.InUse(), int64(0)
+		b := newSideBuild(fsys, limit)
+		for i := range 90_000 {
+			addEvent(t, b, event.Event{LSN: LSN(i + 1), Op: event.OpPut, Dataset: 1, Key: fmt.Appendf(nil, "key-%d", i*7919%90_000)}, 0)
+			most = max(most, offheap.InUse()-before)
+		}
+		if len(b.runs) < 5 || most < limit || most > int64(offheap.Size(limit)) {
+			t.Errorf("%d runs were written, the build took %d bytes, it may take %d", len(b.runs), most, limit)
+		}
+		if fails {
+			fsys.OnCall(func(c vfs.Call) error {
+				if c.Op == vfs.OpCreate {
+					return vfs.ErrNoSpace
+				}
+				return nil
+			})
+		}
+		merging := int64(0)
+		_, err := b.finish("side", &origin{seq: 7}, func(add addEntry) addEntry {
+			return func(e *segment.Entry) error {
+				merging = max(merging, offheap.InUse()-before)
+				return add(e)
+			}
+		})
+		if fails != errors.Is(err, vfs.ErrNoSpace) || !fails && merging == 0 || merging > limit {
+			t.Errorf("the build ended with %v, and held %d bytes while it merged its runs", err, merging)
+		}
+		if got := offheap.InUse() - before; got != 0 {
+			t.Errorf("%d bytes are left after a build that fails: %t", got, fails)
+		}
 	}
 }
 

@@ -387,7 +387,9 @@ func (db *DB) buildOverlay(ctx context.Context, file wal.FileInfo, upTo LSN) (*s
 		opts: segment.WriterOptions{Num: file.Seq, HashSeed: db.sorted.seed()}}
 	from, err := b.scan(db.opts.FS, db.walDir(), func(int64) error { return ctx.Err() }) // a reader waits
 	name := path.Join(overlayDir, "overlay")
-	if err == nil {
+	if err != nil {
+		b.end()
+	} else {
 		_, err = b.finish(name, &from, func(add addEntry) addEntry { return add })
 	}
 	if err != nil {
