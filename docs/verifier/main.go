@@ -2,7 +2,7 @@
 //
 //	verifier [-key FILE.pub] BUNDLE.json …
 //
-// It prints one line for each bundle and exits with 0 if all hold, else with 1.
+// It prints one line for each bundle and exits with 0 if all hold, with 2 if it was called wrongly, else with 1.
 package main
 
 import (
@@ -185,13 +185,11 @@ func inclusion(b *bundle, k *key) (string, error) {
 	le := binary.LittleEndian
 	leaf := le.AppendUint32([]byte{0, 1, e.Op, e.Flags, 0}, e.Dataset)
 	leaf = le.AppendUint64(le.AppendUint64(le.AppendUint64(leaf, e.LSN), uint64(e.Time)), e.Session)
-	root, err := climb(sum(leaf, e.KeyHash[:], e.ValueHash[:], e.Parts), e.LSN-f.LSN, uint64(f.Count), f.Proof)
-	if err != nil {
-		return "", err
-	}
+	root, errFrame := climb(sum(leaf, e.KeyHash[:], e.ValueHash[:], e.Parts), e.LSN-f.LSN, uint64(f.Count), f.Proof)
 	record := le.AppendUint32([]byte{0, 1, 0, 0, 0}, f.Count)
 	record = le.AppendUint64(le.AppendUint64(le.AppendUint64(record, f.LSN), uint64(f.Wall)), f.HLC)
-	if root, err = climb(sum(record, root[:]), t.Index, t.Size, t.Proof); err != nil {
+	root, errTree := climb(sum(record, root[:]), t.Index, t.Size, t.Proof)
+	if err := errors.Join(errFrame, errTree); err != nil {
 		return "", err
 	}
 	if root != h.root {
@@ -250,27 +248,30 @@ func consistency(b *bundle, k *key) (string, error) {
 func check(data []byte, k *key) (string, error) {
 	var b bundle
 	err := json.Unmarshal(data, &b)
-	if b.Format == "dyngo-erasure-1" {
+	switch {
+	case b.Format == "dyngo-erasure-1":
 		return erasure(data, k) // see erasure.go
-	}
-	if err != nil {
+	case err != nil:
 		return "", err
-	}
-	switch b.Format {
-	case "dyngo-inclusion-1":
+	case b.Format == "dyngo-inclusion-1":
 		return inclusion(&b, k)
-	case "dyngo-consistency-1":
+	case b.Format == "dyngo-consistency-1":
 		return consistency(&b, k)
 	}
 	return "", fmt.Errorf("format %q is not known", b.Format)
 }
 
+var errUsage = errors.New("usage: verifier [-key FILE.pub] BUNDLE.json …")
+
 func run(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("verifier", flag.ExitOnError)
-	keyFile := flags.String("key", "", "file with the public key that heads must be signed with")
+	keyFile := flags.String("key", "-", "file with the public key that heads must be signed with, - for none")
 	_ = flags.Parse(args) // exits
+	if flags.NArg() == 0 {
+		return errUsage
+	}
 	var k *key
-	if *keyFile != "" {
+	if *keyFile != "-" {
 		if text, err := os.ReadFile(*keyFile); err != nil {
 			return err
 		} else if k, err = readKey(string(text)); err != nil {
@@ -294,6 +295,6 @@ func run(args []string, out io.Writer) error {
 func main() {
 	if err := run(os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "verifier:", err)
-		os.Exit(1)
+		os.Exit(map[bool]int{true: 2, false: 1}[errors.Is(err, errUsage)])
 	}
 }

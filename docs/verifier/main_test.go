@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"go/parser"
 	"go/token"
@@ -164,5 +165,24 @@ func TestVerifierStandsAlone(t *testing.T) {
 				t.Errorf("%s imports %s", name, imp.Path.Value)
 			}
 		}
+	}
+}
+
+// A call that checks nothing, or without the key that was meant, is none that says that all is well.
+func TestWrongUse(t *testing.T) {
+	var out bytes.Buffer
+	for _, args := range [][]string{{}, {"-key", "some.pub"}} {
+		if err := run(args, &out); !errors.Is(err, errUsage) {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+	_, proofs := bundles(t)
+	data, err := json.Marshal(proofs[0])
+	file := filepath.Join(t.TempDir(), "proof.json")
+	if err := errors.Join(err, os.WriteFile(file, data, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := run([]string{"-key", "", file}, &out); !errors.Is(err, os.ErrNotExist) || out.Len() > 0 {
+		t.Errorf("without the key's name: %q, %v", out.String(), err)
 	}
 }
