@@ -29,10 +29,12 @@ A key that has that value already is passed over. One that was changed again
 since is a conflict, which is named and left alone.
 The exit code is then 7, and --apply changes nothing unless --skip-conflicts
 is given. --apply appends the events as one batch, for which it needs the store
-alone; undoing that batch brings the changes back.
+alone; undoing that batch brings the changes back. A batch has at most 4 GiB:
+take more back in parts, by --dataset and --prefix. A dropped dataset must fit.
 
 A dataset that was dropped, and that nobody has created since, is created again
-with the options that it had, before the batch.`,
+with the options that it had, before the batch; it goes again if that fails. If
+undo is killed in between, drop it, and then undo again.`,
 		Example: `  dyngo-replay undo 1234
   dyngo-replay undo 1234 --through 1300 --dataset scores -o table
   dyngo-replay undo 1234 --apply --reason 'wrong price list'`,
@@ -84,6 +86,7 @@ type undo struct {
 	batch     *dyngo.Batch
 	conflicts int
 	gone      map[string]dyngo.DatasetOptions // datasets that the batches dropped, and that are to be created again
+	created   []string                        // those that were, until the batch is committed
 }
 
 func (u *undo) run() (err error) {
@@ -96,8 +99,16 @@ func (u *undo) run() (err error) {
 }
 
 // takeBack is run with the store open.
-func (u *undo) takeBack() error {
+func (u *undo) takeBack() (err error) {
 	u.batch = u.db.NewBatch()
+	defer func() {
+		for _, name := range u.created { // else the next undo would take them for somebody's
+			if err != nil && !errors.Is(err, dyngo.ErrOutcomeUnknown) {
+				_, derr := u.db.DropDataset(name)
+				err = errors.Join(err, derr)
+			}
+		}
+	}()
 	r := cli.NewRenderer(u.cmd, cli.ManyRows, cli.Column{Name: "dataset"}, cli.Column{Name: "key"}, cli.Column{Name: "op"},
 		cli.Column{Name: "value"}, cli.Column{Name: "expires"}, cli.Column{Name: "conflict"})
 	if err := u.dropped(); err != nil {
@@ -117,6 +128,7 @@ func (u *undo) takeBack() error {
 		if err != nil {
 			return err
 		}
+		u.created = nil
 		if n := u.batch.Len(); n > 0 {
 			fmt.Fprintf(u.cmd.ErrOrStderr(), "%s: appended as LSN %d to %d\n", u.cmd.Root().Name(), lsn-event.LSN(n)+1, lsn)
 		}
@@ -220,6 +232,7 @@ func (u *undo) create(r *cli.Renderer) error {
 			if _, err := u.db.CreateDataset(name, &o); err != nil {
 				return err
 			}
+			u.created = append(u.created, name)
 		}
 	}
 	return nil
