@@ -125,13 +125,24 @@ func (ds *Dataset) newHistory(key []byte) (*history, error) {
 	if ds.dropped.Load() != 0 {
 		return nil, ds.errDropped()
 	}
-	h := &history{db: db, name: []byte(ds.name), key: bytes.Clone(key)}
-	h.id, h.below = ds.id, db.DurableLSN()+1
+	return db.historyOf(ds.id, []byte(ds.name), bytes.Clone(key))
+}
+
+// historyOf is a history that begins with a dataset by its id.
+func (db *DB) historyOf(id event.DatasetID, name, key []byte) (*history, error) {
+	h := &history{db: db, name: name, key: key}
+	h.id, h.below = id, db.DurableLSN()+1
 	var err error
 	h.files, err = wal.ListFiles(db.opts.FS, db.walDir())
 	oldest := db.sorted.set.Current().OldestLog // what is left of those before it goes
 	h.files = slices.DeleteFunc(h.files, func(f wal.FileInfo) bool { return f.Seq < oldest })
 	return h, err
+}
+
+// pop goes on with the file before the current one.
+func (h *history) pop() {
+	last := len(h.files) - 1
+	h.files, h.after, h.scan = h.files[:last], h.files[last], nil
 }
 
 // next returns the next older version, io.EOF after the last.
@@ -154,7 +165,7 @@ func (h *history) next(ctx context.Context) (Version, error) {
 			return Version{}, err
 		}
 		if !ok {
-			h.files, h.after, h.scan = h.files[:len(h.files)-1], file, nil
+			h.pop()
 			continue
 		}
 		e, err := h.db.readEvent(&p)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"time"
@@ -53,9 +54,10 @@ type Redaction struct {
 // An event says so, durably; it and the change on disk are there on return. Key, time and reason of the put stay, and so do the
 // hash tree and proofs of all other events. Reads of the past that would see the value get ErrRedacted.
 //
-// The event must be a put, and not what its key has now: overwrite or delete the key first. Neither may a snapshot have it: drop
-// those that are named. ErrRedact is matched by the error that says what is in the way, ErrNotFound if there is no such event,
-// ErrOutsideWindow if retention has dropped it. Redacting twice is no error: the result says when it was done.
+// The event must be a put, and not what its key has now: overwrite or delete the key first. Neither may a snapshot have it, or a part
+// of it: drop those that are named. Of a batch that was committed twice, values that lie apart from their events can't be redacted.
+// ErrRedact is matched by the error that says what is in the way, ErrNotFound if there is no such event, ErrOutsideWindow if
+// retention has dropped it. Redacting twice is no error: the result says when it was done.
 //
 // What it can't reach: backups, archives and other copies of files; what was read before, also by processes that have the store open
 // for reading; blocks of the disk that file systems have freed. The log keeps a SHA-256 that stands for the value in the hash tree:
@@ -118,7 +120,7 @@ func (db *DB) redact(ctx context.Context, lsn LSN, wo WriteOptions, dryRun bool)
 	}
 	db.snapshots.Lock()
 	defer db.snapshots.Unlock()
-	if err := db.mayRedact(t); err != nil || dryRun {
+	if err := db.mayRedact(ctx, t); err != nil || dryRun {
 		return t.r, err
 	}
 	if t.frame.File == db.log.File() {
@@ -163,6 +165,7 @@ type redacted struct {
 	hash    integrity.Hash // what stands for the value in the hash tree
 
 	frame  wal.Position // of the frame that holds the event: of a spilled batch a data frame
+	spill  bool         // it is of one
 	at     wal.Position // of the event
 	pieces []event.Piece
 	files  []wal.FileInfo // that hold something of it, the oldest first
@@ -271,8 +274,8 @@ func (db *DB) takeRedacted(t *redacted, f *wal.Frame, e *event.Event, at wal.Pos
 	if t.pieces, err = event.Redact(bytes.Clone(wire)); err != nil {
 		return errCantRedact(e.LSN, "%w", err)
 	}
-	t.frame, t.at = f.Position(), at
-	if f.Flags&wal.FrameSpilled == 0 {
+	t.frame, t.at, t.spill = f.Position(), at, f.Flags&wal.FrameSpilled != 0
+	if !t.spill {
 		return nil
 	}
 	s, err := wal.ParseSpill(f.Body, f.Count)
@@ -285,8 +288,13 @@ func (db *DB) takeRedacted(t *redacted, f *wal.Frame, e *event.Event, at wal.Pos
 }
 
 // mayRedact says what is in the way. db.snapshots is held.
-func (db *DB) mayRedact(t *redacted) error {
+func (db *DB) mayRedact(ctx context.Context, t *redacted) error {
 	lsn := t.r.LSN
+	if other, err := db.sharing(ctx, t); err != nil {
+		return err
+	} else if other != 0 {
+		return errCantRedact(lsn, "LSN %d has its value in the same bytes, since a batch was committed twice; neither can be redacted", other)
+	}
 	if t.applied {
 		current, err := db.isCurrent(t)
 		if err != nil {
@@ -302,7 +310,13 @@ func (db *DB) mayRedact(t *redacted) error {
 	}
 	var names []string
 	for _, s := range snaps {
-		if s.LSN >= lsn {
+		has := s.LSN >= lsn
+		if !has {
+			if has, err = db.hasPart(&s, t); err != nil {
+				return err
+			}
+		}
+		if has {
 			names = append(names, s.Name)
 		}
 	}
@@ -325,6 +339,67 @@ func (db *DB) mayRedact(t *redacted) error {
 		return errCantRedact(lsn, "segment %s is damaged, and may hold the value; repair the store first", num)
 	}
 	return nil
+}
+
+// sharing returns the LSN of another event that has its value in the same bytes of the log, 0 = there is none: a batch that was committed
+// again refers to what it has written ahead. Such an event is of the same key.
+func (db *DB) sharing(ctx context.Context, t *redacted) (LSN, error) {
+	if !t.spill && len(t.pieces) == 0 {
+		return 0, nil
+	}
+	h, err := db.historyOf(t.ds, nil, t.r.Key)
+	if err != nil {
+		return 0, err
+	}
+	for len(h.files) > 0 && h.files[len(h.files)-1].Seq >= t.files[0].Seq {
+		p, _, ok, err := h.find(ctx, h.files[len(h.files)-1])
+		if err != nil {
+			return 0, err
+		}
+		if !ok {
+			h.pop()
+			continue
+		}
+		if h.below = p.lsn; p.op != event.OpPut || p.lsn == t.r.LSN {
+			continue
+		}
+		if t.spill && p.at == t.at {
+			return p.lsn, nil
+		}
+		e, err := db.readEvent(&p)
+		if err != nil {
+			return 0, err
+		}
+		if e.Flags&event.FlagValueRef == 0 || e.Flags&event.FlagRedacted != 0 {
+			continue
+		}
+		ref, err := event.ParseValueRef(e.Value)
+		if err != nil {
+			return 0, err
+		}
+		if slices.ContainsFunc(ref.Pieces, func(p event.Piece) bool { return slices.Contains(t.pieces, p) }) {
+			return e.LSN, nil
+		}
+	}
+	return 0, nil
+}
+
+// hasPart says whether a snapshot of before the event has a part of its value: it was made while that was being written.
+func (db *DB) hasPart(s *SnapshotInfo, t *redacted) (bool, error) {
+	parts := []wal.Position{t.frame}
+	for _, p := range t.pieces {
+		parts = append(parts, wal.Position{File: p.File, Offset: int64(p.Offset)})
+	}
+	for _, f := range t.files {
+		info, err := db.opts.FS.Stat(path.Join(s.Dir, "wal", f.Name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil || slices.ContainsFunc(parts, func(p wal.Position) bool { return p.File == f.Seq && p.Offset < info.Size }) {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // isCurrent says whether nothing newer hides the version.

@@ -1,0 +1,118 @@
+package dyngo_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/internal/vfs"
+)
+
+// stopAfter gives bytes, and calls something before the last of them.
+type stopAfter struct {
+	r    io.Reader
+	left int
+	call func()
+}
+
+func (s *stopAfter) Read(b []byte) (int, error) {
+	if s.left <= 1 && s.call != nil {
+		s.call()
+		s.call = nil
+	}
+	n, err := s.r.Read(b[:min(len(b), max(s.left-1, 1))])
+	s.left -= n
+	return n, err
+}
+
+// A snapshot that was made while a large value was being written has the pieces that were there, though not the event. It is in the way
+// like one that has the event; one that was made before is not.
+func TestRedactOfWhatASnapshotHasInPart(t *testing.T) {
+	s := &redactable{t: t, fs: vfs.NewMem(), clock: manualClock()}
+	s.open(nil)
+	ds, err := s.db.CreateDataset("d", &dyngo.DatasetOptions{Compression: dyngo.NoCompression})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustSnapshot(t, s.db, "before")
+	secret := "what nobody may read again " + big(600<<10, 3)
+	lsn, err := ds.PutReader([]byte("k"), int64(len(secret)), &stopAfter{r: strings.NewReader(secret), left: len(secret), call: func() {
+		mustSnapshot(t, s.db, "between")
+	}})
+	if err == nil {
+		_, err = ds.Delete([]byte("k"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dry := range []bool{true, false} {
+		if _, err := s.db.Redact(t.Context(), lsn, dyngo.RedactOptions{DryRun: dry}); !errors.Is(err, dyngo.ErrRedact) || !strings.Contains(err.Error(), `drop them first: ["between"]`) {
+			t.Errorf("dry run %t: %v", dry, err)
+		}
+	}
+	if err := s.db.DropSnapshot("between"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.db.Redact(t.Context(), lsn, dyngo.RedactOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if with, err := filesWith(s.fs, storeDir, []byte(secret[:40])); err != nil || len(with) > 0 {
+		t.Errorf("the value is in %q, %v", with, err)
+	}
+}
+
+// A batch that was committed twice has two events that refer to the same bytes. Who redacts one of them is told of the other, and both
+// values stay.
+func TestRedactOfABatchThatWasCommittedTwice(t *testing.T) {
+	for what, n := range map[string]int{"a large value": 1, "a batch that spills": 40} {
+		t.Run(what, func(t *testing.T) {
+			s := &redactable{t: t, fs: vfs.NewMem(), clock: manualClock()}
+			s.open(nil)
+			ds, err := s.db.CreateDataset("d", &dyngo.DatasetOptions{Compression: dyngo.NoCompression})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := s.db.NewBatch()
+			value := []byte("the value " + big(map[bool]int{true: 20 << 10, false: 300}[n == 1], 3))
+			for i := range n {
+				b.Put(ds, []byte{'k', byte(i)}, value)
+			}
+			first, err := b.Commit()
+			second, err2 := b.Commit()
+			if err := errors.Join(err, err2); err != nil {
+				t.Fatal(err)
+			}
+			key := []byte{'k', byte(n - 1)}
+			look := func() {
+				t.Helper()
+				if got, err := ds.Get(key); err != nil || !bytes.Equal(got, value) {
+					t.Errorf("the key has %.20q, %v", got, err)
+				}
+			}
+			look()
+			if _, err := s.db.Redact(t.Context(), first, dyngo.RedactOptions{}); !errors.Is(err, dyngo.ErrRedact) || !strings.Contains(err.Error(), "same bytes") {
+				t.Errorf("the first: %v", err)
+			}
+			look()
+			if _, err := ds.Put(key, []byte("new")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.db.Redact(t.Context(), second, dyngo.RedactOptions{}); !errors.Is(err, dyngo.ErrRedact) || !strings.Contains(err.Error(), "same bytes") {
+				t.Errorf("the second: %v", err)
+			}
+			for v, err := range ds.History(t.Context(), key) {
+				if err != nil || (v.LSN == first || v.LSN == second) && !bytes.Equal(v.Value, value) {
+					t.Errorf("LSN %d has %.20q, redacted %t, %v", v.LSN, v.Value, v.Redacted, err)
+				}
+			}
+			s.db.Close()
+			report, err := dyngo.VerifyWith(t.Context(), storeDir, &dyngo.Options{FS: s.fs}, dyngo.VerifyOptions{Level: dyngo.LevelState})
+			if err := errors.Join(append(report.All(), err)...); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
