@@ -50,10 +50,9 @@ func (r *benchRun) suiteText(p *page, s suiteOf) {
 			"and are flushed all the time, by one client, then 4, 16, 64, 256 and 1024 and back, 6 s each. One in eight pairs of operations " +
 			"is timed. *First* is the first quarter of a phase, just after the number of clients has changed.",
 		"beside": "DynGO alone: gets by zipf (2 clients; 2 M keys with values of 100 bytes in segments, a MemoryBudget of 64 MiB, files in the page cache), and " +
-			"durable puts (16 clients). Before each measurement *with all jobs* 160 MiB are written to another dataset, without measuring; then run, " +
-			"while it is measured, the flushes, merges, side files and retention that these call for, merges of everything, and builds of a hot " +
-			"range one after the other. In the other half nothing of that runs. In pairs, each first in turn; × is the median of the pairs' " +
-			"ratios of p99.",
+			"durable puts (16 clients). Before each measurement *with all jobs* 160 MiB are written to another dataset and a part of the keys is scanned, " +
+			"without measuring; then run, while it is measured, the flushes, merges, side files, retention and builds of hot ranges that these call " +
+			"for. In the other half nothing of that runs. In pairs, each first in turn; × is the median of the pairs' ratios of p99.",
 		"past": "DynGO alone: the others have nothing of the kind. 1 M keys of 12 bytes with values of 100 bytes, a tenth of them " +
 			"overwritten since. Each thing is measured in pairs with what it is held against, one after the other and each first in " +
 			"turn; × is the median of the pairs' ratios of time, with their range. *audit* is a log of 100 M events of 10 M keys " +

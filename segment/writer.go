@@ -84,6 +84,10 @@ const (
 
 	// writeBytes is how much is gathered before it is written.
 	writeBytes = 256 << 10
+
+	// behindBytes is how much is written before the system is asked to bring it to the device: Finish would have to wait for all of it
+	// at once, and so would the syncs of others, the log's above all (bytes_per_sync of RocksDB).
+	behindBytes = 1 << 20
 )
 
 func (o WriterOptions) withDefaults() (WriterOptions, error) {
@@ -134,6 +138,7 @@ type Writer struct {
 	props Properties
 
 	pos      int64 // bytes written, all before those of out
+	behind   int64 // of these the device has been asked for
 	sha      hash.Hash
 	*scratch // given back by Finish and Abort
 
@@ -565,4 +570,8 @@ func (w *Writer) write() {
 	}
 	w.pos += int64(len(w.out))
 	w.out = w.out[:0]
+	if n := w.pos - w.behind; n >= behindBytes && !w.opts.NoSync {
+		vfs.WriteBehind(w.file, w.behind, n)
+		w.behind = w.pos
+	}
 }

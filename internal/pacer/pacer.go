@@ -3,6 +3,7 @@ package pacer
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -163,6 +164,7 @@ func (j *Job) Wait(ctx context.Context, bytes int64) error {
 			return err
 		}
 		if left <= StepBytes {
+			runtime.Gosched() // who is ready goes first: Go itself would have him wait for up to 10 ms
 			j.startWork(bytes)
 			return nil
 		}

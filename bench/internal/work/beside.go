@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +23,8 @@ type beside struct {
 	main, work *dyngo.Dataset
 	s          Spec
 	zipf       *picker
-	number     atomic.Uint64 // of the next pair that makes work
+	number     uint64 // of the next pair that makes work
+	bursts     int
 	waited     atomic.Uint64 // number of the next pair that is waited for
 }
 
@@ -45,52 +45,25 @@ func (b *beside) put(c *client) error {
 	return err
 }
 
-// makeWork writes s.MaxBytes as fast as it can, which isn't measured, and returns while most of what follows is still to be done: side
-// files of log files, flushes and merges. It has a range kept in key order and dropped again, and everything merged, until stop.
-func (b *beside) makeWork() (stop func() error, err error) {
-	p := &past{s: b.s}
-	first := b.number.Load()
+// makeWork leaves the jobs of a burst to be done, and returns when they have begun: s.MaxBytes are written as fast as can be, of which
+// side files of log files, flushes, merges and retention follow, and a part of the measured keys is scanned until it would be kept in
+// key order.
+func (b *beside) makeWork() error {
+	p, c := &past{s: b.s}, newClients(1, b.s)[0]
+	a := adapted{db: b.db, ds: b.main, c: c, keys: b.s.Keys, size: b.s.ValueSize, spot: b.bursts}
+	b.bursts++
+	for range 3000 {
+		if err := a.scanSpot(); err != nil {
+			return err
+		}
+	}
+	first := b.number
 	n := int(b.s.MaxBytes) / (b.s.KeySize + b.s.ValueSize)
 	if err := p.puts(b.db, b.work, n, func(i int) (uint64, uint64) { return (first + uint64(i)) % uint64(2*n), first }); err != nil {
-		return nil, err
+		return err
 	}
-	if err := b.db.WaitDurable(context.Background(), b.db.LSN()); err != nil { // or durable puts would wait for what is before them
-		return nil, err
-	}
-	b.number.Add(uint64(n))
-	ctx, cancel := context.WithCancel(context.Background())
-	var (
-		wg            sync.WaitGroup
-		merged, built error
-	)
-	wg.Go(func() {
-		for merged == nil && ctx.Err() == nil {
-			merged = b.db.Compact(ctx)
-			select {
-			case <-ctx.Done():
-			case <-time.After(10 * time.Millisecond): // there may be nothing to merge
-			}
-		}
-	})
-	wg.Go(func() {
-		from, to := newKey(b.s.KeySize), newKey(b.s.KeySize)
-		from[len(from)-8], to[len(to)-8] = 0x40, 0x41 // a 256th of the keys
-		for built == nil && ctx.Err() == nil {
-			if built = b.main.KeepHot(ctx, from, to); built == nil {
-				b.main.DropHot(from)
-			}
-		}
-	})
-	return func() error {
-		cancel()
-		wg.Wait()
-		for _, e := range []*error{&merged, &built} {
-			if errors.Is(*e, context.Canceled) {
-				*e = nil
-			}
-		}
-		return errors.Join(merged, built)
-	}, nil
+	b.number += uint64(n)
+	return b.db.WaitDurable(context.Background(), b.db.LSN()) // or durable puts would wait for what is before them
 }
 
 // rest waits until no job runs, and none has for a moment.
@@ -189,12 +162,10 @@ func runBeside(s Spec) (_ []Result, err error) {
 	}
 	clients := max(s.Readers, s.Writers)
 	with := func() (t besideTurn, err error) {
-		stop, err := b.makeWork()
-		if err != nil {
+		if err := b.makeWork(); err != nil {
 			return t, err
 		}
-		t, err = b.turn(op, clients)
-		return t, errors.Join(err, stop())
+		return b.turn(op, clients)
 	}
 	without := func() (besideTurn, error) {
 		if err := b.rest(); err != nil {
