@@ -444,7 +444,4 @@ func placeOf(e *event.Event, at wal.Position, wire []byte) place {
 }
 
 // readPiece reads one piece of a spilled batch.
-func (db *DB) readPiece(p event.Piece) ([]byte, error) {
-	b := make([]byte, p.StoredLen) // at most 1 MiB
-	return b, db.files.ReadPiece(b, wal.Position{File: p.File, Offset: int64(p.Offset)}, p.CRC)
-}
+func (db *DB) readPiece(p event.Piece) ([]byte, error) { return db.files.ReadSpilled(p) }

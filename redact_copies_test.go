@@ -3,6 +3,7 @@ package dyngo_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -114,5 +115,104 @@ func TestRedactOfABatchThatWasCommittedTwice(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// Two log files have the value, and are renamed one after the other. Who reads in between gets ErrRedacted, never zeros, and the tree
+// gets the hash that the redaction has logged; so does who reads beside, or what a crash leaves there.
+func TestRedactOfAValueInTwoFiles(t *testing.T) {
+	for _, c := range []dyngo.Compression{dyngo.NoCompression, dyngo.S2} {
+		for _, wo := range []dyngo.WriteOptions{{}, ofAlice} {
+			t.Run(fmt.Sprint(c, wo.Subject), func(t *testing.T) { redactValueInTwoFiles(t, c, wo) })
+		}
+	}
+}
+
+func redactValueInTwoFiles(t *testing.T, c dyngo.Compression, wo dyngo.WriteOptions) {
+	crash := vfs.NewCrash(1)
+	fault, now := vfs.NewFault(crash), manualClock()
+	db := mustOpen(t, storeDir, redactOptions(fault, now))
+	defer func() { db.Close() }()
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Compression: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := strings.Repeat("what nobody may read again ", 30<<10)
+	lsn, err := ds.PutReaderWith([]byte("k"), int64(len(secret)), &stopAfter{r: strings.NewReader(secret), left: len(secret), call: func() {
+		mustSnapshot(t, db, "between")
+	}}, wo)
+	if err == nil {
+		err = db.DropSnapshot("between")
+	}
+	if err == nil {
+		_, err = ds.Delete([]byte("k"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(what string, db *dyngo.DB) {
+		t.Helper()
+		ds, err := db.Dataset("d")
+		if err != nil {
+			t.Fatal(err)
+		}
+		past := mustViewAt(t, db, dyngo.AtLSN(lsn))
+		defer past.Close()
+		if got, err := past.Get(ds, []byte("k")); !errors.Is(err, dyngo.ErrRedacted) {
+			t.Errorf("%s: %.20q, %v", what, got, err)
+		}
+		for v, err := range ds.History(t.Context(), []byte("k")) {
+			if err != nil || v.LSN == lsn && (!v.Redacted || v.Value != nil) {
+				t.Errorf("%s: history of LSN %d: %.20q, redacted %t, %v", what, v.LSN, v.Value, v.Redacted, err)
+			}
+		}
+	}
+	var left *vfs.Crash
+	renames := 0
+	fault.OnCall(func(call vfs.Call) error {
+		if call.Op != vfs.OpRename || !vfs.Match("redact-*.tmp", call.Name) {
+			return nil
+		}
+		if renames++; renames == 2 {
+			left = crash.KillProcess()
+			look("between", db)
+			if err := db.LogSealed(); err != nil { // the tree catches up
+				t.Error(err)
+			}
+		}
+		return nil
+	})
+	if _, err := db.Redact(t.Context(), lsn, dyngo.RedactOptions{Reason: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	fault.OnCall(nil)
+	if renames != 2 {
+		t.Fatalf("%d log files were written anew", renames)
+	}
+	look("afterwards", db)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for what, fs := range map[string]vfs.FS{"afterwards": crash, "after a crash": left} {
+		verify := func(when string) {
+			t.Helper()
+			report, err := dyngo.VerifyWith(t.Context(), storeDir, &dyngo.Options{FS: fs}, dyngo.VerifyOptions{Level: dyngo.LevelState})
+			if err := errors.Join(append(report.All(), err)...); err != nil || report.Tree.Gone > 0 {
+				t.Errorf("%s, %s: %+v, %v", what, when, report.Tree, err)
+			}
+		}
+		verify("before it is opened")
+		o := redactOptions(fs, now)
+		for _, o.ReadOnly = range []bool{true, false} {
+			db := mustOpen(t, storeDir, o)
+			look(what, db)
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		verify("opened")
+		if with, err := filesWith(fs, storeDir, []byte(secret[:40])); err != nil || len(with) > 0 {
+			t.Errorf("%s: the value is in %q, %v", what, with, err)
+		}
 	}
 }

@@ -201,8 +201,7 @@ func readLog(fs vfs.FS) (found features, err error) {
 					if p.File != file {
 						found.spilledAcross++
 					}
-					b := make([]byte, p.StoredLen)
-					return b, files.ReadPiece(b, wal.Position{File: p.File, Offset: int64(p.Offset)}, p.CRC)
+					return files.ReadSpilled(p)
 				})
 			}
 		}

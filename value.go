@@ -148,8 +148,13 @@ func (db *DB) appendLarge(dst []byte, ref event.ValueRef) ([]byte, error) {
 	return dst, nil
 }
 
-// appendPiece appends the raw bytes of one piece, checked.
-func (db *DB) appendPiece(dst []byte, p event.Piece) ([]byte, error) {
+// appendPiece appends the raw bytes of one piece, checked. The event may not say yet that it was redacted: its file is renamed last.
+func (db *DB) appendPiece(dst []byte, p event.Piece) (_ []byte, err error) {
+	defer func() {
+		if errors.Is(err, wal.ErrRedacted) {
+			err = ErrRedacted
+		}
+	}()
 	pos := wal.Position{File: p.File, Offset: int64(p.Offset)}
 	if p.Codec == 0 {
 		start, end := len(dst), len(dst)+int(p.StoredLen)

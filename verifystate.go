@@ -230,11 +230,14 @@ func (r *stateReplay) event(f *wal.Frame, e *event.Event) error {
 	case e.Op == event.OpPut:
 		k.expires, _ = event.Expiry(e.Parts)
 		var err error
-		if k.hash, err = r.value(e); err != nil {
-			if errors.Is(err, wal.ErrDropped) {
-				delete(ds.keys, string(e.Key)) // it was overwritten, or reading it fails
-				return nil
-			}
+		k.hash, err = r.value(e)
+		switch {
+		case errors.Is(err, wal.ErrDropped):
+			delete(ds.keys, string(e.Key)) // it was overwritten, or reading it fails
+			return nil
+		case errors.Is(err, ErrRedacted): // a crash kept the event from saying so
+			k.gone = true
+		case err != nil:
 			return err
 		}
 	case e.Op == event.OpExpire:

@@ -98,7 +98,7 @@ var (
 
 // Source reads what an event refers to.
 type Source struct {
-	// Piece returns the stored bytes of a piece, checked.
+	// Piece returns the stored bytes of a piece, checked. With wal.ErrRedacted they are what is left of it.
 	Piece func(event.Piece) ([]byte, error)
 	// Redacted returns the commitment to the value that an event with event.FlagRedacted had, false if the log does not tell. nil: of
 	// none.
@@ -122,15 +122,11 @@ func (s *Source) LeafOf(e *event.Event) (Leaf, error) {
 	var err error
 	switch {
 	case e.Flags&event.FlagRedacted != 0:
-		known := false
-		if s.Redacted != nil {
-			l.Value, known, err = s.Redacted(e.LSN)
-		}
-		if !known && err == nil {
-			err = ErrRedacted
-		}
+		l.Value, err = s.redacted(e.LSN)
 	case e.Flags&event.FlagValueRef != 0:
-		l.Value, err = s.large(salt, e)
+		if l.Value, err = s.large(salt, e); errors.Is(err, wal.ErrRedacted) { // the event does not say so yet
+			l.Value, err = s.redacted(e.LSN)
+		}
 	case len(e.Value) > 0 || len(salt) > 0:
 		value := e.Value
 		if codec, raw, packed := event.CodecOf(e.Parts); packed {
@@ -141,6 +137,18 @@ func (s *Source) LeafOf(e *event.Event) (Leaf, error) {
 		l.Value = ValueHash(salt, value)
 	}
 	return l, err
+}
+
+// redacted is the commitment to a value that is gone.
+func (s *Source) redacted(lsn event.LSN) (h Hash, err error) {
+	known := false
+	if s.Redacted != nil {
+		h, known, err = s.Redacted(lsn)
+	}
+	if !known && err == nil {
+		err = ErrRedacted
+	}
+	return h, err
 }
 
 // large is the commitment to a value in data frames, which are read one after the other.
@@ -214,7 +222,13 @@ func (s *Source) record(f *wal.Frame, visit func(*event.Event), leaf func(*Leaf,
 	redacted := false
 	var events iter.Seq2[*event.Event, error]
 	if f.Flags&wal.FrameSpilled != 0 {
-		events = f.SpilledEvents(s.Piece)
+		events = f.SpilledEvents(func(p event.Piece) ([]byte, error) {
+			b, err := s.Piece(p)
+			if errors.Is(err, wal.ErrRedacted) {
+				err = nil
+			}
+			return b, err
+		})
 	} else {
 		events = f.Events()
 	}

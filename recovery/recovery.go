@@ -280,9 +280,9 @@ func (r *run) spilled(f *wal.Frame) error {
 	defer files.Close()
 	lsn, stale := f.BaseLSN, s.NotApplied
 	for _, p := range s.Pieces {
-		b := make([]byte, p.StoredLen)
 		pos := wal.Position{File: p.File, Offset: int64(p.Offset)}
-		if err := files.ReadPiece(b, pos, p.CRC); err != nil {
+		b, err := files.ReadSpilled(p)
+		if err != nil {
 			return err
 		}
 		for rest := b; len(rest) > 0; lsn++ {

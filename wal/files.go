@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
@@ -46,6 +47,9 @@ type ValueInfo struct {
 
 // ErrDropped is returned for what lies in a log file that was dropped on purpose.
 var ErrDropped = errors.New("wal: the log file was dropped")
+
+// ErrRedacted is returned for a data frame that was redacted. Of a large value nothing is left then, of a spilled batch all but one value.
+var ErrRedacted = errors.New("wal: the data frame was redacted")
 
 // openFile is closed when it is dropped from the map and nobody reads it.
 type openFile struct {
@@ -220,13 +224,24 @@ func (f *Files) ReadAt(b []byte, pos Position) error {
 	return nil
 }
 
-// ReadPiece fills b with the body of the data frame at pos, whose CRC must be crc, wherever that body lies now.
+// ReadPiece fills b with the body of the data frame at pos, whose CRC must be crc, wherever that body lies now. With ErrRedacted, b has
+// what is left of it.
 func (f *Files) ReadPiece(b []byte, pos Position, crc uint32) error {
 	err := f.readBody(b, pos, crc)
 	if f.Renew != nil && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDropped)) && f.Renew() {
 		err = f.readBody(b, pos, crc)
 	}
 	return err
+}
+
+// ReadSpilled returns a piece of a spilled batch, also if a value in it was redacted.
+func (f *Files) ReadSpilled(p event.Piece) ([]byte, error) {
+	b := make([]byte, p.StoredLen) // at most 1 MiB
+	err := f.ReadPiece(b, Position{File: p.File, Offset: int64(p.Offset)}, p.CRC)
+	if errors.Is(err, ErrRedacted) {
+		err = nil
+	}
+	return b, err
 }
 
 func (f *Files) readBody(b []byte, pos Position, crc uint32) error {
@@ -238,7 +253,10 @@ func (f *Files) readBody(b []byte, pos Position, crc uint32) error {
 	if err != nil {
 		return err
 	}
-	if have := BodyCRC(b); have != crc && !f.redacted(pos, b) {
+	if have := BodyCRC(b); have != crc {
+		if f.redacted(pos, b) {
+			return ErrRedacted
+		}
 		return &corruption.Error{File: name, Offset: at, What: fmt.Sprintf("data frame: crc %08x, want %08x", have, crc)}
 	}
 	return nil

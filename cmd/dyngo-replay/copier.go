@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -218,7 +219,7 @@ func (c *copier) payloadOf(e *cli.LogEvent) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if gone, err := c.copyPieces(ref.Pieces); err != nil || gone {
+		if gone, err := c.copyPieces(ref.Pieces, e.Flags&event.FlagRedacted != 0); err != nil || gone {
 			return nil, err
 		}
 		value, changed = event.AppendValueRef(nil, ref), true
@@ -250,13 +251,17 @@ func wirePayload(wire []byte) []byte {
 	return wire[n:]
 }
 
-// copyPieces copies the data frames of a value, and has the pieces name the new ones. gone says that one can't be read any more.
-func (c *copier) copyPieces(pieces []event.Piece) (gone bool, err error) {
+// copyPieces copies the data frames of a value, and has the pieces name the new ones: of one that was redacted, zeros. gone says that one
+// can't be read any more.
+func (c *copier) copyPieces(pieces []event.Piece, redacted bool) (gone bool, err error) {
 	for i := range pieces {
 		p := &pieces[i]
 		b := slices.Grow(c.stored[:0], int(p.StoredLen))[:p.StoredLen]
 		c.stored = b
 		err := c.files.ReadPiece(b, wal.Position{File: p.File, Offset: int64(p.Offset)}, p.CRC)
+		if redacted && errors.Is(err, wal.ErrRedacted) {
+			err = nil
+		}
 		if cli.IsGone(err) && !c.kept {
 			c.lost++
 			return true, nil

@@ -152,11 +152,16 @@ func (v *LogView) holds(e *LogEvent) (bool, error) {
 	return b != nil && v.Filter.Where.Holds(b), err
 }
 
-// IsGone says that bytes lie in a log file that is not there.
-func IsGone(err error) bool { return errors.Is(err, wal.ErrDropped) || errors.Is(err, fs.ErrNotExist) }
+// IsGone says that bytes lie in a log file that is not there, or were redacted.
+func IsGone(err error) bool {
+	return errors.Is(err, wal.ErrDropped) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, wal.ErrRedacted)
+}
 
 // piece reads one piece of a spilled batch.
-func (v *LogView) piece(p event.Piece) ([]byte, error) {
+func (v *LogView) piece(p event.Piece) ([]byte, error) { return v.files.ReadSpilled(p) }
+
+// valuePiece reads one piece of a large value.
+func (v *LogView) valuePiece(p event.Piece) ([]byte, error) {
 	b := make([]byte, p.StoredLen) // at most 1 MiB
 	return b, v.files.ReadPiece(b, wal.Position{File: p.File, Offset: int64(p.Offset)}, p.CRC)
 }
@@ -420,7 +425,7 @@ func (v *LogView) open(e *LogEvent, apart bool) ([]byte, int64, error) {
 	}
 	var b []byte
 	for i, p := range ref.Pieces {
-		stored, err := v.piece(p)
+		stored, err := v.valuePiece(p)
 		if err == nil {
 			b, err = open(b, keyring.Piece{Index: uint32(i), Last: i == len(ref.Pieces)-1}, stored)
 		}
@@ -435,7 +440,7 @@ func (v *LogView) open(e *LogEvent, apart bool) ([]byte, int64, error) {
 }
 
 func (v *LogView) appendPiece(dst []byte, p event.Piece) ([]byte, error) {
-	stored, err := v.piece(p)
+	stored, err := v.valuePiece(p)
 	if err != nil {
 		return nil, err
 	}
