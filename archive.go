@@ -35,6 +35,9 @@ func (r *retention) archive(ctx context.Context, d *dropping) error {
 	return syncAncestors(fsys, dir)
 }
 
+// archiveTemp ends the name of a copy on its way in.
+const archiveTemp = ".tmp"
+
 // archiveOne archives one file, unless it is.
 //
 // The copy gets its name when it is durable and was read back. So one that has the name is whole; it is read back again, since
@@ -46,7 +49,7 @@ func (r *retention) archiveOne(ctx context.Context, f wal.FileInfo, pace func(in
 	if there || err != nil {
 		return err
 	}
-	temp := name + ".tmp"
+	temp := name + archiveTemp
 	if err := fsys.Remove(temp); err != nil && !isMissing(err) {
 		return err
 	}

@@ -385,7 +385,9 @@ func (db *DB) ensureStarted() error {
 		return err
 	}
 	db.retention.removeDropped()
-	db.removeLeftSnapshots()
+	if err := db.removeLeftSnapshots(); err != nil {
+		db.opts.Logger.Warn("dyngo: what a crash has left of a snapshot can't be removed", "err", err)
+	}
 	db.started.Store(true)
 	return nil
 }

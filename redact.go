@@ -20,6 +20,7 @@ import (
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/segment"
+	"github.com/dyngodb/dyngo/snapshot"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -137,7 +138,9 @@ func (db *DB) redact(ctx context.Context, lsn LSN, wo WriteOptions, dryRun bool)
 		return nil, t.errDropped()
 	}
 	defer hold.release()
-	db.removeLeftSnapshots()
+	if err := db.removeLeftSnapshots(); err != nil {
+		return nil, fmt.Errorf("what a crash has left of a snapshot can't be removed, and may have the value: %w", err)
+	}
 	if err := db.forgetValue(ctx, t); err != nil {
 		return nil, err
 	}
@@ -304,34 +307,30 @@ func (db *DB) mayRedact(ctx context.Context, t *redacted) error {
 			return errCantRedact(lsn, "its value is what the key has now; overwrite or delete the key first, so that nobody misses it")
 		}
 	}
-	snaps, err := ListSnapshots(db.dir, &db.opts)
+	names, err := db.snapshotsWith(t)
 	if err != nil {
 		return err
-	}
-	var names []string
-	for _, s := range snaps {
-		has := s.LSN >= lsn
-		if !has {
-			if has, err = db.hasPart(&s, t); err != nil {
-				return err
-			}
-		}
-		if has {
-			names = append(names, s.Name)
-		}
 	}
 	if len(names) > 0 {
 		return errCantRedact(lsn, "the value is in snapshots too; drop them first: %q", names)
 	}
-	if archive := db.opts.Archive; archive != "" {
-		for _, f := range t.files {
-			name := path.Join(archive, wal.ArchivedName(f.Name))
+	for _, f := range t.files {
+		if db.opts.Archive == "" {
+			break
+		}
+		name := path.Join(db.opts.Archive, wal.ArchivedName(f.Name))
+		for _, name := range []string{name, name + archiveTemp} {
 			if has, err := vfs.Exists(db.opts.FS, name); err != nil {
 				return err
 			} else if has {
 				return errCantRedact(lsn, "the archive has a copy of the log file already; remove it first: %s", name)
 			}
 		}
+	}
+	if has, err := vfs.Exists(db.opts.FS, path.Join(db.dir, repairDir)); err != nil {
+		return err
+	} else if has {
+		return errCantRedact(lsn, "%s has what a repair has put aside that was interrupted; repair the store again, which removes it", repairDir)
 	}
 	s := db.sorted.acquire()
 	defer s.release()
@@ -382,6 +381,30 @@ func (db *DB) sharing(ctx context.Context, t *redacted) (LSN, error) {
 		}
 	}
 	return 0, nil
+}
+
+// snapshotsWith names the snapshots that have the value or a part of it, or may have: of a folder that does not say what it is nobody
+// knows. db.snapshots is held.
+func (db *DB) snapshotsWith(t *redacted) (with []string, err error) {
+	dir := path.Join(db.dir, snapshot.Dir)
+	names, _, err := snapshot.List(db.opts.FS, dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		info, err := readSnapshot(db.opts.FS, db.dir, name)
+		has := errors.Is(err, ErrNoSnapshot) || err == nil && info.LSN >= t.r.LSN
+		if err == nil && !has {
+			has, err = db.hasPart(&info, t)
+		}
+		switch {
+		case has:
+			with = append(with, name)
+		case err != nil:
+			return nil, err
+		}
+	}
+	return with, nil
 }
 
 // hasPart says whether a snapshot of before the event has a part of its value: it was made while that was being written.

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 	"testing"
 
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/wal"
 )
 
 // stopAfter gives bytes, and calls something before the last of them.
@@ -213,6 +215,96 @@ func redactValueInTwoFiles(t *testing.T, c dyngo.Compression, wo dyngo.WriteOpti
 		verify("opened")
 		if with, err := filesWith(fs, storeDir, []byte(secret[:40])); err != nil || len(with) > 0 {
 			t.Errorf("%s: the value is in %q, %v", what, with, err)
+		}
+	}
+}
+
+// What a crash has left of a snapshot that was being made or dropped, of a repair, or of a copy for the archive, has the value too. It
+// goes with the value, or is in the way by name: never is the value said to be gone while it is there.
+func TestRedactOfWhatACrashHasLeft(t *testing.T) {
+	secret := "what nobody may read again"
+	for what, name := range map[string]string{
+		"a snapshot that can't be removed": storeDir + "/snapshots/.tmp-left/wal/0000000001-00000000000000000001.log",
+		"a part of a snapshot":             storeDir + "/snapshots/left/wal/0000000001-00000000000000000001.log",
+		"a repair":                         storeDir + "/repair.old/segments/000001.seg",
+		"a copy for the archive":           "/archive/" + wal.ArchivedName(wal.FileName(1, 1)) + ".tmp",
+	} {
+		t.Run(what, func(t *testing.T) {
+			fault := vfs.NewFault(vfs.NewMem())
+			s := &redactable{t: t, fs: fault, clock: manualClock()}
+			s.open(func(o *dyngo.Options) { o.Archive = "/archive" })
+			ds, err := s.db.CreateDataset("d", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lsn, err := ds.Put([]byte("k"), []byte(secret))
+			if err == nil {
+				_, err = ds.Delete([]byte("k"))
+			}
+			if err := errors.Join(err, fault.MkdirAll(path.Dir(name)), vfs.WriteFileSync(fault, name, []byte(secret))); err != nil {
+				t.Fatal(err)
+			}
+			fault.Inject(vfs.Plan{Ops: vfs.OpRemove, Name: name, Count: -1})
+			if _, err := s.db.Redact(t.Context(), lsn, dyngo.RedactOptions{}); err == nil {
+				with, err := filesWith(fault, "/", []byte(secret))
+				t.Errorf("redacted, though it is in %q, %v", with, err)
+			}
+			fault.Heal()
+			if err := fault.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+			for dir := path.Dir(name); dir != storeDir && dir != storeDir+"/snapshots" && dir != "/"; dir = path.Dir(dir) {
+				if err := fault.Remove(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := s.db.Redact(t.Context(), lsn, dyngo.RedactOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A store that was opened, and not yet written to, and one in memory redact as others do.
+func TestRedactBeforeAnythingIsWritten(t *testing.T) {
+	for _, inMemory := range []bool{false, true} {
+		secret := []byte("what nobody may read again")
+		s := &redactable{t: t, fs: vfs.NewMem(), clock: manualClock()}
+		s.open(func(o *dyngo.Options) {
+			if o.InMemory = inMemory; inMemory {
+				*o = dyngo.Options{InMemory: true}
+			}
+		})
+		ds, err := s.db.CreateDataset("d", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lsn, err := ds.Put([]byte("k"), secret)
+		if err == nil {
+			_, err = ds.Delete([]byte("k"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !inMemory {
+			s.reopen(nil)
+			if ds, err = s.db.Dataset("d"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, err := s.db.Redact(t.Context(), lsn, dyngo.RedactOptions{})
+		if err != nil {
+			t.Errorf("in memory %t: %+v, %v", inMemory, r, err)
+		}
+		for v, err := range ds.History(t.Context(), []byte("k")) {
+			if err != nil || v.LSN == lsn && !v.Redacted {
+				t.Errorf("in memory %t: %+v, %v", inMemory, v, err)
+			}
+		}
+		if !inMemory {
+			if with, err := filesWith(s.fs, storeDir, secret); err != nil || len(with) > 0 {
+				t.Errorf("the value is in %q, %v", with, err)
+			}
 		}
 	}
 }

@@ -272,15 +272,13 @@ func (db *DB) dropSnapshot(name string) error {
 }
 
 // removeLeftSnapshots removes what a crash has left of snapshots that were being made or dropped.
-func (db *DB) removeLeftSnapshots() {
+func (db *DB) removeLeftSnapshots() error {
 	dir := path.Join(db.dir, snapshot.Dir)
 	_, left, err := snapshot.List(db.opts.FS, dir)
 	for _, name := range left {
 		err = errors.Join(err, removeAll(db.opts.FS, path.Join(dir, name)))
 	}
-	if err != nil {
-		db.opts.Logger.Warn("dyngo: what a crash has left of a snapshot can't be removed", "err", err)
-	}
+	return err
 }
 
 // named finds the LSN of a target that is a snapshot.
