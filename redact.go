@@ -61,11 +61,13 @@ type Redaction struct {
 // retention has dropped it. Redacting twice is no error: the result says when it was done.
 //
 // What it can't reach: backups, archives and other copies of files; what was read before, also by processes that have the store open
-// for reading; blocks of the disk that file systems have freed. The log keeps a SHA-256 that stands for the value in the hash tree:
-// a value that can be guessed can be confirmed with it. So change a password that was logged.
+// for reading; blocks of the disk that file systems have freed. The log keeps a SHA-256 that stands for the value in the hash tree, its
+// length, and CRCs of what it stood in: a value that can be guessed can be confirmed with them, and one of up to 4 bytes follows from
+// the CRC without a guess. So change a password that was logged.
 //
-// It takes as long as copying the log files that hold the value, and merging the segments that do. After an error, and after a crash,
-// the value may be there or not: the next Redact, and the next Open, carries out what was logged.
+// It takes as long as copying the log files that hold the value, and merging the segments that do. Meanwhile Snapshot and DropSnapshot
+// wait, on a full disk until there is space. After an error, and after a crash, the value may be there or not: the next Redact, and the
+// next Open, carries out what was logged.
 func (db *DB) Redact(ctx context.Context, lsn LSN, o RedactOptions) (*Redaction, error) {
 	wo := WriteOptions{Reason: o.Reason, Ticket: o.Ticket, Correlation: o.Correlation}
 	if err := wo.validate(); err != nil {

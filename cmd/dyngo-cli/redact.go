@@ -26,8 +26,8 @@ Snapshots that have it are named, and must be dropped first.
 
 Not reached are backups, archives and other copies from before, what was read
 or exported, and processes that have the store open for reading. The log keeps
-a hash of the value: who has the log can confirm a guess with it. So change a
-password that was logged.`,
+a hash of the value: who has the log can confirm a guess with it, and tell what
+a value of up to 4 bytes was. So change a password that was logged.`,
 		Example: `  dyngo-cli history users anna
   dyngo-cli redact 4711 --dry-run
   dyngo-cli redact 4711 --reason 'password in a comment, T-882' --yes`,
