@@ -478,7 +478,7 @@ func (s *scanner) begin(departures uint64) error {
 	if db.closed.Load() {
 		return ErrClosed
 	}
-	s.mem.Reset(db.mem, s.ds.id, memtable.ScanOptions{From: r.From, To: r.To, Reverse: r.Reverse, KeysOnly: r.KeysOnly, Max: s.max})
+	s.mem.Reset(db.mem, s.ds.id, memtable.ScanOptions{From: r.From, To: r.To, Reverse: r.Reverse, KeysOnly: r.KeysOnly, Max: s.max, Limit: s.left})
 	return nil
 }
 
@@ -495,10 +495,14 @@ func (s *scanner) step() error {
 				return err
 			}
 		}
+		s.mem.Await()
 		if err := s.copy(); err != nil {
 			return err
 		}
 		if db.mem.Departures() == departures {
+			if len(s.pairs) == 0 && !s.done {
+				continue // memory has more, but has to sort it first
+			}
 			return nil
 		}
 		s.pairs, s.i, s.done = s.pairs[:0], 0, false
@@ -548,7 +552,10 @@ func (s *scanner) copy() error {
 	var found [scanStep]tail.Record
 	for !s.done && len(s.pairs) < batch && len(s.buf) < maxScanBytes {
 		n := s.mem.Next(found[:min(scanStep, batch-len(s.pairs))])
-		s.done = n == 0
+		if n == 0 {
+			s.done = !s.mem.Waits()
+			break
+		}
 		for _, rec := range found[:n] {
 			s.copyRecord(rec)
 		}

@@ -92,9 +92,9 @@ func (r *benchRun) goals() []goalRow {
 	for _, name := range slices.Concat(adaptiveCases[1:], shapeCases) {
 		add(r.goalOf("adaptive", name, name+": hot ranges on ÷ off", "≤ 1.03× the time", 1.03, times, extraOf("ratio")))
 	}
-	add(r.goalOf("adaptive", orderCases[0], "the first scan of a dataset in memory: 100 pairs", "< 10 ms", 10e6, nanos,
+	add(r.goalOf("order", orderCases[0], "the first scan of a dataset in memory: 100 pairs", "< 10 ms", 10e6, nanos,
 		func(x work.Result) float64 { return float64(x.Latency["100 pairs"].P50) }))
-	add(r.goalOf("adaptive", orderCases[1], "put to a dataset never scanned ÷ to one that was", "≤ 1×", 1, times, extraOf("ratio")))
+	add(r.goalOf("order", orderCases[1], "put to a dataset never scanned ÷ to one that was", "≤ 1×", 1, times, extraOf("ratio")))
 	add(r.goalCrowd())
 	for _, name := range besideCases {
 		add(r.goalOf("beside", name+", all jobs running", name+": p99 beside all background jobs ÷ without", "≤ 1.5×", 1.5, times, extraOf("ratio")))

@@ -48,7 +48,7 @@ var allPeers = []string{"dyngo", "pebble", "badger", "bbolt"}
 
 func suiteNames() []string {
 	return []string{"durable", "buffered", "get", "mixed", "memory", "records", "clients",
-		"large", "scan", "values100k", "amplification", "open", "past", "adaptive", "crowd", "beside"}
+		"large", "scan", "values100k", "amplification", "open", "past", "adaptive", "order", "crowd", "beside"}
 }
 
 // newPlan builds the suites that the settings ask for.
@@ -122,7 +122,7 @@ func pick[T any](set settings, full, quick T) T {
 
 var suites = map[string]func(settings) suite{
 	"large": largeSuite, "scan": scanSuite, "values100k": valuesSuite, "amplification": amplificationSuite,
-	"past": pastSuite, "adaptive": adaptiveSuite, "crowd": crowdSuite, "beside": besideSuite,
+	"past": pastSuite, "adaptive": adaptiveSuite, "order": orderSuite, "crowd": crowdSuite, "beside": besideSuite,
 
 	"durable": func(set settings) suite {
 		s := suite{title: "Durable puts", rounds: pick(set, 5, 1), engines: allPeers}

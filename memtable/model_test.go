@@ -74,8 +74,12 @@ func (m model) scan(ds event.DatasetID, o ScanOptions) []string {
 // scan reads memory with batches of random size, a guard each. Between two of them it calls between, unless that is nil.
 func (f *fixture) scan(rng *rand.Rand, ds event.DatasetID, o ScanOptions, show func(tail.Record) string, between func()) []string {
 	var out []string
+	if rng.IntN(2) == 0 {
+		o.Limit = 1 + rng.IntN(30) // more is read all the same
+	}
 	it := f.t.Scan(ds, o)
 	for {
+		it.Await()
 		items := make([]tail.Record, 1+rng.IntN(40))
 		g := f.d.Enter()
 		n := it.Next(items)
@@ -83,7 +87,7 @@ func (f *fixture) scan(rng *rand.Rand, ds event.DatasetID, o ScanOptions, show f
 			out = append(out, string(item.Key())+"="+show(item))
 		}
 		g.Exit()
-		if n == 0 {
+		if n == 0 && !it.Waits() {
 			return out
 		}
 		if between != nil {

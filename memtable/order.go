@@ -17,9 +17,10 @@ type limits struct {
 	freshBatch  int // keys not yet in a run at which the background collects them
 	tinyRun     int // entries up to which the youngest runs are merged by whoever adds to them
 	inlineMerge int // entries that a scan merges itself; more is left to the background
+	firstPage   int // slots of the table from which on a first scan with a limit does not wait until all keys are sorted
 }
 
-var defaultLimits = limits{freshBatch: 8 << 10, tinyRun: 512, inlineMerge: 8 << 10}
+var defaultLimits = limits{freshBatch: 8 << 10, tinyRun: 512, inlineMerge: 8 << 10, firstPage: 64 << 10}
 
 // tierRatio says when runs are of similar size: a run is merged with the younger ones unless it is this many times
 // larger than all of them together.
@@ -130,15 +131,7 @@ func (od *ordered) ask() {
 // Ordered reports whether a dataset is kept in key order.
 func (t *Table) Ordered(ds event.DatasetID) bool {
 	od := t.order.all()[ds]
-	if od == nil {
-		return false
-	}
-	select {
-	case <-od.built:
-		return true
-	default:
-		return false
-	}
+	return od != nil && od.isBuilt()
 }
 
 // EnableOrder keeps a dataset in key order from now on. The first call sorts what is there, with all processors, and
@@ -146,13 +139,23 @@ func (t *Table) Ordered(ds event.DatasetID) bool {
 func (t *Table) EnableOrder(ds event.DatasetID) { t.order.enable(ds) }
 
 func (o *order) enable(ds event.DatasetID) *ordered {
+	od, mine := o.begin(ds)
+	if mine {
+		od.finish()
+	}
+	<-od.built
+	return od
+}
+
+// begin has new keys of a dataset noted. If it was the first to do so, the caller has to call finish.
+func (o *order) begin(ds event.DatasetID) (od *ordered, mine bool) {
 	if od := o.all()[ds]; od != nil {
-		<-od.built
-		return od
+		return od, false
 	}
 	o.mu.Lock()
-	od := o.all()[ds]
-	mine := od == nil
+	defer o.mu.Unlock()
+	od = o.all()[ds]
+	mine = od == nil
 	if mine {
 		od = &ordered{t: o.t, ds: ds, built: make(chan struct{})}
 		od.runs.Store(&runSet{})
@@ -166,18 +169,28 @@ func (o *order) enable(ds event.DatasetID) *ordered {
 		// this store; one that is inserted in between may come from both sides, and merging drops one.
 		o.sets.Store(&m)
 	}
-	o.mu.Unlock()
-	if mine {
-		if r := od.build(); len(r.es) > 0 {
-			od.publish(nil, r)
-		} else {
-			r.free()
-		}
-		od.mergeMu.Unlock()
-		close(od.built)
+	return od, mine
+}
+
+// finish sorts the keys that were there before begin.
+func (od *ordered) finish() {
+	if r := od.build(); len(r.es) > 0 {
+		od.publish(nil, r)
+	} else {
+		r.free()
 	}
-	<-od.built
-	return od
+	od.mergeMu.Unlock()
+	close(od.built)
+}
+
+// isBuilt says that the runs hold all keys.
+func (od *ordered) isBuilt() bool {
+	select {
+	case <-od.built:
+		return true
+	default:
+		return false
+	}
 }
 
 // publish replaces the runs of old, which may be none, by r.
@@ -355,7 +368,7 @@ func (od *ordered) build() *run {
 		wg.Go(func() {
 			var ps posList
 			for i := next.Add(1) - 1; i < shardCount; i = next.Add(1) - 1 {
-				od.gather(int(i), &ps)
+				od.gather(int(i), func(p tail.Pos, _ tail.Record) { ps.add(uint64(p)) })
 			}
 			runs[w] = od.t.sortedRun(&ps, "")
 			ps.free()
@@ -391,9 +404,9 @@ func mergePair(a *tail.Arena, x, y *run) *run {
 	return r
 }
 
-// gather appends the places of the dataset's keys in one shard. A key that is just moving between two tables comes
+// gather visits the dataset's keys in one shard, each by some version, under a guard. A key that is just moving between two tables comes
 // twice. What it returns only keeps the touching loads alive.
-func (od *ordered) gather(shard int, ps *posList) (sink uint64) {
+func (od *ordered) gather(shard int, visit func(tail.Pos, tail.Record)) (sink uint64) {
 	t := od.t
 	t.lockShard(shard) // an Insert that began before od was published has ended after this
 	t.shards[shard].mu.Unlock()
@@ -414,7 +427,7 @@ func (od *ordered) gather(shard int, ps *posList) (sink uint64) {
 			}
 			p := tail.Pos(atomic.LoadUint64(s.at(i)) & posMask)
 			if r, ok := t.arena.Lookup(p); ok && r.Dataset() == od.ds {
-				ps.add(uint64(p))
+				visit(p, r)
 			}
 		}
 	}

@@ -15,6 +15,7 @@ type ScanOptions struct {
 	Max     event.LSN // versions above it are not seen
 
 	KeysOnly bool // the caller will not look at values: their cache lines are left alone
+	Limit    int  // after about so many keys the caller will stop, 0 = it is not known
 }
 
 // touchAhead is how many records are touched before the first of them is looked at, so that cache misses overlap, and
@@ -30,23 +31,26 @@ const (
 // A key is visited, once, if its newest version ≤ Max is in memory when the call of Next that passes it returns. One whose
 // version left before that may be visited or not; the package comment says how a scan of memory and segments finds it.
 type Iterator struct {
-	od      *ordered
-	opts    ScanOptions
-	set     *runSet // the runs that m points into
-	m       merger
-	last    []byte // key visited last, when started
-	started bool
-	ahead   [touchAhead]tail.Record // only during Next
-	left    uint                    // bit by index in ahead: the record has departed
-	sink    byte                    // keeps the touching loads alive
+	od        *ordered
+	opts      ScanOptions
+	page      page
+	set       *runSet // the runs that m points into
+	m         merger
+	last      []byte // key visited last, when started
+	started   bool
+	collected bool                    // into runs, what was inserted before
+	ahead     [touchAhead]tail.Record // only during Next
+	left      uint                    // bit by index in ahead: the record has departed
+	sink      byte                    // keeps the touching loads alive
 
 	lastBuf [64]byte // first memory of last and m.cur
 	curBuf  [4]cursor
 }
 
-// Scan returns an iterator over a dataset. All inserts of events up to o.Max must have returned before the first call of
-// Next. The slices in o must stay as they are while the iterator is used. The first scan of a dataset turns its order
-// on, see EnableOrder: the caller should hold no guard and must hold no lock.
+// Scan returns an iterator over a dataset. All inserts of events up to o.Max must have returned before the call. The slices in o must
+// stay as they are while the iterator is used. The first scan of a dataset turns its order on, see EnableOrder: the caller should hold no
+// guard and must hold no lock. With a Limit it does not wait until all is sorted, but looks for the first keys itself; who wants more
+// than these has to know Waits and Await.
 func (t *Table) Scan(ds event.DatasetID, o ScanOptions) *Iterator {
 	it := &Iterator{}
 	it.Reset(t, ds, o)
@@ -56,10 +60,25 @@ func (t *Table) Scan(ds event.DatasetID, o ScanOptions) *Iterator {
 // Reset makes it, which may be the zero Iterator, one that Scan returns.
 func (it *Iterator) Reset(t *Table, ds event.DatasetID, o ScanOptions) {
 	last := it.last
-	*it = Iterator{od: t.order.enable(ds), opts: o}
+	od, mine := t.order.begin(ds)
+	*it = Iterator{od: od, opts: o}
 	it.last, it.m.cur = last[:0], it.curBuf[:0]
 	if it.last == nil {
 		it.last = it.lastBuf[:0]
+	}
+	switch {
+	case od.isBuilt():
+	case o.Limit > 0 && o.Limit <= maxPage && t.atLeast(t.order.firstPage):
+		if mine {
+			defer t.order.done.Go(od.finish) // after the page, which many wait for
+		}
+		it.page = od.firstPage(o)
+		it.page.waits = len(it.page.keys) == 0 && !it.page.whole
+	default:
+		if mine {
+			od.finish()
+		}
+		<-od.built
 	}
 }
 
@@ -70,8 +89,12 @@ func (it *Iterator) Clear() { *it = Iterator{} }
 // many; 0 means that there are no more. They are valid as long as the guard that the caller holds, which may be another one
 // for each call.
 func (it *Iterator) Next(dst []tail.Record) int {
-	if !it.started {
+	if it.page.keys != nil || it.page.whole {
+		return it.nextOfPage(dst)
+	}
+	if !it.collected {
 		it.od.collect()
+		it.collected = true
 	}
 	if set := it.od.runs.Load(); set != it.set {
 		it.seek(set)

@@ -106,12 +106,16 @@ func (f *fixture) find(runs func() *[]segment, ds event.DatasetID, key string, m
 // scanAll scans as the engine does, see Iterator: a step in memory, the segments of that time or later, both merged.
 func (f *fixture) scanAll(rng *rand.Rand, load func() *[]segment, ds event.DatasetID, o ScanOptions, between func(),
 ) (out []string) {
+	if rng.IntN(2) == 0 {
+		o.Limit = 1 + rng.IntN(30) // more is read all the same
+	}
 	it := f.t.Scan(ds, o)
 	departures := f.t.Departures()
 	runs := load()
 	last := "" // key returned last
 	for {
 		between()
+		it.Await()
 		type pair struct{ key, value string }
 		var pairs []pair
 		items := make([]tail.Record, 1+rng.IntN(40))
@@ -129,6 +133,9 @@ func (f *fixture) scanAll(rng *rand.Rand, load func() *[]segment, ds event.Datas
 			runs = load()
 		}
 		between()
+		if n == 0 && it.Waits() {
+			continue
+		}
 		upTo := ""
 		if n > 0 {
 			upTo = pairs[n-1].key

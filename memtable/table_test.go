@@ -29,7 +29,9 @@ type fixture struct {
 func newFixture(tb testing.TB) *fixture {
 	start := offheap.InUse()
 	a, d := tail.NewArena(), epoch.New()
-	return &fixture{tb: tb, start: start, a: a, d: d, t: New(a, d), ap: a.NewAppender()}
+	f := &fixture{tb: tb, start: start, a: a, d: d, t: New(a, d), ap: a.NewAppender()}
+	f.t.order.firstPage = 0
+	return f
 }
 
 func (f *fixture) close() {

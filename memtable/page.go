@@ -1,0 +1,129 @@
+package memtable
+
+import (
+	"bytes"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dyngodb/dyngo/internal/tail"
+)
+
+// page has the first keys of a scan that came before its dataset was sorted: copies, so that keys may leave meanwhile.
+type page struct {
+	keys  [][]byte // in the order of the scan
+	whole bool     // the scan has no others
+	waits bool     // all keys were visited, and the others are not sorted yet
+}
+
+// maxPage is the highest limit of a scan that gets a page.
+const maxPage = 1 << 10
+
+// firstPage finds the first keys of a scan by one look at each key of the table, with all processors.
+func (od *ordered) firstPage(o ScanOptions) page {
+	n := o.Limit + o.Limit/2 + 16 // some may be deleted
+	workers := min(runtime.GOMAXPROCS(0), shardCount)
+	found := make([]selection, workers)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for w := range found {
+		wg.Go(func() {
+			s := &found[w]
+			*s = selection{ScanOptions: o, n: n}
+			for i := next.Add(1) - 1; i < shardCount; i = next.Add(1) - 1 {
+				od.gather(int(i), func(_ tail.Pos, r tail.Record) { s.visit(r.Key()) })
+			}
+		})
+	}
+	wg.Wait()
+	all := &found[0]
+	for i := range found[1:] {
+		all.keys = append(all.keys, found[1+i].keys...)
+		all.more = all.more || found[1+i].more
+	}
+	all.cut()
+	return page{keys: all.keys, whole: !all.more}
+}
+
+// selection keeps the n keys of a scan that come first among those visited.
+type selection struct {
+	ScanOptions
+	n     int
+	keys  [][]byte
+	bound []byte // a key from here on is none of them; nil = not known
+	more  bool   // there were others
+}
+
+// compare orders keys as the scan visits them.
+func (s *selection) compare(a, b []byte) int {
+	if s.Reverse {
+		a, b = b, a
+	}
+	return bytes.Compare(a, b)
+}
+
+func (s *selection) visit(key []byte) {
+	switch {
+	case s.bound != nil && s.compare(key, s.bound) >= 0:
+		s.more = s.more || bytes.Compare(key, s.From) >= 0 && (s.To == nil || bytes.Compare(key, s.To) < 0)
+	case bytes.Compare(key, s.From) < 0 || s.To != nil && bytes.Compare(key, s.To) >= 0:
+	default:
+		if s.keys = append(s.keys, bytes.Clone(key)); len(s.keys) >= 4*s.n {
+			s.cut()
+		}
+	}
+}
+
+// cut sorts the keys and drops those that are too many.
+func (s *selection) cut() {
+	slices.SortFunc(s.keys, s.compare)
+	s.keys = slices.CompactFunc(s.keys, bytes.Equal)
+	if len(s.keys) > s.n {
+		s.bound, s.more = s.keys[s.n], true
+		clear(s.keys[s.n:])
+		s.keys = s.keys[:s.n]
+	}
+}
+
+// nextOfPage is Next while the scan has a page.
+func (it *Iterator) nextOfPage(dst []tail.Record) (n int) {
+	t, p := it.od.t, &it.page
+	for n < len(dst) && len(p.keys) > 0 {
+		key := p.keys[0]
+		p.keys = p.keys[1:]
+		it.last = append(it.last[:0], key...)
+		if _, newest, ok := t.Head(t.Hash(it.od.ds, key), it.od.ds, key); ok {
+			if v, ok := t.visible(newest, it.opts.Max); ok {
+				dst[n] = v
+				n++
+			}
+		}
+	}
+	it.started = true
+	p.waits = n == 0 && !p.whole
+	return n
+}
+
+// Waits says that Next has returned 0 only because more is not sorted yet: Await comes before the next call.
+func (it *Iterator) Waits() bool { return it.page.waits }
+
+// Await waits until Next can go on. The caller holds no guard and no lock.
+func (it *Iterator) Await() {
+	if it.page.waits {
+		<-it.od.built
+		it.page = page{}
+	}
+}
+
+// atLeast says whether the table has so many slots, and records from recovery that wait for one.
+func (t *Table) atLeast(n int) bool {
+	have := int(t.pendingCount.Load())
+	for i := range t.states {
+		if have >= n {
+			return true
+		}
+		have += int(t.states[i].Load().cur.mask)
+	}
+	return have >= n
+}

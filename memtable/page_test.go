@@ -1,0 +1,118 @@
+package memtable
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/dyngodb/dyngo/event"
+	"github.com/dyngodb/dyngo/internal/tail"
+)
+
+// TestFirstPageDoesNotWaitForAllKeys to be sorted: what a scan with a limit wants is there before, and the rest afterwards.
+func TestFirstPageDoesNotWaitForAllKeys(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for _, reverse := range []bool{false, true} {
+		t.Run(fmt.Sprint("reverse ", reverse), func(t *testing.T) {
+			f := newFixture(t)
+			defer f.close()
+			rng := rand.New(rand.NewPCG(seed, 1))
+			keys := randomKeys(rng, 2000)
+			for _, i := range rng.Perm(len(keys)) {
+				f.put(1, string(keys[i]), "old")
+				if i%3 == 0 {
+					f.put(1, string(keys[i]), "new")
+				}
+				f.put(2, string(keys[i])+"x", "of another dataset")
+			}
+			from, to := keys[500], keys[1500]
+			want := slices.Clone(keys[500:1500])
+			if reverse {
+				slices.Reverse(want)
+			}
+			od, mine := f.t.order.begin(1) // nobody sorts
+			if !mine {
+				t.Fatal("the dataset is sorted already")
+			}
+			upTo := f.lsn
+			f.put(1, string(keys[700])+"!", "later than the scan")
+			it := f.t.Scan(1, ScanOptions{From: from, To: to, Reverse: reverse, Max: upTo, Limit: 100})
+			var got []string
+			read := func() int {
+				g := f.d.Enter()
+				defer g.Exit()
+				items := make([]tail.Record, 1+rng.IntN(40))
+				n := it.Next(items)
+				for _, r := range items[:n] {
+					got = append(got, string(r.Key()))
+					if i, _ := slices.BinarySearchFunc(keys, r.Key(), bytes.Compare); (show(r) == "new") != (i%3 == 0) {
+						t.Errorf("%q has %s", r.Key(), show(r))
+					}
+				}
+				return n
+			}
+			for read() > 0 {
+			}
+			if len(got) < 100 || len(got) > 200 || !it.Waits() {
+				t.Fatalf("%d keys before the others are sorted; waits for them: %v", len(got), it.Waits())
+			}
+			go od.finish()
+			for n := 1; n > 0; {
+				it.Await()
+				n = read()
+			}
+			for i := range max(len(got), len(want)) {
+				if i >= len(got) || i >= len(want) || got[i] != string(want[i]) {
+					t.Fatalf("%d keys, want %d; they differ from %d on", len(got), len(want), i)
+				}
+			}
+			if it := f.t.Scan(1, ScanOptions{Max: f.lsn, Limit: 1}); it.page.keys != nil {
+				t.Error("a scan of what is sorted looks for its first keys itself")
+			}
+		})
+	}
+}
+
+// TestFirstPageOfAllThereIs needs nothing to be sorted.
+func TestFirstPageOfAllThereIs(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	for i := range 50 {
+		f.put(1, fmt.Sprintf("k%02d", i), "v")
+	}
+	f.insert(1, event.OpDelete, []byte("k07"), nil)
+	od, _ := f.t.order.begin(1)
+	it := f.t.Scan(1, ScanOptions{From: []byte("k05"), To: []byte("k15"), Max: f.lsn, Limit: 1000})
+	g := f.d.Enter()
+	items := make([]tail.Record, 64)
+	if n := it.Next(items); n != 10 || string(items[0].Key()) != "k05" || string(items[9].Key()) != "k14" {
+		t.Errorf("%d keys", n)
+	}
+	if n := it.Next(items); n != 0 || it.Waits() {
+		t.Errorf("%d more keys, waits: %v", n, it.Waits())
+	}
+	g.Exit()
+	od.finish()
+}
+
+// BenchmarkFirstPage finds the first 100 keys of a million.
+func BenchmarkFirstPage(b *testing.B) {
+	bt := newBench()
+	defer bt.close()
+	value := make([]byte, 100)
+	var key []byte
+	for i := range uint64(benchKeys) {
+		key = benchKey(key, i)
+		bt.put(1, key, value)
+	}
+	od, _ := bt.t.order.begin(1)
+	defer od.finish()
+	for b.Loop() {
+		if p := od.firstPage(ScanOptions{Limit: 100}); len(p.keys) < 100 {
+			b.Fatal(len(p.keys))
+		}
+	}
+}
