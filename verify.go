@@ -8,8 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/dyngodb/dyngo/compaction"
 	"github.com/dyngodb/dyngo/event"
@@ -144,7 +147,10 @@ type verification struct {
 	level    Level
 	report   VerifyReport
 
-	done, sorted int64 // bytes: verified, of segments in all
+	sorted int64 // bytes of segments and value files in all
+
+	mu   sync.Mutex // guards done and, while files are checked, report
+	done int64      // bytes verified
 }
 
 // run looks at the manifest before the log, so that whatever segments hold must be in the log, and again after it,
@@ -206,9 +212,25 @@ func (v *verification) tell(done, total int64) {
 	}
 }
 
+// counted returns what is told how many bytes of a file were checked, by any goroutine.
+func (v *verification) counted() func(done int64) {
+	last := int64(0)
+	return func(done int64) {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.done, last = v.done+done-last, done
+		v.tell(v.done, v.report.Log.Bytes+v.sorted)
+	}
+}
+
+// isDamage says that an error is of what was read, not of reading.
+func isDamage(err error) bool {
+	return errors.Is(err, corruption.ErrCorrupt) || errors.Is(err, event.ErrUnsupported)
+}
+
 // defect notes damage and what is unsupported, once, and returns any other error.
 func (v *verification) defect(err error) error {
-	if !errors.Is(err, corruption.ErrCorrupt) && !errors.Is(err, event.ErrUnsupported) {
+	if !isDamage(err) {
 		return err
 	}
 	if !slices.ContainsFunc(v.report.Defects, func(d error) bool { return d.Error() == err.Error() }) {
@@ -305,37 +327,52 @@ func (v *verification) segments() error {
 	}
 }
 
-// named checks the files of a version that were not checked before, and returns those that are missing as defects.
+// namedFile is one that a version names.
+type namedFile struct {
+	name  string
+	size  int64
+	check func(name string) error
+	err   error
+}
+
+// named checks the files of a version that were not checked before, as many at a time as there are processors, and returns those that
+// are missing as defects.
 func (v *verification) named(m *manifest.Version, checked map[string]bool) (missing []error, err error) {
-	check := func(name string, size int64, check func(name string) error) error {
-		if checked[name] || v.ctx.Err() != nil {
-			return v.ctx.Err()
-		}
-		err := check(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			missing = append(missing, corruption.At(name, 0, "the file is missing, the manifest names it"))
-			return nil
-		}
-		checked[name] = true
-		v.done += size
-		v.report.Bytes += size
-		v.tell(v.done, v.report.Log.Bytes+v.sorted)
-		if err != nil {
-			return v.defect(err)
-		}
-		return nil
-	}
+	var files []*namedFile
 	for _, s := range slices.AppendSeq(slices.Clone(m.History), m.All()) {
-		err := check(segmentDisplayName(s.Num), s.SizeBytes, func(name string) error { return v.segment(name, s) })
-		if err != nil {
-			return nil, err
-		}
+		files = append(files, &namedFile{name: segmentDisplayName(s.Num), size: s.SizeBytes, check: func(name string) error { return v.segment(name, s) }})
 	}
 	for _, f := range m.Values {
-		name := valueDisplayName(f.Num)
-		err := check(name, f.SizeBytes, func(name string) error { return v.valueFile(name, f) })
-		if err != nil {
-			return nil, err
+		files = append(files, &namedFile{name: valueDisplayName(f.Num), size: f.SizeBytes, check: func(name string) error { return v.valueFile(name, f) }})
+	}
+	files = slices.DeleteFunc(files, func(f *namedFile) bool { return checked[f.name] })
+	var group sync.WaitGroup
+	next := atomic.Int64{}
+	for range min(runtime.GOMAXPROCS(0), len(files)) {
+		group.Go(func() {
+			for i := next.Add(1); i <= int64(len(files)) && v.ctx.Err() == nil; i = next.Add(1) {
+				f := files[i-1]
+				if f.err = f.check(f.name); f.err != nil && !isDamage(f.err) && !errors.Is(f.err, fs.ErrNotExist) {
+					next.Store(int64(len(files))) // of the file system: it ends here
+				}
+			}
+		})
+	}
+	group.Wait()
+	if err := v.ctx.Err(); err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if errors.Is(f.err, fs.ErrNotExist) {
+			missing = append(missing, corruption.At(f.name, 0, "the file is missing, the manifest names it"))
+			continue
+		}
+		checked[f.name] = true
+		v.report.Bytes += f.size
+		if f.err != nil {
+			if err := v.defect(f.err); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, d := range m.Damaged {
@@ -354,14 +391,17 @@ func (v *verification) segment(name string, s *manifest.Segment) error {
 		return err
 	}
 	defer r.Close() // only read from
+	counted := v.counted()
 	if v.level == LevelFiles {
 		if size := r.Properties().SizeBytes; s != nil && size != s.SizeBytes {
 			return corruption.At(name, size, "the file has %d bytes, the manifest says %d", size, s.SizeBytes)
 		}
-	} else if err := r.Verify(v.ctx, func(done, _ int64) { v.tell(v.done+done, v.report.Log.Bytes+v.sorted) }); err != nil {
+	} else if err := r.Verify(v.ctx, func(done, _ int64) { counted(done) }); err != nil {
 		return err
 	}
 	p := r.Properties()
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	v.report.Segments++
 	v.report.Entries += p.Entries
 	v.report.NewestLSN = max(v.report.NewestLSN, p.MaxLSN)
@@ -389,7 +429,7 @@ func (v *verification) valueFile(name string, f *manifest.ValueFile) error {
 		}
 		return nil
 	}
-	if err := file.Verify(v.ctx, func(done int64) { v.tell(v.done+done, v.report.Log.Bytes+v.sorted) }); err != nil || f == nil {
+	if err := file.Verify(v.ctx, v.counted()); err != nil || f == nil {
 		return err
 	}
 	raw, err := v.fs.Open(full)
