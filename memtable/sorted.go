@@ -58,8 +58,8 @@ func (t *Table) Sorted(gens []tail.Generation, o SortedOptions) *Sorted {
 	for _, ds := range slices.Sorted(maps.Keys(applied)) {
 		ps := applied[ds]
 		r := t.unsortedRun(ps, "")
-		tmp := newRun(ps.n)
 		ps.free()
+		tmp := newRun(len(r.es))
 		if sortPrefixes(r.es, tmp.es) {
 			s.sortTies(r.es)
 		}
