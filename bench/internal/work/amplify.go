@@ -12,8 +12,12 @@ import (
 )
 
 // logDir is where DynGO keeps its log. The log is the history that its retention keeps, so its bytes are
-// counted apart from those of the files that hold the present.
-const logDir = "wal"
+// counted apart from those of the files that hold the present. sideDir has the files that say where in the
+// log the events of a key lie: they serve reads of the past.
+const (
+	logDir  = "wal"
+	sideDir = "side"
+)
 
 // runAmplify loads s.Keys keys and overwrites some of them s.Ops times. What it costs the device is
 // counted until everything has come to rest.
@@ -65,6 +69,7 @@ func runAmplify(s Spec) ([]Result, error) {
 		"live":      float64(s.Keys) * float64(s.KeySize+s.ValueSize),
 		"used":      float64(diskUsage(s.Dir)),
 		"used_log":  float64(diskUsage(filepath.Join(s.Dir, logDir))),
+		"used_side": float64(diskUsage(filepath.Join(s.Dir, sideDir))),
 		"budget":    float64(s.MemoryBudget),
 		"rss_limit": float64(s.MemoryBudget)*1.25 + 32<<20,
 		"rss_empty": float64(empty), // the driver's share, code of all engines included
