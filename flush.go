@@ -29,15 +29,23 @@ import (
 type flusher struct {
 	db   *DB
 	wake chan struct{}
+	grew chan struct{} // recent events have taken memory
 
 	hurry atomic.Int32 // callers that wait for a flush
 
-	one    sync.Mutex   // one flush or departure at a time; guards the fields up to left
-	gens   []generation // sealed, oldest first
+	one    sync.Mutex   // one flush at a time; guards gens and packed
+	gens   []generation // sealed and in no segment, oldest first
 	packed float64      // size of the last flush as a share of its records' memory
 
-	sealed atomic.Int64  // bytes of generations that are in no segment
+	leaving sync.Mutex   // one departure at a time, also while a flush goes on; guards flushed
+	flushed []generation // that are in memory still, oldest first
+
+	sealed atomic.Int64  // bytes of gens
+	spent  atomic.Int64  // bytes of flushed, and of what is leaving
+	index  atomic.Int64  // bytes of what finds recent events, when it was last looked at
 	left   atomic.Uint64 // LSN of the last event that has left memory
+
+	pressing sync.Mutex // held by press, so that what it says last is what was so last
 
 	mu     sync.Mutex     // guards ranges; a leaf, taken under shard locks
 	ranges []pendingRange // range deletes that no segment holds, LSNs ascending
@@ -46,14 +54,15 @@ type flusher struct {
 // generation is sealed events with the LSN of the last one.
 type generation struct {
 	tail.Generation
-	last    LSN
-	flushed bool
+	last LSN
 }
 
 // pendingRange is a range delete on its way into a segment.
 type pendingRange segment.RangeDelete
 
-func newFlusher(db *DB) *flusher { return &flusher{db: db, wake: make(chan struct{}, 1), packed: 0.5} }
+func newFlusher(db *DB) *flusher {
+	return &flusher{db: db, wake: make(chan struct{}, 1), grew: make(chan struct{}, 1), packed: 0.5}
+}
 
 // The budget is shared: five eighths for recent events and their index, a quarter for blocks of segments; the rest is what flushes,
 // merges and scans have in hand, and by how much writers outrun a flush.
@@ -72,17 +81,55 @@ func generationBytes(budget int64) int64 { return min(max(budget/8, 2<<20), 64<<
 
 // used is the memory of recent events and of what finds them.
 func (f *flusher) used() int64 {
-	return f.db.arena.Bytes() + f.db.mem.Metrics().Bytes()
+	index := f.db.mem.Metrics().Bytes()
+	f.index.Store(index)
+	return f.db.arena.Bytes() + index
 }
+
+// room is what of the limit is there for events: what finds them takes the rest.
+func (f *flusher) room() int64 { return max(f.limit()-f.index.Load(), f.limit()/4) }
 
 // nudge is called when events became durable. It must not block.
 func (f *flusher) nudge() {
 	f.db.throttle.diskSoon()
+	f.flushSoon()
+}
+
+// flushSoon wakes the flusher when there is something to seal or to flush.
+func (f *flusher) flushSoon() {
 	waiting := f.press()
-	if f.db.log.HotBytes() < generationBytes(f.db.opts.MemoryBudget) && (f.sealed.Load() == 0 || waiting < f.limit()/2) {
+	if f.db.log.HotBytes() < generationBytes(f.db.opts.MemoryBudget) && (f.sealed.Load() == 0 || waiting < f.room()/2) {
 		return
 	}
 	f.wakeUp()
+}
+
+// grown is called when recent events have taken memory. It must not block.
+func (f *flusher) grown() {
+	f.press()
+	f.leaveSoon()
+}
+
+// leaveSoon has runLeave look whether memory is needed.
+func (f *flusher) leaveSoon() {
+	select {
+	case f.grew <- struct{}{}:
+	default:
+	}
+}
+
+// runLeave takes out of memory what is flushed as soon as its memory is needed, also while a flush goes on or nothing becomes durable.
+// It ends with db.ctx.
+func (f *flusher) runLeave() {
+	for {
+		select {
+		case <-f.grew:
+			f.makeLeave()
+			f.flushSoon()
+		case <-f.db.ctx.Done():
+			return
+		}
+	}
 }
 
 func (f *flusher) wakeUp() {
@@ -92,17 +139,24 @@ func (f *flusher) wakeUp() {
 	}
 }
 
-// press says how badly room is needed, by the bytes that are in no segment yet, which it returns. A flush begins at half of the limit. From
+// press says how badly room is needed, by the bytes that are in no segment yet, which it returns. A flush begins at half of the room. From
 // there on it gets more and more of processor and disk, and where it gets all of them, writers are slowed down: at first not
-// noticeably, at the limit by paceDelay. Beyond it, where only flushes that fail lead to, it is maxPace.
+// noticeably, when there is no more room by paceDelay. Beyond it, where only flushes that fail lead to, it is maxPace. So are those who
+// outrun what is leaving memory.
 func (f *flusher) press() (waiting int64) {
+	f.pressing.Lock()
+	defer f.pressing.Unlock()
 	waiting = f.sealed.Load() + f.db.log.HotBytes()
-	share := float64(waiting) / float64(f.limit())
+	share := float64(waiting) / float64(f.room())
 	f.db.pacer.SetUrgency(pacer.Flush, urgencyOf(max(share-1./2, 0)*8, f.hurried()))
 	if f.hurried() { // since before the line above: who hurries sets the urgency himself, which may just have been undone
 		f.db.pacer.SetUrgency(pacer.Flush, 1)
 	}
 	x := (share - 5./8) / (3. / 8)
+	if over := min(f.db.arena.Bytes()+f.index.Load()-f.limit(), f.spent.Load()); over > 0 {
+		f.leaveSoon()
+		x = max(x, min(float64(over-tail.ChunkBytes)/float64(max(f.limit()/8, tail.ChunkBytes)), 1))
+	}
 	switch {
 	case x <= 0:
 		f.db.throttle.memory(0)
@@ -160,7 +214,7 @@ func (f *flusher) failed(err error) {
 	})
 }
 
-// makeRoom keeps memory within its limit: what is flushed leaves when room is needed. Half of the limit is flushed at a
+// makeRoom keeps memory within its limit: what is flushed leaves when room is needed. Half of the room is flushed at a
 // time, as one run; the other half takes what is written meanwhile.
 func (f *flusher) makeRoom() error {
 	f.one.Lock()
@@ -169,7 +223,7 @@ func (f *flusher) makeRoom() error {
 		f.sealFull()
 		f.makeLeave()
 		waiting := f.press()
-		if f.unflushed() == len(f.gens) || waiting < f.limit()/2 && f.used() <= f.limit() {
+		if len(f.gens) == 0 || waiting < f.room()/2 && f.used() <= f.limit() {
 			return nil
 		}
 		if err := f.flush(); err != nil {
@@ -178,21 +232,13 @@ func (f *flusher) makeRoom() error {
 	}
 }
 
-// makeLeave takes flushed generations out of memory until it is within its limit. f.one is held.
+// makeLeave takes flushed generations out of memory until it is within its limit, and a little below: writers go on meanwhile.
 func (f *flusher) makeLeave() {
-	for len(f.gens) > 0 && f.gens[0].flushed && f.used() > f.limit() {
+	f.leaving.Lock()
+	defer f.leaving.Unlock()
+	for len(f.flushed) > 0 && f.used()+min(f.limit()/16, tail.ChunkBytes) > f.limit() {
 		f.leave()
 	}
-}
-
-// unflushed is the index of the oldest generation that is not in a segment.
-func (f *flusher) unflushed() int {
-	for i := range f.gens {
-		if !f.gens[i].flushed {
-			return i
-		}
-	}
-	return len(f.gens)
 }
 
 // sealFull makes a generation of the newest events once there are enough. f.one is held.
@@ -214,15 +260,16 @@ func (f *flusher) add(g generation) {
 	f.fitRecords()
 }
 
-// leave takes the oldest generation, which is flushed, out of memory. f.one is held.
+// leave takes the oldest generation, which is flushed, out of memory. f.leaving is held.
 func (f *flusher) leave() {
-	g := f.gens[0]
-	f.gens = f.gens[1:]
+	g := f.flushed[0]
+	f.flushed = f.flushed[1:]
 	f.db.forgetRecords(g)
 	f.db.sorted.leaving.Store(uint64(g.last)) // before the first key goes: who misses it looks into segments
 	f.db.mem.Leave(g.Generation)
 	f.left.Store(uint64(g.last))
 	f.db.reads.Synchronize() // now the memory is free, and used tells the truth
+	f.spent.Add(-g.Bytes())
 	f.db.count.evictions.Add(1)
 	if l := f.db.opts.Listener.Evicted; l != nil {
 		f.db.tell(func() { l(g.Bytes()) })
@@ -249,7 +296,7 @@ func (f *flusher) flushUpTo(last LSN) error {
 	}
 	durable := f.floor(last)
 	var gens []tail.Generation
-	for _, g := range f.gens[f.unflushed():] {
+	for _, g := range f.gens {
 		if g.last <= last {
 			gens = append(gens, g.Generation)
 		}
@@ -265,12 +312,14 @@ func (f *flusher) flushUpTo(last LSN) error {
 	if err := db.sorted.apply(edit); err != nil {
 		return err
 	}
-	for i := range f.gens { // some may have left meanwhile
-		if g := &f.gens[i]; !g.flushed && g.last <= last {
-			g.flushed = true
-			f.sealed.Add(-g.Bytes())
-		}
+	f.leaving.Lock()
+	f.flushed = append(f.flushed, f.gens[:len(gens)]...)
+	f.leaving.Unlock()
+	for _, g := range gens {
+		f.sealed.Add(-g.Bytes())
+		f.spent.Add(g.Bytes())
 	}
+	f.gens = f.gens[len(gens):]
 	f.dropRanges(last)
 	db.count.flushes.Add(1)
 	bytes := int64(0)
@@ -431,7 +480,7 @@ func (f *flusher) recovered(g tail.Generation, last LSN) error {
 	if f.used() <= f.limit() {
 		return nil
 	}
-	if f.unflushed() < len(f.gens) {
+	if len(f.gens) > 0 {
 		switch err := f.flush(); {
 		case vfs.IsNoSpace(err): // a store on a full disk must open, so that something can be deleted
 			f.db.opts.Logger.Warn("dyngo: the disk is full: what the log holds stays in memory, beyond MemoryBudget", "err", err)
@@ -451,7 +500,7 @@ func (f *flusher) flushAll() error {
 	f.one.Lock()
 	defer f.one.Unlock()
 	f.seal()
-	if f.unflushed() < len(f.gens) {
+	if len(f.gens) > 0 {
 		return f.flush()
 	}
 	return nil
@@ -467,7 +516,7 @@ func (f *flusher) flushTo(lsn, left LSN) error {
 		f.seal()
 	}
 	if lsn > flushed {
-		for _, g := range f.gens[f.unflushed():] {
+		for _, g := range f.gens {
 			if flushed = g.last; flushed >= lsn {
 				break
 			}
@@ -476,7 +525,9 @@ func (f *flusher) flushTo(lsn, left LSN) error {
 			return err
 		}
 	}
-	for len(f.gens) > 0 && f.gens[0].flushed && LSN(f.left.Load()) < left {
+	f.leaving.Lock()
+	defer f.leaving.Unlock()
+	for len(f.flushed) > 0 && LSN(f.left.Load()) < left {
 		f.leave()
 	}
 	return nil
@@ -623,8 +674,7 @@ func (f *flusher) close() {
 	defer f.one.Unlock()
 	f.seal()
 	unflushed := int64(0)
-	first := f.unflushed()
-	for _, g := range f.gens[first:] {
+	for _, g := range f.gens {
 		unflushed += g.UsedBytes()
 	}
 	if unflushed < flushOnClose || f.db.log.Err() != nil && !errors.Is(f.db.log.Err(), wal.ErrClosed) {

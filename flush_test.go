@@ -2,11 +2,14 @@ package dyngo_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +17,7 @@ import (
 
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/offheap"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
@@ -412,5 +416,100 @@ func TestReadsWhileKeysLeave(t *testing.T) {
 	wg.Wait()
 	if n := db.Metrics().Evictions; n < 2 {
 		t.Errorf("%d generations left: the test tests nothing", n)
+	}
+}
+
+// recentLimit is how much of a budget recent events may take, their index included.
+func recentLimit(budget int64) int64 { return budget * 5 / 8 }
+
+// recent is what they take, but for the chunk that is being filled and the one that is ready.
+func recent(m dyngo.Metrics) int64 {
+	return m.TailBytes + m.IndexBytes + m.Memtable.ListBytes - 2*offheap.ChunkBytes
+}
+
+// What is in segments leaves memory when others need it, also while nothing of theirs becomes durable.
+func TestKeysLeaveWhileTheDiskIsSlow(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewMem())
+	var slow atomic.Bool
+	goOn, end := context.WithTimeout(t.Context(), 10*time.Second)
+	fs.OnCall(func(c vfs.Call) error {
+		if slow.Load() && c.Op&(vfs.OpSync|vfs.OpSyncData) != 0 && strings.Contains(c.Name, "wal/") {
+			<-goOn.Done()
+		}
+		return nil
+	})
+	const budget, written = 32 << 20, 8000
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs, MemoryBudget: budget, HotRangeBytes: -1, NoRecordCache: true})
+	defer db.Close()
+	defer end()
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Eventual})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := db.NewBatch()
+	put := func(n int) {
+		t.Helper()
+		for i := range n {
+			if b.Put(ds, fmt.Append(nil, db.LSN(), i), []byte(big(900, byte(i)))); b.Len() < 500 {
+				continue
+			}
+			if _, err := b.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			b.Reset()
+		}
+	}
+	for _, n := range []int{8000, 8000, 3500} {
+		put(n)
+		mustFlush(t, db)
+	}
+	durable := db.DurableLSN()
+	slow.Store(true)
+	put(written)
+	m := db.Metrics()
+	for recent(m) > recentLimit(budget) && m.DurableLSN <= durable {
+		runtime.Gosched()
+		m = db.Metrics()
+	}
+	if got := recent(m); got > recentLimit(budget) {
+		t.Errorf("recent events take %d bytes of %d that they may, until the disk took more of them", got, recentLimit(budget))
+	}
+	if m.LSN < durable+written || m.Evictions == 0 {
+		t.Errorf("%d generations have left memory: the test tests nothing", m.Evictions)
+	}
+}
+
+// Writers who outrun flushes are held back before recent events and what finds them take more than their share: records are small
+// here, so that their index is large.
+func TestWritersStayWithinMemory(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewMem())
+	goOn := make(chan struct{})
+	fs.OnCall(func(c vfs.Call) error {
+		if c.Op == vfs.OpCreate && strings.HasSuffix(c.Name, ".seg") {
+			<-goOn
+		}
+		return nil
+	})
+	const budget = 32 << 20
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs, MemoryBudget: budget, HotRangeBytes: -1, NoRecordCache: true})
+	defer db.Close()
+	defer close(goOn)
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Eventual})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := db.NewBatch()
+	for n, m := 0, db.Metrics(); m.WriteDelay < 10*time.Millisecond; m = db.Metrics() {
+		for range 300 {
+			b.Put(ds, fmt.Append(nil, n), nil)
+			n++
+		}
+		if _, err := b.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		b.Reset()
+		if got := recent(m); got > recentLimit(budget) {
+			t.Fatalf("recent events take %d bytes of %d that they may, writers are held back by %v", got, recentLimit(budget), m.WriteDelay)
+		}
 	}
 }

@@ -189,6 +189,8 @@ func (db *DB) open() error {
 	db.start(func() { db.heat.Run(db.ctx) })
 	if db.log != nil {
 		db.start(db.flusher.run)
+		db.start(db.flusher.runLeave)
+		db.arena.OnChunk(db.flusher.grown)
 		db.flusher.wakeUp() // recovery may have left more in memory than there is room for
 		db.compact.start()
 		db.start(db.ttl.run)

@@ -227,9 +227,9 @@ func TestReadersWritersScansFlushesAndLeaving(t *testing.T) {
 			held.remove(max)
 		}
 	})
-	wg.Go(func() { // flushes and leaving
-		rng := rand.New(rand.NewPCG(seed, 8))
-		var flushed []tail.Generation
+	flushed := make(chan tail.Generation, 1000)
+	wg.Go(func() { // flushes
+		defer close(flushed)
 		for going() {
 			commitMu.Lock()
 			gens := sealed
@@ -242,10 +242,19 @@ func TestReadersWritersScansFlushesAndLeaving(t *testing.T) {
 			durable := now()
 			f.d.Synchronize() // reads that began before have ended, or are held
 			store.flush(f.t.Sorted(gens, SortedOptions{Durable: durable, Pins: held.all()}))
-			flushed = append(flushed, gens...)
-			if n := len(flushed) - rng.IntN(4); n > 0 {
-				f.t.Leave(flushed[:n]...)
-				flushed = flushed[n:]
+			for _, g := range gens {
+				flushed <- g
+			}
+		}
+	})
+	wg.Go(func() { // leaving, also while the next are put in order
+		rng := rand.New(rand.NewPCG(seed, 8))
+		var gens []tail.Generation
+		for g := range flushed {
+			gens = append(gens, g)
+			if n := len(gens) - rng.IntN(4); n > 0 {
+				f.t.Leave(gens[:n]...)
+				gens = gens[n:]
 			}
 		}
 	})

@@ -33,9 +33,10 @@ func (p Pos) String() string { return fmt.Sprintf("%d+%d", p.chunkNo(), p.offset
 type Arena struct {
 	dir atomic.Pointer[directory] // stored under mu
 
-	bytes atomic.Int64  // of all chunks, the spare included
-	want  chan struct{} // capacity 1: a spare chunk is asked for
-	done  chan struct{} // closed when the arena's goroutine has ended
+	bytes   atomic.Int64           // of all chunks, the spare included
+	onChunk atomic.Pointer[func()] // nil = nobody wants to know
+	want    chan struct{}          // capacity 1: a spare chunk is asked for
+	done    chan struct{}          // closed when the arena's goroutine has ended
 
 	mu struct {
 		sync.Mutex // guards the fields below
@@ -89,6 +90,9 @@ func NewArena() *Arena {
 	go a.keepSpare()
 	return a
 }
+
+// OnChunk has f called, by a goroutine of the arena's own, when a chunk more was taken, from now on. f must not block.
+func (a *Arena) OnChunk(f func()) { a.onChunk.Store(&f) }
 
 // Close ends the arena's goroutine and frees all chunks, also those of generations that were not released. Nobody may
 // hold a record.
@@ -233,16 +237,18 @@ func (a *Arena) keepSpare() {
 		a.mu.Lock()
 		have := a.mu.spare != nil
 		a.mu.Unlock()
-		if have {
-			continue
+		if !have {
+			mem := allocChunk(ChunkBytes)
+			for i := 0; i < len(mem); i += 4096 {
+				mem[i] = 0 // the page fault happens here
+			}
+			a.bytes.Add(int64(cap(mem)))
+			a.mu.Lock()
+			a.mu.spare = mem
+			a.mu.Unlock()
 		}
-		mem := allocChunk(ChunkBytes)
-		for i := 0; i < len(mem); i += 4096 {
-			mem[i] = 0 // the page fault happens here
+		if f := a.onChunk.Load(); f != nil {
+			(*f)()
 		}
-		a.bytes.Add(int64(cap(mem)))
-		a.mu.Lock()
-		a.mu.spare = mem
-		a.mu.Unlock()
 	}
 }
