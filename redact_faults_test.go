@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"path"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -368,9 +369,16 @@ func TestRedactBesideOthers(t *testing.T) {
 			}
 		})
 	}
+	var puts atomic.Int64 // that each writer may have done: the longer a key's history, the longer a redaction looks at it
 	for w := range 2 {
-		last := map[string]written{}
-		loop(func(i int) error {
+		last, n := map[string]written{}, int64(0)
+		loop(func(int) error {
+			if n == puts.Load() {
+				runtime.Gosched()
+				return nil
+			}
+			i := int(n)
+			n++
 			key := fmt.Sprintf("%d/%d", w, i%7)
 			value := redactSecret(fmt.Sprintf("%s %d", key, i), 100+i%3*10_000)
 			lsn, err := ds.Put([]byte(key), value)
@@ -413,6 +421,7 @@ func TestRedactBesideOthers(t *testing.T) {
 	}
 	var done []written
 	for len(done) < rounds && !t.Failed() {
+		puts.Add(200)
 		w := <-old
 		_, err := db.Redact(t.Context(), w.lsn, dyngo.RedactOptions{Reason: "test"})
 		if errors.Is(err, dyngo.ErrRedact) && strings.Contains(err.Error(), "while somebody may read it") {
