@@ -98,7 +98,7 @@ type VerifyOptions struct {
 	Heads []Anchor
 	// Key checks the signatures of the heads that the store has kept itself; nil = they are compared all the same.
 	Key *integrity.Key
-	// Progress, if not nil, is called with the bytes done and in all.
+	// Progress, if not nil, is called with the bytes done and in all, by one goroutine at a time.
 	Progress func(done, total int64)
 }
 
@@ -393,9 +393,11 @@ func (v *verification) segment(name string, s *manifest.Segment) error {
 	defer r.Close() // only read from
 	counted := v.counted()
 	if v.level == LevelFiles {
-		if size := r.Properties().SizeBytes; s != nil && size != s.SizeBytes {
+		size := r.Properties().SizeBytes
+		if s != nil && size != s.SizeBytes {
 			return corruption.At(name, size, "the file has %d bytes, the manifest says %d", size, s.SizeBytes)
 		}
+		counted(size)
 	} else if err := r.Verify(v.ctx, func(done, _ int64) { counted(done) }); err != nil {
 		return err
 	}
@@ -427,6 +429,7 @@ func (v *verification) valueFile(name string, f *manifest.ValueFile) error {
 		if f != nil && file.Size != f.SizeBytes {
 			return corruption.At(name, file.Size, "the file has %d bytes, the manifest says %d", file.Size, f.SizeBytes)
 		}
+		v.counted()(file.Size)
 		return nil
 	}
 	if err := file.Verify(v.ctx, v.counted()); err != nil || f == nil {

@@ -26,6 +26,15 @@ func newBench() *bench {
 	return &bench{a: a, d: d, t: New(a, d), ap: a.NewAppender()}
 }
 
+// fill puts all keys.
+func (b *bench) fill(value []byte) {
+	var key []byte
+	for i := range uint64(benchKeys) {
+		key = benchKey(key, i)
+		b.put(1, key, value)
+	}
+}
+
 func (b *bench) close() {
 	b.t.Close()
 	b.d.Close()
@@ -77,10 +86,7 @@ func BenchmarkInsert(b *testing.B) {
 					}
 					bt = newBench()
 					if name == "op=overwrite" {
-						for i := range uint64(benchKeys) {
-							key = benchKey(key, i)
-							bt.put(1, key, value)
-						}
+						bt.fill(value)
 					}
 					cpu.start()
 					b.StartTimer()
@@ -100,11 +106,7 @@ func BenchmarkGet(b *testing.B) {
 	bt := newBench()
 	defer bt.close()
 	value := make([]byte, 100)
-	var key []byte
-	for i := range uint64(benchKeys) {
-		key = benchKey(key, i)
-		bt.put(1, key, value)
-	}
+	bt.fill(value)
 	zipf := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.1, 10, benchKeys-1)
 	const picks = 1 << 20
 	uniform, skewed := make([]uint32, picks), make([]uint32, picks)
@@ -158,14 +160,7 @@ func BenchmarkScan(b *testing.B) {
 		{"records=overwritten", nil}, // all keys, before each scan of all
 	} {
 		bt := newBench()
-		var key []byte
-		fill := func() {
-			for i := range uint64(benchKeys) {
-				key = benchKey(key, i)
-				bt.put(1, key, value)
-			}
-		}
-		fill()
+		bt.fill(value)
 		bt.t.EnableOrder(1)
 		if c.setup != nil {
 			c.setup(bt)
@@ -190,7 +185,7 @@ func BenchmarkScan(b *testing.B) {
 					} else if c.setup == nil {
 						b.StopTimer()
 						cpu.stop()
-						fill()
+						bt.fill(value)
 						cpu.start()
 						b.StartTimer()
 					}
@@ -228,11 +223,7 @@ func BenchmarkFirstScan(b *testing.B) {
 		for b.Loop() {
 			b.StopTimer()
 			bt := newBench()
-			var key []byte
-			for i := range uint64(benchKeys) {
-				key = benchKey(key, i)
-				bt.put(1, key, value)
-			}
+			bt.fill(value)
 			b.StartTimer()
 			cpu.start()
 			bt.t.EnableOrder(1)

@@ -15,8 +15,12 @@ import (
 func TestFirstPageDoesNotWaitForAllKeys(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	for _, reverse := range []bool{false, true} {
-		t.Run(fmt.Sprint("reverse ", reverse), func(t *testing.T) {
+	for _, c := range []struct {
+		limit   int
+		reverse bool
+	}{{5, false}, {5, true}, {100, false}, {100, true}} {
+		limit, reverse := c.limit, c.reverse
+		t.Run(fmt.Sprintf("limit %d, reverse %v", limit, reverse), func(t *testing.T) {
 			f := newFixture(t)
 			defer f.close()
 			rng := rand.New(rand.NewPCG(seed, 1))
@@ -39,7 +43,7 @@ func TestFirstPageDoesNotWaitForAllKeys(t *testing.T) {
 			}
 			upTo := f.lsn
 			f.put(1, string(keys[700])+"!", "later than the scan")
-			it := f.t.Scan(1, ScanOptions{From: from, To: to, Reverse: reverse, Max: upTo, Limit: 100})
+			it := f.t.Scan(1, ScanOptions{From: from, To: to, Reverse: reverse, Max: upTo, Limit: limit})
 			var got []string
 			read := func() int {
 				g := f.d.Enter()
@@ -56,7 +60,7 @@ func TestFirstPageDoesNotWaitForAllKeys(t *testing.T) {
 			}
 			for read() > 0 {
 			}
-			if len(got) < 100 || len(got) > 200 || !it.Waits() {
+			if len(got) < limit || len(got) > 2*limit+16 || !it.Waits() {
 				t.Fatalf("%d keys before the others are sorted; waits for them: %v", len(got), it.Waits())
 			}
 			go od.finish()
@@ -73,6 +77,22 @@ func TestFirstPageDoesNotWaitForAllKeys(t *testing.T) {
 				t.Error("a scan of what is sorted looks for its first keys itself")
 			}
 		})
+	}
+}
+
+// TestFirstPageOfOneShard knows that there are more keys, whoever of those that look has found them all.
+func TestFirstPageOfOneShard(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	for _, key := range f.keysOfShard(4*(10+5+16), -1) { // it cuts when it has the last one
+		f.put(1, key, "v")
+	}
+	od, _ := f.t.order.begin(1)
+	defer od.finish()
+	for range 100 {
+		if p := od.firstPage(ScanOptions{Limit: 10}); len(p.keys) < 10 || p.whole {
+			t.Fatalf("%d keys, all there are: %v", len(p.keys), p.whole)
+		}
 	}
 }
 
@@ -102,12 +122,7 @@ func TestFirstPageOfAllThereIs(t *testing.T) {
 func BenchmarkFirstPage(b *testing.B) {
 	bt := newBench()
 	defer bt.close()
-	value := make([]byte, 100)
-	var key []byte
-	for i := range uint64(benchKeys) {
-		key = benchKey(key, i)
-		bt.put(1, key, value)
-	}
+	bt.fill(make([]byte, 100))
 	od, _ := bt.t.order.begin(1)
 	defer od.finish()
 	for b.Loop() {

@@ -73,7 +73,6 @@ func (it *Iterator) Reset(t *Table, ds event.DatasetID, o ScanOptions) {
 			defer t.order.done.Go(od.finish) // after the page, which many wait for
 		}
 		it.page = od.firstPage(o)
-		it.page.waits = len(it.page.keys) == 0 && !it.page.whole
 	default:
 		if mine {
 			od.finish()

@@ -20,7 +20,8 @@
 //
 //	rate = max(capacity - foreground, floor)      bytes a second
 //
-// and a step passes unless the account is in debt; it may put it there. capacity is what the machine can do in all, set
+// and a step passes unless the account is in debt; it may put it there, and lets other
+// goroutines have the processor first. capacity is what the machine can do in all, set
 // or learned; foreground is an average over some 50 ms, looked at every 20 ms while a job waits. Urgency u of a class,
 // 0 to 1, raises the rate by u·(capacity - rate) while a job of the class waits. A class of urgency 1 does not wait.
 //
