@@ -2,15 +2,20 @@ package dyngo_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/dyngodb/dyngo"
+	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
 func hotOf(t *testing.T, db *dyngo.DB, name string) (d dyngo.HotDataset) {
@@ -222,4 +227,68 @@ func TestHotConcurrent(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// haltClock halts the goroutine that begins to time a get which is sampled, once, until what halt does is done.
+type haltClock struct {
+	*clock.Manual
+	halt atomic.Pointer[func()]
+}
+
+func (c *haltClock) Mono() int64 {
+	if c.halt.Load() != nil {
+		var callers [8]uintptr
+		frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers[:])])
+		for more := true; more; {
+			var f runtime.Frame
+			if f, more = frames.Next(); strings.HasSuffix(f.Function, ".findSampled") {
+				if halt := c.halt.Swap(nil); halt != nil {
+					(*halt)()
+				}
+			}
+		}
+	}
+	return c.Manual.Mono()
+}
+
+// A get that is sampled sees at least what was there when it began, though what it could have found then has left memory and was merged
+// away before it looks.
+func TestSampledGetIsHeld(t *testing.T) {
+	clk := &haltClock{Manual: manualClock()}
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: vfs.NewMem(), Clock: clk})
+	defer db.Close()
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Eventual})
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := uint64(0)
+	put := func() {
+		version++
+		_, err := ds.Put([]byte("k"), binary.BigEndian.AppendUint64(nil, version))
+		if err := errors.Join(err, db.LeaveMemory(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put()
+	halted := 0
+	halt := func() {
+		halted++
+		put()
+		if err := db.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 10_000 {
+		least := version
+		clk.halt.Store(&halt)
+		v, err := ds.Get([]byte("k"))
+		clk.halt.Store(nil)
+		if err != nil || binary.BigEndian.Uint64(v) < least {
+			t.Fatalf("got %x, %v; version %d was there before", v, err, least)
+		}
+		if halted == 10 {
+			return
+		}
+	}
+	t.Fatalf("%d gets were halted: this tests nothing", halted)
 }

@@ -184,6 +184,10 @@ func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 		f.guard.Exit()
 		return ErrClosed
 	}
+	if db.heat.Due(g.Tick()) && f.counts == 0 {
+		g.Cancel() // with one tick more, what is sampled would have a say in what is sampled next
+		return ds.findSampled(f, key, max, at) // which asks for the newest LSN under a guard of its own: none holds that of this one
+	}
 	current, begun := max == 0, db.beginRecord()
 	if current {
 		max = ds.visible()
@@ -191,10 +195,6 @@ func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 	if d := ds.dropped.Load(); d != 0 && LSN(d) <= max {
 		f.guard.Exit()
 		return ds.errDropped()
-	}
-	if db.heat.Due(g.Tick()) && f.counts == 0 {
-		g.Cancel() // with one tick more, what is sampled would have a say in what is sampled next
-		return ds.findSampled(f, key, max, at)
 	}
 	hash := db.mem.Hash(ds.id, key)
 	r, ok := db.mem.Get(hash, ds.id, key, max)
