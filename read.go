@@ -185,7 +185,7 @@ func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 		return ErrClosed
 	}
 	if db.heat.Due(g.Tick()) && f.counts == 0 {
-		g.Cancel() // with one tick more, what is sampled would have a say in what is sampled next
+		g.Cancel()                             // with one tick more, what is sampled would have a say in what is sampled next
 		return ds.findSampled(f, key, max, at) // which asks for the newest LSN under a guard of its own: none holds that of this one
 	}
 	current, begun := max == 0, db.beginRecord()

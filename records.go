@@ -95,7 +95,7 @@ func (db *DB) forgetRecords(g generation) {
 		return
 	}
 	r.Advance()
-	if r.Bytes() == 0 {
+	if r.Empty() {
 		return
 	}
 	for _, rec := range g.Generation.Records() {

@@ -162,6 +162,20 @@ func (r *Records) Remove(hash uint64, dataset uint32, key []byte) {
 	}
 }
 
+// Empty says that there is no record, nor will there be one that was looked up before the last Advance: after that, Remove can be left out.
+func (r *Records) Empty() bool {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock() // an Add that saw no Advance is done
+		n := len(s.places)
+		s.mu.Unlock()
+		if n > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // Clear takes all records out, those too that were looked up before and would be added.
 func (r *Records) Clear() {
 	r.Advance()
