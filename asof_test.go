@@ -89,6 +89,7 @@ func dumpView(v *dyngo.View, names []string, keys []string) (map[string]map[stri
 // history with deletes, range deletes, expiry, newest-wins, datasets that come and go, batches that spill, large values,
 // flushes, merges, snapshots and reopening. So does a store that is restored to such an LSN.
 func TestViewAtShowsThePast(t *testing.T) {
+	t.Parallel()
 	seed := *asofSeed
 	if seed == 0 {
 		seed = rand.Uint64()

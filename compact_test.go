@@ -167,6 +167,7 @@ func TestCompactForgetsDatasetsDroppedBefore(t *testing.T) {
 // A store that has come to rest is at rest when it is opened again: what merges have learned of overwrites is forgotten by then, and is
 // not guessed to be much.
 func TestReopenedStoreRests(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("loads 100 MB: run without -short")
 	}

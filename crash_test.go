@@ -94,6 +94,7 @@ func verify(fs vfs.FS) error {
 // Power fails before each call that changes something on disk (short: each third, from a random one on), and what is left is
 // drawn several times.
 func TestPowerLossAtEveryCall(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	crash := vfs.NewCrash(seed)
@@ -164,6 +165,7 @@ func TestPowerLossAtEveryCall(t *testing.T) {
 // Each sync of the project is left out once: a power loss must show it. A sync that may be left out unnoticed has no
 // business being there.
 func TestEverySyncIsNeeded(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	probe := vfs.NewFault(vfs.NewCrash(seed))

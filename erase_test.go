@@ -234,6 +234,7 @@ func (s *subjectStore) check(db *dyngo.DB, erased bool) {
 
 // Values of a subject are read by every route as others are, and by none once it is erased, wherever they lie.
 func TestErase(t *testing.T) {
+	t.Parallel()
 	steps := map[string]func(s *subjectStore) error{
 		"in memory": func(*subjectStore) error { return nil },
 		"reopened": func(s *subjectStore) (err error) {

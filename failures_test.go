@@ -100,6 +100,7 @@ func eachCallFailing(t *testing.T, seed uint64, long, short int64, fresh func() 
 // Each call fails once, in each way. Whatever was acknowledged is there after reopening, nothing hangs, no file stays open.
 // When it was space that lacked, for a moment, all goes on as if nothing had been.
 func TestEveryCallFailsOnce(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	for _, kind := range []struct {

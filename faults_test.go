@@ -319,6 +319,7 @@ func TestCopyBesideTheOriginal(t *testing.T) {
 // Any damaged byte of a closed store's log is an error that names the file, of Open, of a read or of verification: never a
 // wrong value, never a panic.
 func TestFlippedBytes(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 2))

@@ -364,7 +364,7 @@ func TestReadsWhileKeysLeave(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rounds := 40
+	rounds := 20
 	if testing.Short() {
 		rounds = 12
 	}

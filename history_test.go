@@ -201,6 +201,7 @@ func (s *historyScript) compare(db *dyngo.DB) {
 
 // TestHistoryModel writes at random over many small log files and compares every key's history with a model.
 func TestHistoryModel(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	if *randomSeed != 0 {
 		seed = *randomSeed

@@ -29,6 +29,7 @@ type heldView struct {
 // Random operations on a store whose memory holds a fraction of its data, with views kept open while events leave memory
 // and versions expire, with batches that spill, with reopening and with crashes, against a model of a few maps.
 func TestRandomOperations(t *testing.T) {
+	t.Parallel()
 	seed := *randomSeed
 	if seed == 0 {
 		seed = rand.Uint64()

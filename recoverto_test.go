@@ -480,6 +480,7 @@ func recoveredTo(m *model, fs *vfs.Crash, lsn, last dyngo.LSN, now int64) error 
 
 // Power fails before each call of a recovery that changes something.
 func TestRecoverToSurvivesPowerLossAtEveryCall(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	crash := vfs.NewCrash(seed)
@@ -526,6 +527,7 @@ func TestRecoverToSurvivesPowerLossAtEveryCall(t *testing.T) {
 
 // Each call of a recovery fails once.
 func TestRecoverToWithEveryCallFailingOnce(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	crash := vfs.NewCrash(seed)

@@ -198,6 +198,7 @@ func checkRedacted(fsys vfs.FS, now int64, done int) error {
 // Power fails, and the process is killed, before each call that changes something on disk (short: some do): afterwards a value is
 // there, or the log says that it was redacted, and then no file has it once the store was opened.
 func TestRedactWithPowerLossAtEveryCall(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	crash := vfs.NewCrash(seed)
@@ -259,6 +260,7 @@ func TestRedactWithPowerLossAtEveryCall(t *testing.T) {
 // Each call on the log fails once while values are redacted (short: some do). What was not redacted then is done by the next
 // redaction, in the same process or the next.
 func TestRedactWithEachCallFailing(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailNoSpace, vfs.FailSync} {
 		for k := int64(1); ; k++ {
 			if testing.Short() && k%32 != int64(kind) {

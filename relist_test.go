@@ -77,6 +77,7 @@ func dropped(t *testing.T, fs vfs.FS, seed uint64) (map[string]map[string]string
 
 // A lost or damaged manifest is made anew though log files are gone: with the state at the floor, its history and value files.
 func TestRepairOfALostManifestAfterLogFilesWent(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	for _, damage := range []string{"missing", "damaged", "missing, and the step is interrupted"} {

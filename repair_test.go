@@ -343,6 +343,7 @@ func TestRepairInterrupted(t *testing.T) {
 
 // Each sync of repair.go is left out once: an interruption must show it.
 func TestRepairNeedsItsSyncs(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	damage := func(t *testing.T, fs vfs.FS) {

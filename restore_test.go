@@ -414,6 +414,7 @@ func TestRestoreToEveryLSN(t *testing.T) {
 // Power fails before each call of a restore that changes something. What is left is no store, or the one that was asked for; the
 // same restore then succeeds, and so does one to another LSN.
 func TestRestoreSurvivesPowerLossAtEveryCall(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	crash := vfs.NewCrash(seed)
@@ -550,6 +551,7 @@ func restoreAgain(m *model, fs vfs.FS, dir string, lsn, other dyngo.LSN, now int
 
 // Each call of a restore fails once, in each way, a full disk among them; then it is run again.
 func TestRestoreWithEveryCallFailingOnce(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	crash := vfs.NewCrash(seed)
@@ -576,6 +578,7 @@ func TestRestoreWithEveryCallFailingOnce(t *testing.T) {
 // Delta replaces an earlier restore, and copies only what it doesn't have: files that are there and are not what they should be are
 // copied too. It is refused where it would replace something else.
 func TestRestoreDelta(t *testing.T) {
+	t.Parallel()
 	crash := vfs.NewCrash(1)
 	r, ends := restoreSource(t, crash)
 	if err := r.db.Close(); err != nil {

@@ -147,6 +147,7 @@ func TestTreeComesAlong(t *testing.T) {
 
 // Each call of a restore fails once, in each way, and then power fails: the same restore goes on, and the tree is there.
 func TestTreeComesAlongWithEveryCallFailingOnce(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	crash := vfs.NewCrash(seed)

@@ -136,6 +136,7 @@ func (m *model) retained(fs vfs.FS, now int64) error {
 }
 
 func TestRetentionSurvivesPowerLossAtEveryCall(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	crash := vfs.NewCrash(seed)
@@ -180,6 +181,7 @@ func TestRetentionSurvivesPowerLossAtEveryCall(t *testing.T) {
 }
 
 func TestRetentionWithEveryCallFailingOnce(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	step := int64(3)
@@ -324,6 +326,7 @@ func (l *logged) String() string {
 
 // Each sync that retention makes is needed: without it some power loss takes what was promised.
 func TestEverySyncOfRetentionIsNeeded(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	probe := vfs.NewFault(vfs.NewCrash(seed))

@@ -213,6 +213,7 @@ func TestSideFileTimes(t *testing.T) {
 
 // Each byte of a side file is changed in turn: the history stays the same.
 func TestSideFileDamage(t *testing.T) {
+	t.Parallel()
 	mem := vfs.NewMem()
 	db, err := Open("/s", &Options{FS: mem, LogFileBytes: 1 << 20})
 	if err != nil {

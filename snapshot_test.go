@@ -507,6 +507,7 @@ func snapshotsHold(m *model, fs vfs.FS, now int64, known map[string]bool) error 
 
 // Power fails before each call that changes something on disk.
 func TestSnapshotSurvivesPowerLossAtEveryCall(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	crash := vfs.NewCrash(seed)
@@ -547,6 +548,7 @@ func TestSnapshotSurvivesPowerLossAtEveryCall(t *testing.T) {
 
 // Each call fails once, in each way. A snapshot that was acknowledged is there and whole, one that failed is not there.
 func TestSnapshotWithEveryCallFailingOnce(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	var r *rig

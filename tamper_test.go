@@ -171,6 +171,7 @@ func tampered(t *testing.T) (fsys vfs.FS, head string, limit map[string]int) {
 
 // TestEveryChangeIsFound makes random changes to a store, each to the sound one: all are found, and the report names the file.
 func TestEveryChangeIsFound(t *testing.T) {
+	t.Parallel()
 	fsys, head, limit := tampered(t)
 	sound := storeFiles(t, fsys)
 	r := tamperRand(t)

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"path"
 	"testing"
@@ -147,21 +148,17 @@ func (b *builder) cleanFile() Clean {
 	return Clean{Seq: b.head.Seq, End: uint64(b.end), Chain: b.chain, NextLSN: b.next, LastTime: b.time}
 }
 
-// overwrite gives a file a content.
+// overwrite gives a file a content, in one step as writers do: who follows the log never sees a half of it.
 func overwrite(fsys vfs.FS, name string, content []byte) {
-	if err := fsys.Remove(name); err != nil {
-		if ok, _ := vfs.Exists(fsys, name); ok {
-			panic(err)
-		}
+	f, err := fsys.Create(name + ".new")
+	if err == nil {
+		_, err = f.WriteAt(content, 0)
+		err = errors.Join(err, f.Close())
 	}
-	f, err := fsys.Create(name)
+	if err == nil {
+		err = fsys.Rename(name+".new", name)
+	}
 	if err != nil {
-		panic(err)
-	}
-	if _, err := f.WriteAt(content, 0); err != nil {
-		panic(err)
-	}
-	if err := f.Close(); err != nil {
 		panic(err)
 	}
 }
