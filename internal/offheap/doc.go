@@ -16,7 +16,8 @@
 //	other n > 1 MiB   its own mapping, rounded up to whole pages
 //
 // On Unix the mappings are anonymous, aligned to 2 MiB and marked for huge pages where the system has them: a random
-// probe into a big table then costs one cache miss and no page walk. Elsewhere, and under the race detector (which
+// probe into a big table then costs one cache miss and no page walk. The first slab of each class is not: as long as a process needs
+// few blocks of a class, they take their pages and not 2 MiB. Elsewhere, and under the race detector (which
 // does not see mapped memory), blocks are ordinary Go memory without pointers; freed blocks are then overwritten, so
 // that the detector reports a reader that comes after Free as a race.
 //

@@ -15,7 +15,8 @@ const (
 	minBlockBytes = 256
 	maxBlockBytes = 1 << 20
 	pageBytes     = 4096
-	maxSpare      = 8 // freed chunks kept mapped, and no more than 1/16 of what is in use
+	maxSpare      = 8        // freed chunks kept mapped, and no more than 1/16 of what is in use
+	keptBytes     = 64 << 10 // of a slab in small pages that stays when it is empty: what was used of it
 )
 
 const (
@@ -30,13 +31,14 @@ var heap allocator
 
 type allocator struct {
 	inUse  atomic.Int64 // bytes given out, rounded to class or page
-	mapped atomic.Int64 // bytes obtained from the system
+	mapped atomic.Int64 // bytes obtained from the system; of a slab in small pages, those that were used
 
 	mu struct {
 		sync.Mutex // guards the fields below
 
 		slabs   map[uintptr]*slab   // by address of the slab
 		partial [classCount][]*slab // slabs with at least one free block
+		count   [classCount]int     // slabs
 		spare   []chunk             // freed chunks, not zeroed
 	}
 }
@@ -55,6 +57,7 @@ type slab struct {
 	fresh int      // blocks [fresh, count) were never used
 	used  int      // blocks given out
 	zero  bool     // the fresh blocks are known to be zero
+	small bool     // in small pages, so that only blocks that were used are there: the first one of its class, of which little may be used
 	place int      // index in partial[class], -1 when full
 }
 
@@ -76,7 +79,7 @@ func Alloc(n int) []byte {
 		return b
 	}
 	size := (n + pageBytes - 1) &^ (pageBytes - 1)
-	p := osAlloc(size)
+	p := osAlloc(size, true)
 	heap.mapped.Add(int64(size))
 	heap.inUse.Add(int64(size))
 	return unsafe.Slice((*byte)(p), size)[:n]
@@ -162,6 +165,9 @@ func (h *allocator) allocBlock(n int) []byte {
 	} else {
 		i, dirty = s.fresh, !s.zero
 		s.fresh++
+		if s.small {
+			h.mapped.Add(int64(size))
+		}
 	}
 	s.used++
 	if s.used == ChunkBytes/size {
@@ -198,16 +204,28 @@ func (h *allocator) freeBlock(p unsafe.Pointer, size int) {
 }
 
 func (h *allocator) addSlabLocked(class int) {
-	c := h.takeChunkLocked()
-	s := &slab{p: c.p, class: class, zero: c.zero, place: len(h.mu.partial[class])}
+	s := &slab{class: class, place: len(h.mu.partial[class])}
+	if h.mu.count[class] == 0 {
+		s.p, s.zero, s.small = osAlloc(ChunkBytes, false), true, true
+	} else {
+		c := h.takeChunkLocked()
+		s.p, s.zero = c.p, c.zero
+	}
+	h.mu.count[class]++
 	if h.mu.slabs == nil {
 		h.mu.slabs = make(map[uintptr]*slab)
 	}
-	h.mu.slabs[uintptr(c.p)] = s
+	h.mu.slabs[uintptr(s.p)] = s
 	h.mu.partial[class] = append(h.mu.partial[class], s)
 }
 
+// dropSlabLocked gives a slab back of which no block is in use. One that has hardly been used stays for the next block.
 func (h *allocator) dropSlabLocked(s *slab) {
+	touched := s.fresh * (minBlockBytes << s.class)
+	if s.small && touched <= keptBytes {
+		return
+	}
+	h.mu.count[s.class]--
 	list := h.mu.partial[s.class]
 	last := list[len(list)-1]
 	list[s.place] = last
@@ -215,6 +233,11 @@ func (h *allocator) dropSlabLocked(s *slab) {
 	list[len(list)-1] = nil
 	h.mu.partial[s.class] = list[:len(list)-1]
 	delete(h.mu.slabs, uintptr(s.p))
+	if s.small {
+		osFree(s.p, ChunkBytes)
+		h.mapped.Add(-int64(touched))
+		return
+	}
 	h.giveChunkLocked(chunk{p: s.p})
 }
 
@@ -225,7 +248,7 @@ func (h *allocator) takeChunkLocked() chunk {
 		return c
 	}
 	h.mapped.Add(ChunkBytes)
-	return chunk{p: osAlloc(ChunkBytes), zero: true}
+	return chunk{p: osAlloc(ChunkBytes, true), zero: true}
 }
 
 func (h *allocator) giveChunkLocked(c chunk) {

@@ -1,7 +1,9 @@
 package offheap
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 	"unsafe"
@@ -89,9 +91,48 @@ func TestBlocksDoNotOverlap(t *testing.T) {
 	if got := InUse(); got != start {
 		t.Fatalf("InUse %d after all was freed, want %d", got, start)
 	}
-	if got := Mapped(); got > mapped+maxSpare*ChunkBytes {
-		t.Fatalf("Mapped %d after all was freed, want at most %d", got, mapped+maxSpare*ChunkBytes)
+	if got, most := Mapped(), mapped+maxSpare*ChunkBytes+classCount*keptBytes; got > most {
+		t.Fatalf("Mapped %d after all was freed, want at most %d", got, most)
 	}
+}
+
+// One block of each class takes its pages and no more: not 2 MiB for each class.
+func TestOneBlockTakesItsPages(t *testing.T) {
+	mapped := Mapped()
+	resident := residentBytes(t)
+	sum := int64(0)
+	var blocks [][]byte
+	for n := minBlockBytes; n <= 256<<10; n *= 2 {
+		b := Alloc(n)
+		for i := 0; i < n; i += pageBytes {
+			b[i] = 1
+		}
+		blocks = append(blocks, b)
+		sum += int64(n)
+	}
+	if got := Mapped() - mapped; got > sum {
+		t.Errorf("%d bytes more are mapped for %d", got, sum)
+	}
+	if got := residentBytes(t) - resident; got > 4*sum {
+		t.Errorf("%d bytes more are resident for %d", got, sum)
+	}
+	for _, b := range blocks {
+		Free(b)
+	}
+}
+
+// residentBytes is what the process has in memory, 0 where the system does not say.
+func residentBytes(t *testing.T) int64 {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	var size, resident int64
+	if _, err := fmt.Sscan(string(b), &size, &resident); err != nil {
+		t.Fatal(err)
+	}
+	return resident * int64(os.Getpagesize())
 }
 
 func TestFreeOfForeignMemoryPanics(t *testing.T) {

@@ -15,7 +15,7 @@ var regions struct {
 }
 
 // osAlloc takes 2 MiB more than asked for and returns the aligned part.
-func osAlloc(size int) unsafe.Pointer {
+func osAlloc(size int, _ bool) unsafe.Pointer {
 	b := make([]uint64, (size+ChunkBytes)/8)
 	p := unsafe.Pointer(unsafe.SliceData(b))
 	p = unsafe.Add(p, -uintptr(p)&(ChunkBytes-1))

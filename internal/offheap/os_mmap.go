@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// osAlloc maps size bytes (whole pages), aligned to 2 MiB: it maps 2 MiB more and gives back both ends.
-func osAlloc(size int) unsafe.Pointer {
+// osAlloc maps size bytes (whole pages), aligned to 2 MiB: it maps 2 MiB more and gives back both ends. huge asks for huge pages.
+func osAlloc(size int, huge bool) unsafe.Pointer {
 	total := uintptr(size) + ChunkBytes
 	p, err := unix.MmapPtr(-1, 0, nil, total, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
@@ -24,7 +24,9 @@ func osAlloc(size int) unsafe.Pointer {
 	if rest := ChunkBytes - head; rest > 0 {
 		unmap(unsafe.Add(p, size), rest)
 	}
-	adviseHuge(unsafe.Slice((*byte)(p), size))
+	if huge {
+		adviseHuge(unsafe.Slice((*byte)(p), size))
+	}
 	return p
 }
 
