@@ -21,7 +21,9 @@
 //	rate = max(capacity - foreground, floor)      bytes a second
 //
 // and a step passes unless the account is in debt; it may put it there, and lets other
-// goroutines have the processor first. capacity is what the machine can do in all, set
+// goroutines have the processor first. While the foreground is busy, a step also waits until fewer jobs work than there are processors
+// less one, so that whoever wakes up, as a writer whose sync is done, finds one that is free and need not wait for a job to be
+// preempted. A job that takes longer than 10 ms for a step does not count as working any more: it may wait itself. capacity is what the machine can do in all, set
 // or learned; foreground is an average over some 50 ms, looked at every 20 ms while a job waits. Urgency u of a class,
 // 0 to 1, raises the rate by u·(capacity - rate) while a job of the class waits. A class of urgency 1 does not wait.
 //

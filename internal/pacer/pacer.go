@@ -17,6 +17,10 @@ const (
 	// OpBytes is what an operation of the foreground counts beside its bytes: about what a processor could copy and
 	// check in the time that it takes.
 	OpBytes = 512
+
+	// busyBytesPerSec is from where on the foreground finds a processor free; turnAtMost is how long a step may take to count as at work.
+	busyBytesPerSec = 64 << 10
+	turnAtMost      = 10 * time.Millisecond
 )
 
 // Class says what a job is for. Classes are in the order of their weights.
@@ -47,7 +51,8 @@ type Options struct {
 	// least 1 MiB/s.
 	FloorBytesPerSec int64
 
-	// Cores is how many jobs can work side by side; it multiplies a learned speed. 0 = 1.
+	// Cores is how many jobs can work side by side; it multiplies a learned speed. While the foreground is busy, one fewer do, but at
+	// least one. 0 = 1.
 	Cores int
 }
 
@@ -73,7 +78,8 @@ type Pacer struct {
 		sync.Mutex // guards the fields below and those of jobs; the clock's lock may be taken under it
 
 		classes [ClassCount]class
-		timer   Timer // set while a job waits, else nil
+		working []*Job // those that have passed and have not asked again
+		timer   Timer  // set while a job waits, else nil
 		closed  bool
 		budget  budget
 		virtual int64 // tag of the class that passed last
@@ -89,6 +95,7 @@ type class struct {
 }
 
 type waiter struct {
+	job   *Job
 	bytes int64
 	since int64         // Mono
 	pass  chan struct{} // closed when it passes
@@ -133,6 +140,7 @@ type Job struct {
 	// Guarded by Pacer.mu. What has passed since the job's speed was last taken, how long it worked on that, and since
 	// when it works, 0 = it has not begun.
 	bytes, nanos, since int64
+	passed              int64 // Mono of when it last passed
 }
 
 // Begin registers a job, which must End.
@@ -150,6 +158,8 @@ func (j *Job) End() {
 	j.p.mu.Lock()
 	defer j.p.mu.Unlock()
 	j.p.mu.classes[j.class].metrics.Running--
+	j.p.restLocked(j)
+	j.p.passLocked()
 }
 
 // Wait returns nil when the job may go on with so many bytes, reads and writes together. Jobs ask in steps of StepBytes
@@ -160,7 +170,7 @@ func (j *Job) Wait(ctx context.Context, bytes int64) error {
 	}
 	j.stopWork()
 	for left := bytes; ; left -= StepBytes {
-		if err := j.p.wait(ctx, j.class, min(left, StepBytes)); err != nil {
+		if err := j.p.wait(ctx, j, min(left, StepBytes)); err != nil {
 			return err
 		}
 		if left <= StepBytes {
@@ -174,6 +184,7 @@ func (j *Job) Wait(ctx context.Context, bytes int64) error {
 func (j *Job) stopWork() {
 	j.p.mu.Lock()
 	defer j.p.mu.Unlock()
+	j.p.restLocked(j)
 	now := j.p.mono()
 	if j.since != 0 {
 		j.nanos += now - j.since
@@ -191,13 +202,14 @@ func (j *Job) startWork(bytes int64) {
 	j.since = max(j.p.mono(), 1)
 }
 
-func (p *Pacer) wait(ctx context.Context, c Class, bytes int64) error {
+func (p *Pacer) wait(ctx context.Context, j *Job, bytes int64) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	w := &waiter{bytes: bytes, since: p.mono(), pass: make(chan struct{})}
+	w := &waiter{job: j, bytes: bytes, since: p.mono(), pass: make(chan struct{})}
 	p.mu.Lock()
-	k := &p.mu.classes[c]
+	k := &p.mu.classes[j.class]
+	p.restLocked(j) // of the step before, if this is one of several
 	if len(k.queue) == 0 {
 		k.tag = max(k.tag, p.mu.virtual) // who was away has saved nothing
 	}
@@ -227,7 +239,7 @@ func (p *Pacer) passLocked() {
 	b := &p.mu.budget
 	b.look(now, p.foreground.sum(), p.urgencyLocked())
 	k := p.nextLocked()
-	for ; k != nil && (b.account >= 0 || k.urgency == 1 || p.mu.closed); k = p.nextLocked() {
+	for ; k != nil && (b.account >= 0 && p.untilTurnLocked(now) == 0 || k.urgency == 1 || p.mu.closed); k = p.nextLocked() {
 		w := k.queue[0]
 		k.queue = slices.Delete(k.queue, 0, 1)
 		b.take(w.bytes)
@@ -235,6 +247,8 @@ func (p *Pacer) passLocked() {
 		k.tag += w.bytes * price[k.metrics.Class]
 		k.metrics.Bytes += w.bytes
 		k.metrics.Waited += time.Duration(now - w.since)
+		w.job.passed = now
+		p.mu.working = append(p.mu.working, w.job)
 		close(w.pass)
 	}
 	switch {
@@ -242,13 +256,40 @@ func (p *Pacer) passLocked() {
 		p.mu.timer.Stop()
 		p.mu.timer = nil
 	case k != nil && p.mu.timer == nil:
-		p.mu.timer = p.afterFunc(b.untilPaid(), func() {
+		p.mu.timer = p.afterFunc(max(b.untilPaid(), p.untilTurnLocked(now)), func() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.mu.timer = nil
 			p.passLocked()
 		})
 	}
+}
+
+// restLocked says that a job does not work for now.
+func (p *Pacer) restLocked(j *Job) {
+	if i := slices.Index(p.mu.working, j); i >= 0 {
+		p.mu.working = slices.Delete(p.mu.working, i, i+1)
+	}
+}
+
+// untilTurnLocked returns when to look again whether one more job may work beside a foreground that is busy, 0 = it may now. Whoever has
+// worked on a step for long does not count: he may wait for the disk, or for somebody who waits here.
+func (p *Pacer) untilTurnLocked(now int64) time.Duration {
+	if p.mu.budget.foreground < busyBytesPerSec {
+		return 0
+	}
+	n, first := 0, int64(0)
+	for _, j := range p.mu.working { // those that passed first come first
+		if left := j.passed + int64(turnAtMost) - now; left > 0 {
+			if n++; n == 1 {
+				first = left
+			}
+		}
+	}
+	if n < max(p.opts.Cores-1, 1) {
+		return 0
+	}
+	return time.Duration(first)
 }
 
 // nextLocked returns the class whose first waiter passes next: one of urgency 1 if there is one, else, and among those,

@@ -202,7 +202,9 @@ func TestJobsOfAClassTakeTurns(t *testing.T) {
 	passed := make(chan int)
 	for i := range 5 {
 		go func() {
-			if err := s.wait(t.Context(), Index, StepBytes); err != nil {
+			j := s.Begin(Index)
+			defer j.End()
+			if err := s.wait(t.Context(), j, StepBytes); err != nil {
 				t.Error(err)
 			}
 			passed <- i
@@ -219,6 +221,56 @@ func TestJobsOfAClassTakeTurns(t *testing.T) {
 	}
 	if !slices.Equal(order, []int{0, 1, 2, 3, 4}) {
 		t.Fatalf("passed in order %v", order)
+	}
+}
+
+// While the foreground is busy, one processor is free of jobs: of two, one works on a step at a time.
+func TestABusyForegroundKeepsAProcessor(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		busy  bool
+		waits bool // the second one, at first
+		then  func(s *scene, first *Job)
+	}{
+		{"idle", false, false, nil},
+		{"the first one ends", true, true, func(_ *scene, first *Job) { first.End() }},
+		{"the first one takes long", true, true, func(s *scene, _ *Job) { s.clock.Advance(turnAtMost) }},
+		{"the second one becomes urgent", true, true, func(s *scene, _ *Job) { s.SetUrgency(Verify, 1) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newScene(t, Options{BytesPerSec: 1000 * mb, Cores: 2})
+			if c.busy {
+				s.Foreground(0, mb)
+			}
+			s.clock.Advance(10 * time.Millisecond)
+			first, second := s.Begin(Compaction), s.Begin(Verify)
+			if err := first.Wait(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+			passed := make(chan error, 1)
+			go func() {
+				defer second.End()
+				passed <- second.Wait(t.Context(), 1)
+			}()
+			if c.waits {
+				for s.Metrics().Classes[Verify].Waiting == 0 && len(passed) == 0 {
+					runtime.Gosched()
+				}
+				s.clock.Advance(turnAtMost - 1)
+				if len(passed) > 0 {
+					t.Fatal("both work beside a busy foreground")
+				}
+				c.then(s, first)
+			}
+			select {
+			case err := <-passed:
+				if err != nil {
+					t.Fatal(err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("the second one does not go on")
+			}
+		})
 	}
 }
 
