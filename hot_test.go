@@ -158,14 +158,14 @@ func TestHotScans(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		r           dyngo.Range
-		take        int // pairs until the caller leaves
-		first, last string
+		take        int    // pairs until the caller leaves
+		first, last string // what it visits; up to its To, which no key is needed for
 	}{
-		{"a part", dyngo.Range{From: key(20), To: key(60)}, 1000, "key020", "key059"},
+		{"a part", dyngo.Range{From: key(20), To: key(60)}, 1000, "key020", "key059\xff"},
 		{"limit", dyngo.Range{From: key(20), Limit: 40}, 1000, "key020", "key059"},
 		{"left", dyngo.Range{From: key(20)}, 40, "key020", "key059"},
-		{"reverse", dyngo.Range{From: key(20), To: key(60), Reverse: true}, 1000, "key020", "key059"},
-		{"reverse, limit", dyngo.Range{To: key(60), Limit: 40, Reverse: true}, 1000, "key020", "key059"},
+		{"reverse", dyngo.Range{From: key(20), To: key(60), Reverse: true}, 1000, "key020", "key059\xff"},
+		{"reverse, limit", dyngo.Range{To: key(60), Limit: 40, Reverse: true}, 1000, "key020", "key059\xff"},
 		{"all", dyngo.Range{}, 1000, "", "z"},
 		{"nothing there", dyngo.Range{From: []byte("x")}, 1000, "x", "z"},
 	} {
