@@ -103,7 +103,7 @@ func (r *benchRun) amplificationCharts(out map[string]string, s suiteOf) {
 	out["amplification-device.svg"] = r.bars(over, "Overwrites: bytes on the device for each byte of the user",
 		"until everything is at rest; less is better", func(x work.Result) float64 { return x.Extra["written"] }, false, chart.Short)
 	out["amplification-disk.svg"] = r.bars(over, "Overwrites: bytes on disk for each live byte of the user",
-		"at rest, without the history in DynGO's log; less is better", present, false, chart.Short)
+		"at rest, without DynGO's history; less is better", present, false, chart.Short)
 	if slices.Contains(s.Cases, "overload") {
 		out["overload.svg"] = r.overTime(s, "overload", "put", "Overload: puts over time",
 			"puts a second, twice the sustained rate offered; more is better", nil)

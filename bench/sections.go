@@ -35,8 +35,8 @@ func (r *benchRun) suiteText(p *page, s suiteOf) {
 			"then 2 readers, each key as likely, values copied. The limit is the device's bandwidth, for gets that of memory.",
 		"amplification": "Keys and values of twice the memory that caches and memtables may take are loaded; then pairs of four times " +
 			"that memory overwrite them, 8 writers, buffered. Bytes on the device are those that the process wrote until " +
-			"everything had come to rest; disk is what files take then. DynGO keeps all history in its log, counted apart; side " +
-			"files say where in it the events of a key lie. " +
+			"everything had come to rest; disk is what files take then. DynGO keeps all history: its log, and the side files that " +
+			"find the events of a key in it and go with it, are counted apart. " +
 			"*overload* finds the rate of a closed loop, then offers twice as many puts by a timetable.",
 		"adaptive": "DynGO alone: two stores with the same 1 M keys of 12 bytes and values of 100 bytes (200,000 in short runs) in one process, " +
 			"one of which keeps hot ranges, in turns of a second (half a second with keys of other shapes), one client, everything in memory, after a time to adapt. A scan reads " +

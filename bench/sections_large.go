@@ -86,7 +86,7 @@ func (r *benchRun) valuesTable(p *page, s suiteOf) {
 }
 
 func (r *benchRun) amplificationTable(p *page, s suiteOf) {
-	p.table("case", "engine", "-device ÷ user bytes", "-disk ÷ live bytes", "-of these log", "-without the log", "-of these side",
+	p.table("case", "engine", "-device ÷ user bytes", "-disk ÷ live bytes", "-of these log", "-side files", "-without both",
 		"-until at rest", "-RSS MB", "-RSS MB when empty", "-budget MB", "-1.25 × budget + 32 MiB")
 	r.each(s, func(w *row) {
 		live := w.extra("live").Median
@@ -100,7 +100,7 @@ func (r *benchRun) amplificationTable(p *page, s suiteOf) {
 			side = ratio("used_side")
 		}
 		p.cells(w.Case, w.Engine, fmt.Sprintf("%.2f", w.extra("written").Median), ratio("used"), ratio("used_log"),
-			fmt.Sprintf("%.2f", w.summary(present).Median), side, chart.Nanos(w.extra("settle_s").Median*1e9),
+			side, fmt.Sprintf("%.2f", w.summary(present).Median), chart.Nanos(w.extra("settle_s").Median*1e9),
 			fmt.Sprintf("%.0f", w.summary(func(x work.Result) float64 { return float64(x.PeakRSS) / 1e6 }).Median),
 			mb("rss_empty"), mb("budget"), mb("rss_limit"))
 	})

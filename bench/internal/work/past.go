@@ -464,7 +464,10 @@ func (p *past) audit() error {
 	}
 	p.results = append(p.results, history)
 
-	tool := filepath.Join(p.s.Dir, "dyngo-replay")
+	tool, err := filepath.Abs(filepath.Join(p.s.Dir, "dyngo-replay")) // it is built in another folder
+	if err != nil {
+		return err
+	}
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/dyngodb/dyngo").Output()
 	if err != nil {
 		return fmt.Errorf("find the programs' source: %w", err)
