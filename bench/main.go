@@ -94,6 +94,7 @@ func worker(in io.Reader) error {
 // settings are the flags of run.
 type settings struct {
 	suites, engines string
+	cases           string // part of their names
 	full, quick     bool
 	out, tmp        string
 	rounds          int
@@ -118,6 +119,7 @@ func runFlags() (*settings, *flag.FlagSet) {
 	s.probe.seconds, s.probe.bytes = 0.5, 256<<20
 	f := flag.NewFlagSet("run", flag.ContinueOnError)
 	f.StringVar(&s.suites, "suite", strings.Join(suiteNames(), ","), "suites to run, in order")
+	f.StringVar(&s.cases, "case", "", "run only the cases with this in their names")
 	f.StringVar(&s.engines, "engines", "", "engines, of "+strings.Join(engine.Names(), ", ")+
 		" (default: those that the suite compares)")
 	f.BoolVar(&s.full, "full", false, "the lengths that results are kept from, about 40 minutes")

@@ -23,6 +23,8 @@ func TestPlan(t *testing.T) {
 		{"everything", settings{suites: strings.Join(suiteNames(), ","), recordBytes: 15e9, full: true}, ""},
 		{"some engines", settings{suites: "get,mixed", engines: "pebble,none"}, ""},
 		{"an unknown suite", settings{suites: "get,dance"}, `no suite "dance"`},
+		{"some cases", settings{suites: "durable", cases: "6"}, ""},
+		{"an unknown case", settings{suites: "durable", cases: "7"}, `no case of suite "durable" has "7"`},
 		{"an unknown engine", settings{suites: "get", engines: "oracle"}, `no engine "oracle"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

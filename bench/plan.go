@@ -76,6 +76,14 @@ func newPlan(set settings) ([]suite, error) {
 		if set.rounds > 0 {
 			s.rounds = set.rounds
 		}
+		var all []string
+		s.cases = slices.DeleteFunc(s.cases, func(c benchCase) bool {
+			all = append(all, c.name)
+			return !strings.Contains(c.name, set.cases)
+		})
+		if len(s.cases) == 0 {
+			return nil, fmt.Errorf("no case of suite %q has %q in its name; there are %s", name, set.cases, strings.Join(all, ", "))
+		}
 		for i := range s.cases {
 			if set.engines != "" {
 				s.cases[i].engines = nil
