@@ -169,7 +169,7 @@ func TestRecordsNeverFallBehind(t *testing.T) {
 					}
 				})
 			}
-			for n := uint64(1); (n <= rounds || n <= 100*rounds && db.Metrics().RecordHits == 0) && !t.Failed(); n++ {
+			for n := uint64(1); (n <= rounds || n <= 5*rounds && db.Metrics().RecordHits == 0) && !t.Failed(); n++ {
 				i := n % keys
 				if _, err := ds.Put([]byte{byte(i)}, binary.BigEndian.AppendUint64(nil, n)); err != nil {
 					t.Fatal(err)
