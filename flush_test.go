@@ -364,7 +364,7 @@ func TestReadsWhileKeysLeave(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rounds := 20
+	rounds := 40
 	if testing.Short() {
 		rounds = 12
 	}
