@@ -29,8 +29,10 @@
 //  4. T was unlinked before that store. A guard of e+1 began after it and, all these operations being sequentially
 //     consistent, cannot find T.
 //  5. An Enter that is interrupted between reading the epoch and raising the counter may raise a counter of the wrong
-//     parity for a moment. It sees that the epoch has moved, lowers the counter again and has read nothing. This can
-//     only make the wait longer.
+//     parity for a moment, or that of an epoch some turns ago. It sees that the epoch has moved, lowers the counter again
+//     and has read nothing. This can only make the wait longer.
 //  6. The wait is not missed: the goroutine stores which epoch it drains before it looks at a counter, and an Exit
-//     that lowers a counter to zero looks at that word afterwards and leaves a token in a channel of capacity one.
+//     that lowers a counter to zero looks at that word afterwards and leaves a token in a channel of capacity one. It
+//     does so if the drained epoch has its counter's parity, whatever its own epoch is: the goroutine may have seen the
+//     guard of an Enter that was interrupted for two epochs or more.
 package epoch

@@ -108,7 +108,8 @@ func (g Guard) last(n int32) {
 	if n < 0 {
 		panic(fmt.Sprintf("dyngo: bug: epoch: guard of epoch %d exits twice", uint32(g.stay)))
 	}
-	if uint32(g.d.draining.Load()) == uint32(g.stay) { // or one of the same lower half: a signal too many does no harm
+	// By parity, since an interrupted Enter lowers the counter of an epoch long gone; a signal too many does no harm.
+	if e := g.d.draining.Load(); e != 0 && e&1 == g.stay&1 {
 		signal(g.d.idle)
 	}
 }

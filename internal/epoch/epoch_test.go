@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 )
 
 func TestRetireWaitsForGuards(t *testing.T) {
@@ -48,6 +49,35 @@ func TestLaterGuardsAreNotWaitedFor(t *testing.T) {
 		h.Exit()
 	}
 	d.Close()
+}
+
+// TestInterruptedEnterIsWaitedFor stops an Enter between reading the epoch and raising the counter until the epoch has
+// its parity again: the counter is raised when that epoch is drained, and lowered by a guard of another one.
+func TestInterruptedEnterIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := New()
+		defer d.Close()
+		e := d.epoch.Load()
+		for range 2 {
+			d.Synchronize()
+		}
+		s := &d.stripes[stripeIndex()]
+		g := Guard{d: d, held: &s.held[e&1], stay: e}
+		g.held.Add(taken)
+		ran := false
+		d.Retire(func() { ran = true })
+		synctest.Wait()
+		if ran || d.draining.Load() != e+2 {
+			t.Fatalf("ran %v while epoch %d drains, want epoch %d", ran, d.draining.Load(), e+2)
+		}
+		g.Exit() // as Enter does when it sees that the epoch has moved
+		synctest.Wait()
+		if !ran {
+			g.held.Add(taken) // so that the test ends
+			Guard{d: d, held: g.held, stay: e + 2}.Exit()
+			t.Fatal("the goroutine was not woken: nothing would be freed any more")
+		}
+	})
 }
 
 func TestCloseRunsWhatWaits(t *testing.T) {
