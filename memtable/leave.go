@@ -131,9 +131,7 @@ func (t *Table) shrinkLocked(i int, s *shard, anyway bool) bool {
 	case st.cur.mask < minSlots-1 || st.old.mask != 0 && s.keys > 0:
 		return st.old.mask != 0 // none, or one that is just moving: what drains drops dead slots
 	case s.keys == 0:
-		t.states[i].Store(&state{cur: noState.cur, pending: st.pending}) // first: who begins to read after the grace period must not find them
-		t.retireTable(st.cur)
-		t.retireTable(st.old)
+		t.publish(i, &state{cur: noState.cur, pending: st.pending})
 		offheap.Free(s.ready)
 		s.ready, s.asked = nil, false
 		s.used, s.drained = 0, 0

@@ -15,14 +15,14 @@ const pendingBatch = 128
 // goroutine calls it, in the order of the LSNs; readers may already be there, writers not. A read sees the records that
 // were handed over before it began.
 func (t *Table) AddPending(h uint64, p tail.Pos) {
-	i := h >> (64 - shardBits)
+	i := int(h >> (64 - shardBits))
 	s := &t.shards[i]
 	s.mu.Lock()
 	s.pending.add(h)
 	s.pending.add(uint64(p))
 	t.pendingCount.Add(1)
 	if st := t.states[i].Load(); !st.pending {
-		t.states[i].Store(&state{cur: st.cur, old: st.old, pending: true})
+		t.publish(i, &state{cur: st.cur, old: st.old, pending: true})
 	}
 	s.mu.Unlock()
 }
@@ -65,6 +65,6 @@ func (t *Table) insertPendingLocked(i int, s *shard, n int) bool {
 	s.pending.free()
 	s.pendingDone = 0
 	st := t.states[i].Load()
-	t.states[i].Store(&state{cur: st.cur, old: st.old})
+	t.publish(i, &state{cur: st.cur, old: st.old})
 	return false
 }

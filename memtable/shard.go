@@ -122,7 +122,7 @@ func (t *Table) renewLocked(i int, s *shard) *state {
 		next.old = st.cur
 	}
 	s.used, s.drained = 0, 0
-	t.states[i].Store(next)
+	t.publish(i, next)
 	if next.old.count() >= prepareFrom {
 		t.grower.ask(i)
 	}
@@ -180,7 +180,6 @@ func (t *Table) drainLocked(i int, s *shard, n int) {
 		}
 	}
 	if s.drained == uint64(st.old.count()) {
-		t.states[i].Store(&state{cur: st.cur, pending: st.pending})
-		t.retireTable(st.old)
+		t.publish(i, &state{cur: st.cur, pending: st.pending})
 	}
 }

@@ -118,11 +118,16 @@ func (s slots) findLSN(a *tail.Arena, h uint64, ds event.DatasetID, lsn event.LS
 	}
 }
 
-// retireTable frees the table's memory once its readers have left.
-func (t *Table) retireTable(s slots) {
-	if s.mask == 0 || s.base == noState.cur.base {
-		return
+// publish gives shard i a state. The memory of tables that it no longer has is freed once their readers have left: from
+// the exchange on nobody finds them, so a reader that enters afterwards needs no waiting for. The caller holds the
+// shard's lock.
+func (t *Table) publish(i int, next *state) {
+	prev := t.states[i].Swap(next)
+	for _, s := range []slots{prev.cur, prev.old} {
+		if s.mask == 0 || s.base == noState.cur.base || s.base == next.cur.base || s.base == next.old.base {
+			continue
+		}
+		b := unsafe.Slice((*byte)(s.base), offheap.Size(s.count()*slotBytes))
+		t.domain.Retire(func() { offheap.Free(b) })
 	}
-	b := unsafe.Slice((*byte)(s.base), offheap.Size(s.count()*slotBytes))
-	t.domain.Retire(func() { offheap.Free(b) })
 }

@@ -56,9 +56,7 @@ func (t *Table) Close() {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		st := t.states[i].Swap(&noState)
-		t.retireTable(st.cur)
-		t.retireTable(st.old)
+		t.publish(i, &noState)
 		offheap.Free(s.ready)
 		s.ready = nil
 		s.pending.free()
