@@ -55,17 +55,16 @@ type DB struct {
 	told      sync.WaitGroup // its reader
 	timeShift int64          // added to the clock so that log time goes on where it ended; immutable after Open
 
-	catalog   catalog
-	ttl       *expirer
-	flusher   *flusher
-	compact   *compactor
-	throttle  throttle
-	sorted    *sortedFiles
-	side      *sideFiles
-	keys      *keyring.Ring // of subjects; nil = none are given
-	sealing   sync.RWMutex  // held by commits of sealed values until they have LSNs; by Erase when it takes a key away
-	erasing   sync.Mutex    // one at a time erases; taken before all other locks
-	redacting sync.Mutex    // one at a time redacts; taken before all other locks
+	catalog  catalog
+	ttl      *expirer
+	flusher  *flusher
+	compact  *compactor
+	throttle throttle
+	sorted   *sortedFiles
+	side     *sideFiles
+	keys     *keyring.Ring // of subjects; nil = none are given
+	sealing  sync.RWMutex  // held by commits of sealed values until they have LSNs; by Erase when it takes a key away
+	erasing  sync.Mutex    // one at a time erases; taken before all other locks
 
 	redactedHashes redactedHashes
 
@@ -75,15 +74,18 @@ type DB struct {
 	pacer     *pacer.Pacer   // of the work of flusher and compactor: the foreground comes first
 	id        [16]byte       // of the log, zero until the log is open
 	timeline  [16]byte       // that is written to, zero until the log is open
-	snapshots sync.Mutex     // held while one is made or dropped, or a value redacted, during I/O
-	live      *liveServer
-	views     viewSet
-	holds     holdSet
-	retention *retention
-	tree      *treeKeeper   // nil = the store keeps none
-	floor     atomic.Uint64 // LSN that all reads without a view have reached; see raiseFloor
-	commits   sync.Pool     // *commit
-	count     counters
+	snapshots sync.Mutex     // held while one is made or dropped, or a value redacted, during I/O; guards unfinished
+	// unfinished keeps retention from the log files of a redaction that was, or may have been, logged and is not carried out: else
+	// the value could come into other files. nil = there is none.
+	unfinished *hold
+	live       *liveServer
+	views      viewSet
+	holds      holdSet
+	retention  *retention
+	tree       *treeKeeper   // nil = the store keeps none
+	floor      atomic.Uint64 // LSN that all reads without a view have reached; see raiseFloor
+	commits    sync.Pool     // *commit
+	count      counters
 }
 
 // catalog is the set of datasets. Lookups go through an atomic pointer; changes hold mu and go through the log.

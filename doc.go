@@ -52,7 +52,6 @@
 // Taken in this order; each guards what its comment lists:
 //
 //	DB.erasing                   held while a subject is erased, during I/O
-//	DB.redacting                 held while a value is redacted, during I/O
 //	DB.snapshots                 held while a snapshot is made or dropped, or a value redacted, during I/O; retention.one is taken under it
 //	DB.starting                  held while the log's first file is made; no other path holds a lock while taking it
 //	retention.one                one pass of retention; held during I/O, flusher.one and treeKeeper.one are taken under it

@@ -83,3 +83,6 @@ func (db *DB) LeaveMemory(ctx context.Context) error {
 	}
 	return db.flusher.flushTo(lsn, lsn)
 }
+
+// StopLog has the log take no more, as when the manifest has failed.
+func (db *DB) StopLog(err error) { db.log.Stop(err) }

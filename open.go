@@ -150,7 +150,7 @@ func (db *DB) open() error {
 	}
 	db.report = state.Report
 	if !db.opts.ReadOnly {
-		if err := db.finishRedaction(db.ctx); err != nil {
+		if err := db.finishRedaction(); err != nil {
 			return fmt.Errorf("carry out a redaction that was begun: %w", err)
 		}
 	}

@@ -66,8 +66,8 @@ type Redaction struct {
 // the CRC without a guess. So change a password that was logged.
 //
 // It takes as long as copying the log files that hold the value, and merging the segments that do. Meanwhile Snapshot and DropSnapshot
-// wait, on a full disk until there is space. After an error, and after a crash, the value may be there or not: the next Redact, and the
-// next Open, carries out what was logged.
+// wait, on a full disk until there is space. After an error, and after a crash, the value may be there or not: the next Redact or
+// Snapshot, and the next Open, carries out what was logged. With ErrOutcomeUnknown only Open can tell whether it was.
 func (db *DB) Redact(ctx context.Context, lsn LSN, o RedactOptions) (*Redaction, error) {
 	wo := WriteOptions{Reason: o.Reason, Ticket: o.Ticket, Correlation: o.Correlation}
 	if err := wo.validate(); err != nil {
@@ -86,8 +86,8 @@ func (db *DB) Redact(ctx context.Context, lsn LSN, o RedactOptions) (*Redaction,
 		}
 		defer call.Exit()
 	}
-	db.redacting.Lock()
-	defer db.redacting.Unlock()
+	db.snapshots.Lock()
+	defer db.snapshots.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(db.ctx, cancel)()
@@ -99,7 +99,7 @@ func (db *DB) Redact(ctx context.Context, lsn LSN, o RedactOptions) (*Redaction,
 }
 
 // redact is Redact in steps; a crash before 6 leaves the store as it was, but for files that the next owner removes, a later one what
-// that owner carries out. db.redacting is held.
+// that owner carries out. db.snapshots is held.
 //
 //  1. What an earlier call has begun is carried out.
 //  2. The event is found, and what is in the way.
@@ -110,7 +110,7 @@ func (db *DB) Redact(ctx context.Context, lsn LSN, o RedactOptions) (*Redaction,
 //  7. The new files take the names of the old ones, durably.
 func (db *DB) redact(ctx context.Context, lsn LSN, wo WriteOptions, dryRun bool) (*Redaction, error) {
 	if !dryRun {
-		if err := db.finishRedaction(ctx); err != nil {
+		if err := db.finishRedaction(); err != nil {
 			return nil, fmt.Errorf("carry out a redaction that was begun: %w", err)
 		}
 		if err := db.log.WaitDurable(ctx, db.log.AppliedLSN()); err != nil { // also what hides it
@@ -121,8 +121,6 @@ func (db *DB) redact(ctx context.Context, lsn LSN, wo WriteOptions, dryRun bool)
 	if err != nil || t.r.Already {
 		return t.r, err
 	}
-	db.snapshots.Lock()
-	defer db.snapshots.Unlock()
 	if err := db.mayRedact(ctx, t); err != nil || dryRun {
 		return t.r, err
 	}
@@ -139,24 +137,36 @@ func (db *DB) redact(ctx context.Context, lsn LSN, wo WriteOptions, dryRun bool)
 	if !hold.begin(t.files[0].Seq) {
 		return nil, t.errDropped()
 	}
-	defer hold.release()
+	defer func() {
+		if db.unfinished == nil {
+			hold.release()
+		}
+	}()
 	if err := db.removeLeftSnapshots(); err != nil {
 		return nil, fmt.Errorf("what a crash has left of a snapshot can't be removed, and may have the value: %w", err)
 	}
 	if err := db.forgetValue(ctx, t); err != nil {
 		return nil, err
 	}
-	after := db.DurableLSN()
-	err = db.writeRedacted(ctx, t, after)
-	if err == nil {
-		err = db.logRedacted(t, wo)
+	for _, dir := range []string{snapshot.Dir, manifest.Dir} { // what was removed there does not come back with a power loss
+		if err := db.opts.FS.SyncDir(path.Join(db.dir, dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
-	if err != nil {
-		_ = db.finishRedaction(ctx) // else the next one does
+	if err := db.writeRedacted(ctx, t, db.DurableLSN()); err != nil {
+		_ = db.finishRedaction() // it removes them, else the next one does
 		return nil, err
 	}
-	if err := db.finishRedaction(ctx); err != nil {
-		return nil, fmt.Errorf("dyngo: the redaction was logged as LSN %d, and is to be carried out by the next one, or the next Open: %w", t.r.By, err)
+	db.unfinished = hold
+	err = db.logRedacted(t, wo)
+	ferr := db.finishRedaction()
+	switch {
+	case errors.Is(err, ErrOutcomeUnknown):
+		return nil, fmt.Errorf("dyngo: whether LSN %d is redacted is up to the next Open, which carries it out if the log has the event: %w", lsn, err)
+	case err != nil:
+		return nil, err
+	case ferr != nil:
+		return nil, fmt.Errorf("dyngo: the redaction was logged as LSN %d, and is to be carried out by the next one, or the next Open: %w", t.r.By, ferr)
 	}
 	t.r.Actor, t.r.Reason, t.r.Ticket = db.opts.Session.Actor, wo.Reason, wo.Ticket
 	return t.r, nil
@@ -613,9 +623,9 @@ func (db *DB) logRedacted(t *redacted, wo WriteOptions) error {
 	return nil
 }
 
-// finishRedaction is the last step of a redaction that was logged; of one that was not it removes what there is. db.redacting is
-// held, or nobody else has the store yet.
-func (db *DB) finishRedaction(ctx context.Context) error {
+// finishRedaction is the last step of a redaction that was logged; of one that was not it removes what there is. After an error it can be
+// called again. db.snapshots is held, or nobody else has the store yet.
+func (db *DB) finishRedaction() error {
 	fsys, dir := db.opts.FS, db.walDir()
 	names, err := fsys.List(dir)
 	if err != nil {
@@ -627,8 +637,11 @@ func (db *DB) finishRedaction(ctx context.Context) error {
 			left = append(left, r)
 		}
 	}
-	if len(left) == 0 {
+	if len(left) == 0 && db.unfinished == nil {
 		return nil
+	}
+	if db.log != nil && db.log.Err() != nil {
+		return db.log.Err() // an event that was in flight may come into the log still: what it has in the end, the next owner finds
 	}
 	files, err := wal.ListFiles(fsys, dir)
 	if err != nil {
@@ -638,7 +651,7 @@ func (db *DB) finishRedaction(ctx context.Context) error {
 	for _, r := range left { // pieces before the event that refers to them: then who reads sees what the log allows
 		name, of := path.Join(dir, r.Name()), wal.Redacted{LSN: r.LSN, After: r.After}
 		if _, known := logged[of]; !known {
-			if logged[of], err = db.isRedactionLogged(ctx, of); err != nil {
+			if logged[of], err = db.isRedactionLogged(of); err != nil {
 				return err
 			}
 		}
@@ -649,32 +662,30 @@ func (db *DB) finishRedaction(ctx context.Context) error {
 			}
 			continue
 		}
-		if err := fsys.Rename(name, path.Join(dir, files[i].Name)); err != nil {
+		err := fsys.Rename(name, path.Join(dir, files[i].Name))
+		db.files.Forget(r.Seq) // also after an error, which does not say that nothing has changed
+		if err != nil {
 			return err
 		}
-		db.files.Forget(r.Seq)
 	}
 	// What was removed must not come back either: another file may get the name.
 	if err := fsys.SyncDir(dir); err != nil {
 		return err
 	}
 	db.valueReads.Synchronize() // the last reads of the old files end
+	db.unfinished.release()
+	db.unfinished = nil
 	return nil
 }
 
-// isRedactionLogged looks for the event that says that a value is gone, and makes it durable.
-func (db *DB) isRedactionLogged(ctx context.Context, of wal.Redacted) (bool, error) {
-	lsn := LSN(0)
-	err := db.eachEvent(ctx, of.After+1, func(e *event.Event) bool {
-		if was, _ := event.PrevLSN(e.Parts); e.Op == event.OpRedact && was == of.LSN {
-			lsn = e.LSN
-		}
-		return lsn == 0
+// isRedactionLogged looks for the event that says that a value is gone.
+func (db *DB) isRedactionLogged(of wal.Redacted) (logged bool, err error) {
+	err = db.eachEvent(db.ctx, of.After+1, func(e *event.Event) bool {
+		was, _ := event.PrevLSN(e.Parts)
+		logged = e.Op == event.OpRedact && was == of.LSN
+		return !logged
 	})
-	if err == nil && lsn > db.DurableLSN() {
-		err = db.log.WaitDurable(ctx, lsn)
-	}
-	return lsn > 0, err
+	return logged, err
 }
 
 // tellRedacted completes what is known of a redaction by what its event says.

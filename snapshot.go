@@ -56,6 +56,11 @@ func (db *DB) Snapshot(ctx context.Context, name string) (SnapshotInfo, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(db.ctx, cancel)()
+	if db.unfinished != nil { // else the value that is to go gets another name
+		if err := db.finishRedaction(); err != nil {
+			return SnapshotInfo{}, fmt.Errorf("snapshot %q: first a redaction that was begun must be carried out: %w", name, openError(db.dir, err))
+		}
+	}
 	info, err := db.makeSnapshot(ctx, name)
 	if err != nil && db.closed.Load() {
 		err = fmt.Errorf("%w: %w", ErrClosed, err)
