@@ -36,9 +36,11 @@ type verifier struct {
 	mem      []byte
 	at       int64
 
-	kind    byte // of the block before, 0 before the first
-	encoder *builder
-	raw     []byte
+	kind     byte // of the block before, 0 before the first
+	raw      []byte
+	encoders [kindProperties + 1]*builder // by kind, made when they are needed
+	again    []byte                       // what the encoder made of the block
+	keys     [2][]byte
 
 	prev    []byte // key of the entry before, behind its dataset
 	prevLSN event.LSN
@@ -174,9 +176,6 @@ func (v *verifier) next(end int64) error {
 		return err
 	}
 	h := handle{offset: uint64(v.at), length: uint64(n)}
-	if head, err = v.r.place.open(b, h.offset); err != nil {
-		return err
-	}
 	if v.raw, err = v.r.decode(b, head.kind, h, v.scratch); err != nil {
 		return err
 	}
@@ -269,12 +268,11 @@ func (v *verifier) block(kind byte, h handle) error {
 
 // spelling checks that a block's bytes are the only ones for what it says.
 func (v *verifier) spelling(kind byte, s *sorted) error {
-	b := newBuilder(kind, maxBlockBytes, 1)
-	if v.encoder != nil && v.encoder.kind == kind {
-		b = v.encoder
+	if v.encoders[kind] == nil {
+		v.encoders[kind] = newBuilder(kind, maxBlockBytes, 1)
 	}
-	v.encoder = b
-	var last, key []byte
+	b := v.encoders[kind]
+	last, key := v.keys[0][:0], v.keys[1][:0]
 	for i := range s.n {
 		key = s.appendKey(key[:0], i)
 		var n numbers
@@ -286,7 +284,8 @@ func (v *verifier) spelling(kind byte, s *sorted) error {
 		b.add(key, sharedLen(last, key), &n, s.heap[from:to], nil)
 		last, key = key, last
 	}
-	if again := b.finish(nil); !bytes.Equal(again, s.b) {
+	v.keys = [2][]byte{last, key}
+	if v.again = b.finish(v.again[:0]); !bytes.Equal(v.again, s.b) {
 		return corruption.New(0, "%s block: a second spelling of its %d entries", kindNames[kind], s.n)
 	}
 	return nil
