@@ -47,7 +47,7 @@ func (m *mender) relistable(found *VerifyReport) (*relisting, error) {
 			return nil, nil
 		}
 	}
-	log, err := wal.VerifyFrom(m.ctx, m.opts.FS, m.path("wal"), files[0].Seq, nil)
+	log, err := wal.VerifyWith(m.ctx, m.opts.FS, m.path("wal"), wal.VerifyOptions{Oldest: files[0].Seq})
 	if err != nil || len(log.Defects) > 0 || !log.Tail.Clean {
 		return nil, err
 	}

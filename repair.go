@@ -281,12 +281,12 @@ func (m *mender) rebuild() error {
 // check verifies the new files.
 func (m *mender) check() error {
 	tell := func(done, total int64) { m.tell("check", done, total) }
-	v := verification{ctx: m.ctx, fs: m.opts.FS, dir: m.dir, progress: tell}
-	if err := v.segments(); err != nil {
+	c := fileCheck{verification: &verification{fs: m.opts.FS, dir: m.dir, progress: tell}, ctx: m.ctx}
+	if err := c.segments(); err != nil {
 		return err
 	}
-	m.report.Segments, m.report.SegmentBytes = v.report.Segments, v.report.Bytes
-	return errors.Join(v.report.Defects...)
+	m.report.Segments, m.report.SegmentBytes = c.found.Segments, c.found.Bytes
+	return errors.Join(c.found.Defects...)
 }
 
 // removeAll removes a directory with what is in it; one that is not there is no error.

@@ -2,25 +2,18 @@ package dyngo
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"path"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
-	"github.com/dyngodb/dyngo/compaction"
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/integrity"
 	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
-	"github.com/dyngodb/dyngo/segment"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -128,10 +121,7 @@ func VerifyWith(ctx context.Context, dir string, o *Options, vo VerifyOptions) (
 		}
 	}
 	v.report.Level = v.level
-	err := v.run()
-	if err == nil && v.level >= LevelTree {
-		err = v.tree(&vo)
-	}
+	err := v.run(&vo)
 	if err == nil && v.level >= LevelReplay {
 		err = v.replay()
 	}
@@ -140,87 +130,140 @@ func VerifyWith(ctx context.Context, dir string, o *Options, vo VerifyOptions) (
 
 // verification is the work in progress.
 type verification struct {
-	ctx      context.Context
-	fs       vfs.FS
-	dir      string
+	ctx    context.Context
+	fs     vfs.FS
+	dir    string
+	level  Level
+	report VerifyReport
+
+	mu       sync.Mutex // guards the fields below, and is held while progress is called
 	progress func(done, total int64)
-	level    Level
-	report   VerifyReport
-
-	sorted int64 // bytes of segments and value files in all
-
-	mu   sync.Mutex // guards done and, while files are checked, report
-	done int64      // bytes verified
+	amounts  [parts]amount
 }
 
-// run looks at the manifest before the log, so that whatever segments hold must be in the log, and again after it,
-// since an owner may have flushed and merged meanwhile.
-func (v *verification) run() error {
-	before, err := v.version()
+// amount is how many bytes of a part of the work are done.
+type amount struct{ done, total int64 }
+
+// The parts of the work.
+const (
+	partLog    = iota
+	partFiles  // segments and value files
+	partReplay // of the log
+	parts
+)
+
+// maxVerifyTries bounds how often the manifest is read again because a file that it names is gone.
+const maxVerifyTries = 10
+
+// run checks the log, and beside it the files that are derived from it: so there is work for all processors until the end. What
+// was found is told in one order, whichever was done first: the log, what segments promise of it, the files, the tree. If
+// neither can be read, the error is the log's.
+func (v *verification) run(o *VerifyOptions) error {
+	before, err := v.version() // before the log: whatever segments hold must be in it
 	if err != nil {
 		return err
 	}
-	tell := func(done, total int64) { v.tell(done, total+v.sorted) }
-	for try := 0; ; try++ {
-		v.sorted, v.report.OldestLog = before.SizeBytes(), before.OldestLog
-		v.report.Log, err = v.log(before.OldestLog, tell)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err == nil && len(v.report.Log.Defects) == 0 || try == maxVerifyTries {
-			break
-		}
-		now, verr := v.version()
-		if verr != nil {
-			return verr
-		}
-		if now.OldestLog == before.OldestLog {
-			break
-		}
-		before = now // an owner has dropped files that were to be read
+	ctx, cancel := context.WithCancel(v.ctx)
+	defer cancel()
+	files := &fileCheck{verification: v, ctx: ctx, total: before.SizeBytes()}
+	v.amounts[partFiles].total = files.total
+	var beside sync.WaitGroup
+	beside.Go(files.run)
+	before, tree, err := v.log(before, o)
+	if err != nil {
+		cancel()
+	}
+	beside.Wait()
+	if err == nil {
+		err = files.err
 	}
 	if err != nil {
 		return err
 	}
-	v.done = v.report.Log.Bytes
 	v.checkLSNs(before)
-	if err := v.segments(); err != nil {
-		return err
+	f, r := &files.found, &v.report
+	r.Segments, r.Bytes, r.Entries, r.Sides, r.SideDefects, r.Orphans = f.Segments, f.Bytes, f.Entries, f.Sides, f.SideDefects, f.Orphans
+	r.NewestLSN = max(r.NewestLSN, f.NewestLSN)
+	if f.Manifest.File != "" {
+		r.Manifest = f.Manifest
+	}
+	for _, d := range f.Defects {
+		r.addDefect(d)
 	}
 	v.suspectManifest()
-	if v.level == LevelFiles {
-		return nil
+	if tree != nil {
+		r.Defects = append(r.Defects, tree.defects...)
 	}
-	return v.sides()
+	return nil
 }
 
-// log checks the log as deep as wanted.
-func (v *verification) log(oldest uint64, tell func(done, total int64)) (wal.VerifyReport, error) {
+// log checks the log, and the tree over it, after what the manifest said, which it returns. It begins again if an owner has dropped
+// files that were to be read, and if the log tells of a redaction behind the value that went: then it is known the next time.
+func (v *verification) log(m *manifest.Version, o *VerifyOptions) (*manifest.Version, *treeCheck, error) {
+	var redacted func(LSN) (integrity.Hash, bool, error)
+	for try := 0; ; try++ {
+		v.report.OldestLog = m.OldestLog
+		tree, err := v.logOnce(m, o, redacted)
+		switch {
+		case err != nil && !isMissing(err):
+			return m, nil, err
+		case err == nil && tree != nil && tree.early:
+			redacted = redactedIn(v.report.Log.Redactions)
+			continue
+		case err == nil && len(v.report.Log.Defects) == 0 && (tree == nil || len(tree.defects) == 0), try >= maxVerifyTries:
+			return m, tree, err
+		}
+		now, verr := v.version()
+		if verr != nil || now.OldestLog == m.OldestLog {
+			return m, tree, errors.Join(err, verr)
+		}
+		m = now
+	}
+}
+
+// logOnce checks the log as deep as wanted, in one pass.
+func (v *verification) logOnce(m *manifest.Version, o *VerifyOptions, redacted func(LSN) (integrity.Hash, bool, error)) (*treeCheck, error) {
 	dir := path.Join(v.dir, "wal")
-	switch {
-	case v.level == LevelFiles:
-		return wal.VerifyFiles(v.fs, dir, oldest)
-	case v.level < LevelDecode:
-		return wal.VerifyFrames(v.ctx, v.fs, dir, oldest, tell)
+	var err error
+	if v.level == LevelFiles {
+		v.report.Log, err = wal.VerifyFiles(v.fs, dir, m.OldestLog)
+		return nil, err
 	}
-	return wal.VerifyFrom(v.ctx, v.fs, dir, oldest, tell)
+	wo := wal.VerifyOptions{Oldest: m.OldestLog, FramesOnly: v.level < LevelDecode,
+		Progress: func(done, total int64) { v.tell(partLog, done, total) }}
+	if v.level < LevelTree {
+		v.report.Log, err = wal.VerifyWith(v.ctx, v.fs, dir, wo)
+		return nil, err
+	}
+	tree, err := v.newTreeCheck(m, o, redacted)
+	if err != nil {
+		return nil, err
+	}
+	defer tree.close()
+	wo.Commit = tree.commit
+	v.report.Log, err = wal.VerifyWith(v.ctx, v.fs, dir, wo)
+	if before := tree.records.finish(); before != nil { // it lies before what ended the pass
+		err = before
+	}
+	if err == nil {
+		tree.finish(&v.report.Log)
+	}
+	return tree, err
 }
 
-func (v *verification) tell(done, total int64) {
-	if v.progress != nil {
-		v.progress(done, max(total, done))
+// tell tells how much of a part is done, by any goroutine.
+func (v *verification) tell(part int, done, total int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.amounts[part] = amount{done, total}
+	if v.progress == nil {
+		return
 	}
-}
-
-// counted returns what is told how many bytes of a file were checked, by any goroutine.
-func (v *verification) counted() func(done int64) {
-	last := int64(0)
-	return func(done int64) {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		v.done, last = v.done+done-last, done
-		v.tell(v.done, v.report.Log.Bytes+v.sorted)
+	var all amount
+	for _, a := range v.amounts {
+		all.done, all.total = all.done+a.done, all.total+max(a.done, a.total)
 	}
+	v.progress(all.done, all.total)
 }
 
 // isDamage says that an error is of what was read, not of reading.
@@ -228,31 +271,40 @@ func isDamage(err error) bool {
 	return errors.Is(err, corruption.ErrCorrupt) || errors.Is(err, event.ErrUnsupported)
 }
 
-// defect notes damage and what is unsupported, once, and returns any other error.
-func (v *verification) defect(err error) error {
+// note takes up damage and what is unsupported, once, and returns any other error.
+func (r *VerifyReport) note(err error) error {
 	if !isDamage(err) {
 		return err
 	}
-	if !slices.ContainsFunc(v.report.Defects, func(d error) bool { return d.Error() == err.Error() }) {
-		v.report.Defects = append(v.report.Defects, err)
-	}
+	r.addDefect(err)
 	return nil
 }
 
-// open reads the manifest. Of a damaged one nothing is known, which is a defect; the set is nil then.
-func (v *verification) open() (*manifest.Set, error) {
+// addDefect adds a defect that is not yet there.
+func (r *VerifyReport) addDefect(d error) {
+	if !hasDefect(r.Defects, d) {
+		r.Defects = append(r.Defects, d)
+	}
+}
+
+func hasDefect(list []error, d error) bool {
+	return slices.ContainsFunc(list, func(e error) bool { return e.Error() == d.Error() })
+}
+
+// openManifest reads the manifest for a report. Of a damaged one nothing is known, which is a defect; the set is nil then.
+func (v *verification) openManifest(r *VerifyReport) (*manifest.Set, error) {
 	set, err := manifest.Open(v.fs, path.Join(v.dir, "manifest"), manifest.Options{ReadOnly: true})
 	if err != nil {
-		return nil, v.defect(err)
+		return nil, r.note(err)
 	}
-	v.report.Manifest = set.Tail()
-	v.report.NewestLSN = max(v.report.NewestLSN, set.Current().FlushedLSN)
+	r.Manifest = set.Tail()
+	r.NewestLSN = max(r.NewestLSN, set.Current().FlushedLSN)
 	return set, nil
 }
 
 // version is what the manifest says before the log is read.
 func (v *verification) version() (*manifest.Version, error) {
-	set, err := v.open()
+	set, err := v.openManifest(&v.report)
 	if set == nil {
 		return &manifest.Version{}, err
 	}
@@ -283,217 +335,5 @@ func (v *verification) suspectManifest() {
 	if v.report.Count() > 0 && v.report.Log.Tail.Clean && t.File != "" && t.CutBytes == 0 && !t.Marked {
 		v.report.Defects = append(v.report.Defects, corruption.At(t.File, t.End,
 			"the manifest ends here without a mark, though the store was closed: it may have been cut, and name other files than it did"))
-	}
-}
-
-// maxVerifyTries bounds how often the manifest is read again because a file that it names is gone.
-const maxVerifyTries = 10
-
-// segments checks the files that the manifest names.
-func (v *verification) segments() error {
-	checked := map[string]bool{}
-	edits := uint64(0) // of the manifest that was read before
-	for try := 0; ; try++ {
-		set, err := v.open()
-		if err != nil {
-			return err
-		}
-		names, err := v.fs.List(path.Join(v.dir, manifest.Dir))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("list the segments: %w", err)
-		}
-		if set == nil {
-			return v.unnamed(names)
-		}
-		missing, err := v.named(set.Current(), checked)
-		if err != nil {
-			return errors.Join(err, set.Close())
-		}
-		again := len(missing) > 0 && try < maxVerifyTries && (try == 0 || set.Current().Edits != edits)
-		edits = set.Current().Edits
-		if again { // an owner may have merged it away
-			set.Close() // only read from
-			continue
-		}
-		if !set.Found() {
-			if err := set.Check(names); err != nil { // files without a manifest
-				missing = append(missing, err)
-			}
-			err = v.unnamed(names)
-		}
-		v.report.Defects = append(v.report.Defects, missing...)
-		v.orphans(set, names)
-		return errors.Join(err, set.Close())
-	}
-}
-
-// namedFile is one that a version names.
-type namedFile struct {
-	name  string
-	size  int64
-	check func(name string) error
-	err   error
-}
-
-// named checks the files of a version that were not checked before, as many at a time as there are processors, and returns those that
-// are missing as defects.
-func (v *verification) named(m *manifest.Version, checked map[string]bool) (missing []error, err error) {
-	var files []*namedFile
-	for _, s := range slices.AppendSeq(slices.Clone(m.History), m.All()) {
-		files = append(files, &namedFile{name: segmentDisplayName(s.Num), size: s.SizeBytes, check: func(name string) error { return v.segment(name, s) }})
-	}
-	for _, f := range m.Values {
-		files = append(files, &namedFile{name: valueDisplayName(f.Num), size: f.SizeBytes, check: func(name string) error { return v.valueFile(name, f) }})
-	}
-	files = slices.DeleteFunc(files, func(f *namedFile) bool { return checked[f.name] })
-	var group sync.WaitGroup
-	next := atomic.Int64{}
-	for range min(runtime.GOMAXPROCS(0), len(files)) {
-		group.Go(func() {
-			for i := next.Add(1); i <= int64(len(files)) && v.ctx.Err() == nil; i = next.Add(1) {
-				f := files[i-1]
-				if f.err = f.check(f.name); f.err != nil && !isDamage(f.err) && !errors.Is(f.err, fs.ErrNotExist) {
-					next.Store(int64(len(files))) // of the file system: it ends here
-				}
-			}
-		})
-	}
-	group.Wait()
-	if err := v.ctx.Err(); err != nil {
-		return nil, err
-	}
-	for _, f := range files {
-		if errors.Is(f.err, fs.ErrNotExist) {
-			missing = append(missing, corruption.At(f.name, 0, "the file is missing, the manifest names it"))
-			continue
-		}
-		checked[f.name] = true
-		v.report.Bytes += f.size
-		if f.err != nil {
-			if err := v.defect(f.err); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for _, d := range m.Damaged {
-		if name := segmentDisplayName(d.Segment.Num); !checked[name] {
-			checked[name] = true
-			v.report.Defects = append(v.report.Defects, corruption.At(name, 0, "set aside: %s", d.Reason))
-		}
-	}
-	return missing, nil
-}
-
-// segment checks one file; s is what the manifest says of it, nil if that is not known.
-func (v *verification) segment(name string, s *manifest.Segment) error {
-	r, err := segment.Open(v.fs, path.Join(v.dir, name), segment.ReaderOptions{DisplayName: name})
-	if err != nil {
-		return err
-	}
-	defer r.Close() // only read from
-	counted := v.counted()
-	if v.level == LevelFiles {
-		size := r.Properties().SizeBytes
-		if s != nil && size != s.SizeBytes {
-			return corruption.At(name, size, "the file has %d bytes, the manifest says %d", size, s.SizeBytes)
-		}
-		counted(size)
-	} else if err := r.Verify(v.ctx, func(done, _ int64) { counted(done) }); err != nil {
-		return err
-	}
-	p := r.Properties()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.report.Segments++
-	v.report.Entries += p.Entries
-	v.report.NewestLSN = max(v.report.NewestLSN, p.MaxLSN)
-	if s == nil {
-		return nil
-	}
-	is := compaction.SegmentOf(p)
-	if is.Run = s.Run; p.SHA256 != s.SHA256 || is.String() != s.String() { // it may have been moved to another run
-		return corruption.At(name, 0, "another file than the manifest names: it is %s", is)
-	}
-	return nil
-}
-
-// valueFile checks one file; f is what the manifest says of it, nil if that is not known.
-func (v *verification) valueFile(name string, f *manifest.ValueFile) error {
-	full := path.Join(v.dir, name)
-	file, err := wal.OpenValueFile(v.fs, full, name)
-	if err != nil {
-		return err
-	}
-	defer file.Close() // only read from
-	if v.level == LevelFiles {
-		if f != nil && file.Size != f.SizeBytes {
-			return corruption.At(name, file.Size, "the file has %d bytes, the manifest says %d", file.Size, f.SizeBytes)
-		}
-		v.counted()(file.Size)
-		return nil
-	}
-	if err := file.Verify(v.ctx, v.counted()); err != nil || f == nil {
-		return err
-	}
-	raw, err := v.fs.Open(full)
-	if err != nil {
-		return err
-	}
-	defer raw.Close() // only read from
-	hash := sha256.New()
-	if _, err := io.Copy(hash, io.NewSectionReader(raw, 0, file.Size)); err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
-	}
-	if file.Size != f.SizeBytes || [32]byte(hash.Sum(nil)) != f.SHA256 {
-		return corruption.At(name, 0, "another file than the manifest names: size or hash differ")
-	}
-	return nil
-}
-
-// unnamed checks the segments and value files that are there when no manifest tells which ones count.
-func (v *verification) unnamed(names []string) error {
-	for _, name := range names {
-		if err := v.ctx.Err(); err != nil {
-			return err
-		}
-		num, value, ok := manifest.ParseName(name)
-		if !ok {
-			continue
-		}
-		var err error
-		if value {
-			err = v.valueFile(valueDisplayName(num), nil)
-		} else {
-			err = v.segment(segmentDisplayName(num), nil)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			if err := v.defect(err); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// orphans notes files that no version has.
-func (v *verification) orphans(set *manifest.Set, names []string) {
-	known := map[manifest.FileNum]bool{}
-	m := set.Current()
-	for s := range m.All() {
-		known[s.Num] = true
-	}
-	for _, s := range m.History {
-		known[s.Num] = true
-	}
-	for _, f := range m.Values {
-		known[f.Num] = true
-	}
-	for _, d := range m.Damaged {
-		known[d.Segment.Num] = true
-	}
-	for _, name := range names {
-		if num, _, ok := manifest.ParseName(name); ok && set.Found() && !known[num] {
-			v.report.Orphans = append(v.report.Orphans, path.Join(manifest.Dir, name))
-		}
 	}
 }

@@ -1,9 +1,12 @@
 package dyngo_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,5 +94,104 @@ func TestVerifyHoldsSegmentsAgainstTheLog(t *testing.T) {
 	report, err := dyngo.Verify(context.Background(), storeDir, &dyngo.Options{FS: fs}, nil)
 	if err != nil || len(report.Defects) != 1 || !strings.Contains(report.Defects[0].Error(), "the log ends with 0") {
 		t.Errorf("%v, defects %v", err, report.All())
+	}
+}
+
+// TestVerifyFailsInTheLogsOrder makes reading fail, of the log, of what is derived from it, or of both, which are read beside each other:
+// of both it is always the log's error.
+func TestVerifyFailsInTheLogsOrder(t *testing.T) {
+	mem := vfs.NewMem()
+	db := openTree(t, mem, nil)
+	fillTree(t, db, 20)
+	if err := errors.Join(db.Flush(t.Context()), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name  string
+		fails []string
+		want  string
+	}{
+		{"log", []string{".log"}, ".log"},
+		{"segments", []string{".seg"}, ".seg"},
+		{"both", []string{".log", ".seg"}, ".log"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for range 20 {
+				fault := vfs.NewFault(mem)
+				fault.OnCall(func(call vfs.Call) error {
+					if ext := path.Ext(call.Name); call.Op == vfs.OpRead && slices.Contains(c.fails, ext) && call.Off > 0 {
+						return fmt.Errorf("%s can't be read", ext)
+					}
+					return nil
+				})
+				_, err := dyngo.VerifyWith(t.Context(), storeDir, &dyngo.Options{FS: fault}, dyngo.VerifyOptions{Level: dyngo.LevelTree})
+				if err == nil || !strings.Contains(err.Error(), c.want+" can't be read") {
+					t.Fatal(err)
+				}
+				if open := fault.OpenFiles(); len(open) > 0 {
+					t.Fatalf("left open: %v", open)
+				}
+			}
+		})
+	}
+}
+
+// TestVerifyTellsDamageOnce flips a byte of the log: the tree stops there, and does not tell again what was told.
+func TestVerifyTellsDamageOnce(t *testing.T) {
+	mem := vfs.NewMem()
+	db := openTree(t, mem, nil)
+	fillTree(t, db, 5)
+	head, err := db.TreeHead(t.Context())
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := logFiles(t, mem)
+	name := storeDir + "/wal/" + files[0].Name
+	b, err := mem.ReadFile(name, 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(b, []byte("k1\x02v1"))
+	b[at] ^= 1
+	if err := vfs.WriteFileSync(mem, name, b); err != nil {
+		t.Fatal(err)
+	}
+	r := verifyTree(t, mem, head)
+	if r.Count() != 1 || r.Tree.Defects != 0 || r.Tree.Frames == 0 || r.Tree.Head.Size != 0 || r.Tree.Outside() != 0 {
+		t.Errorf("%d defects, of the tree %d, after %d frames: %v", r.Count(), r.Tree.Defects, r.Tree.Frames, r.All())
+	}
+}
+
+// TestVerifyIsCancelled cancels at every progress that is told; goroutines that go on would be found at the end of the tests.
+func TestVerifyIsCancelled(t *testing.T) {
+	mem := vfs.NewMem()
+	db := openTree(t, mem, nil)
+	fillTree(t, db, 20)
+	if err := errors.Join(db.Flush(t.Context()), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; ; n++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		told, last := 0, int64(0)
+		_, err := dyngo.VerifyWith(ctx, storeDir, &dyngo.Options{FS: mem}, dyngo.VerifyOptions{Level: dyngo.LevelTree,
+			Progress: func(done, total int64) {
+				if done < last || total < done {
+					t.Errorf("%d of %d bytes after %d", done, total, last)
+				}
+				if last = done; told == n {
+					cancel()
+				}
+				told++
+			}})
+		cancel()
+		if told <= n { // it was done before
+			if err != nil || n < 5 {
+				t.Fatalf("%v, told %d times", err, n)
+			}
+			break
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
 	}
 }

@@ -61,7 +61,7 @@ func (v *verification) replayOnce() error {
 		if errors.Is(err, ErrNoStore) {
 			return nil
 		}
-		return v.defect(err)
+		return v.report.note(err)
 	}
 	r := &stateReplay{verification: v, db: db, r: &StateReport{Passes: 1}}
 	v.report.State = r.r
@@ -132,7 +132,7 @@ func (r *stateReplay) read() error {
 	oldest := r.db.sorted.set.Current().OldestLog
 	s, err := wal.NewScanner(r.fs, path.Join(r.dir, "wal"), wal.ScanOptions{ReadOnly: true, FromFile: oldest})
 	if err != nil {
-		return r.defect(err)
+		return r.report.note(err)
 	}
 	defer s.Close() // only read from
 	for s.Tail().NextLSN <= r.r.LSN || s.Tail().File == 0 {
@@ -156,9 +156,9 @@ func (r *stateReplay) read() error {
 			}
 		}
 		if err != nil {
-			return r.defect(err)
+			return r.report.note(err)
 		}
-		r.tell(r.done+s.Bytes(), r.done+r.report.Log.Bytes)
+		r.tell(partReplay, s.Bytes(), r.report.Log.Bytes)
 	}
 	return nil
 }
@@ -298,7 +298,7 @@ func (r *stateReplay) compare(view *View) error {
 				if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 					return err
 				}
-				return r.defect(err)
+				return r.report.note(err)
 			}
 			if !r.mine(ds.id, kv.Key) {
 				continue

@@ -1,21 +1,19 @@
 package dyngo
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"runtime"
+	"slices"
 	"strconv"
-	"strings"
-	"sync"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/integrity"
 	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/manifest"
-	"github.com/dyngodb/dyngo/segment"
 	"github.com/dyngodb/dyngo/wal"
 )
 
@@ -56,11 +54,15 @@ func (r *TreeReport) Outside() (n int) {
 	return n
 }
 
-// treeCheck is the work at LevelTree.
+// treeCheck is the work at LevelTree: it adds up the frames as the log's check comes by them.
 type treeCheck struct {
 	*verification
 	t       *integrity.Tree // nil = the store has none that can be read
+	files   *wal.Files      // what events refer to
+	src     *integrity.Source
+	records *recorder
 	r       *TreeReport
+	defects []error
 	root    integrity.Frontier
 	n       int64             // frames in root
 	bySize  map[int64][]int   // indexes of r.Anchors
@@ -73,89 +75,106 @@ type treeCheck struct {
 	sealed  map[string][32]byte
 	logged  map[string][]byte
 	begun   bool // a frame was added
+	over    bool // no more frames are added
 	lost    bool // the tree files and the log have no common frames any more
+	early   bool // it is over at a value that was redacted: what stands for it comes later in the log
 }
 
-// tree computes the tree anew from the stored bytes and compares it with the tree files, with heads, and the hashes of segments
-// with those that were logged. It does so again if an owner has dropped log files meanwhile.
-func (v *verification) tree(o *VerifyOptions) error {
-	for try := 0; ; try++ {
-		m, err := v.version()
-		if err != nil {
-			return err
-		}
-		told := len(v.report.Defects)
-		if err := v.treeOnce(o, m); err != nil {
-			return err
-		}
-		v.report.Tree.Defects = len(v.report.Defects) - told
-		if v.report.Tree.Defects == 0 || try == maxVerifyTries {
-			return nil
-		}
-		now, err := v.version()
-		if err != nil || now.OldestLog == m.OldestLog {
-			return err
-		}
-		v.report.Defects = v.report.Defects[:told]
-	}
-}
-
-func (v *verification) treeOnce(o *VerifyOptions, m *manifest.Version) error {
+// newTreeCheck begins to compute the tree anew from the stored bytes, to compare it with the tree files and with heads, and the hashes
+// of segments with those that were logged. redacted is as in integrity.Source, nil while it is not known.
+func (v *verification) newTreeCheck(m *manifest.Version, o *VerifyOptions, redacted func(LSN) (integrity.Hash, bool, error)) (*treeCheck, error) {
+	dir := path.Join(v.dir, "wal")
 	c := &treeCheck{verification: v, r: &TreeReport{}, bySize: map[int64][]int{}, file: -1, logged: map[string][]byte{}}
-	v.report.Tree = c.r
-	c.sealed = sealedFiles(m)
-	id, err := wal.ReadLogID(v.fs, path.Join(v.dir, "wal"))
-	if err != nil {
-		if err == io.ErrUnexpectedEOF || errors.Is(err, io.ErrUnexpectedEOF) || isMissing(err) {
-			return nil // there is no log, or its end is missing, which was told
+	v.report.Tree, c.sealed = c.r, sealedFiles(m)
+	c.files = wal.OpenFiles(v.fs, dir)
+	c.files.Drop(m.OldestLog)
+	c.files.Move(valueInfosIn(path.Join(v.dir, manifest.Dir), m.Values))
+	c.src = leafSource(c.files, redacted)
+	read := c.src.Piece
+	c.src.Piece = func(p event.Piece) ([]byte, error) {
+		if err := v.ctx.Err(); err != nil { // large values take long
+			return nil, err
 		}
-		return v.defect(err)
+		return read(p)
+	}
+	c.records = newRecorder(runtime.GOMAXPROCS(0), c.src, c.frame)
+	if err := c.open(dir, o); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// open takes up the heads first, then the tree; the log is read then. Beside an owner each has at least what the one before promises.
+func (c *treeCheck) open(dir string, o *VerifyOptions) error {
+	id, err := wal.ReadLogID(c.fs, dir)
+	if err != nil {
+		c.over = true
+		if errors.Is(err, io.ErrUnexpectedEOF) || isMissing(err) {
+			return nil // there is no log, or its end is missing, which is told with it
+		}
+		return c.note(err)
 	}
 	c.r.Head.Origin = integrity.Origin(id)
-	// The heads first, then the tree, then the log: beside an owner each has at least what the one before promises.
 	if err := c.anchors(o); err != nil {
 		return err
 	}
-	if err := c.open(id); err != nil {
-		return err
-	}
-	if c.t != nil {
-		defer c.t.Close() // only read from
-	}
-	files := wal.OpenFiles(v.fs, path.Join(v.dir, "wal"))
-	defer files.Close() // only read from
-	files.Drop(m.OldestLog)
-	files.Move(valueInfosIn(path.Join(v.dir, manifest.Dir), m.Values))
-	end, err := c.scan(m.OldestLog, leafSource(files, redactedIn(v.report.Log.Redactions)))
-	if err != nil {
-		return err
-	}
-	c.unmet(end)
-	if c.lost || m.OldestLog > 0 && c.r.Stored == 0 {
-		c.n = 0 // a head of what is left would not be one of the log
-	}
-	c.r.Head.Size, c.r.Head.Root, c.r.Head.LSN = c.n, c.root.Root(), c.last
-	c.hashes()
-	return nil
-}
-
-// open opens the tree files and checks each entry.
-func (c *treeCheck) open(id [16]byte) error {
 	t, err := integrity.Open(c.fs, path.Join(c.dir, integrity.Dir), integrity.Options{LogID: id, ReadOnly: true})
 	if isMissing(err) {
 		return nil
 	}
 	if err != nil {
-		return c.defect(err)
+		return c.note(err)
 	}
 	c.t, c.r.Stored, c.r.Torn = t, t.Size(), t.Torn()
 	defects, err := t.Check(func(int64, integrity.Entry) {})
 	for _, d := range defects {
-		if err := c.defect(d); err != nil {
+		if err := c.note(d); err != nil {
 			return err
 		}
 	}
 	return err
+}
+
+// commit takes a frame of the log, in order.
+func (c *treeCheck) commit(f *wal.Frame) error {
+	if c.over {
+		return nil
+	}
+	return c.records.add(f)
+}
+
+// close ends what works for it.
+func (c *treeCheck) close() {
+	c.records.close()
+	c.files.Close() // only read from
+	if c.t != nil {
+		c.t.Close() // only read from
+	}
+}
+
+// note takes up damage, and returns any other error.
+func (c *treeCheck) note(err error) error {
+	if !isDamage(err) {
+		return err
+	}
+	c.defects = append(c.defects, err)
+	return nil
+}
+
+// finish compares what goes on behind the end of the log, after all frames. What the log's own check has told is not told again.
+func (c *treeCheck) finish(log *wal.VerifyReport) {
+	if c.r.Head.Origin != "" {
+		c.lost = c.lost || log.Broken // what lies behind damage is not known
+		c.unmet(log.Tail)
+		if c.lost || c.report.OldestLog > 0 && c.r.Stored == 0 {
+			c.n = 0 // a head of what is left would not be one of the log
+		}
+		c.r.Head.Size, c.r.Head.Root, c.r.Head.LSN = c.n, c.root.Root(), c.last
+		c.hashes()
+	}
+	c.defects = slices.DeleteFunc(c.defects, func(d error) bool { return hasDefect(log.Defects, d) })
+	c.r.Defects = len(c.defects)
 }
 
 // anchors takes up the heads to compare with.
@@ -163,7 +182,7 @@ func (c *treeCheck) anchors(o *VerifyOptions) error {
 	add := func(a AnchorResult) {
 		if a.Origin != c.r.Head.Origin {
 			a.Err = corruption.At(a.Source, 0, "%s is of another log: %s, not %s", a.String(), a.Origin, c.r.Head.Origin)
-			c.report.Defects = append(c.report.Defects, a.Err)
+			c.defects = append(c.defects, a.Err)
 		} else if a.Size > 0 {
 			c.bySize[a.Size] = append(c.bySize[a.Size], len(c.r.Anchors))
 		}
@@ -185,125 +204,12 @@ func (c *treeCheck) anchors(o *VerifyOptions) error {
 		err = errors.New("the last head is not whole")
 	}
 	if err != nil {
-		c.report.Defects = append(c.report.Defects, &corruption.Error{File: name, What: "kept tree heads", Err: err})
+		c.defects = append(c.defects, &corruption.Error{File: name, What: "kept tree heads", Err: err})
 	}
 	for i, h := range heads {
 		add(AnchorResult{Anchor: Anchor{h, name + ", head " + strconv.Itoa(i+1)}, Inside: true})
 	}
 	return nil
-}
-
-// scan adds up the frames of the log, and says where it ends. Their records are computed by as many goroutines as there are
-// processors, some frames ahead of where they are added up.
-func (c *treeCheck) scan(oldest uint64, src *integrity.Source) (wal.Tail, error) {
-	s, err := wal.NewScanner(c.fs, path.Join(c.dir, "wal"), wal.ScanOptions{ReadOnly: true, FromFile: oldest})
-	if err != nil {
-		c.lost = true
-		return wal.Tail{}, c.defect(err)
-	}
-	defer s.Close() // only read from
-	workers := runtime.GOMAXPROCS(0)
-	work := make(chan *recording, 2*workers)
-	var group sync.WaitGroup
-	for range workers {
-		group.Go(func() {
-			for r := range work {
-				r.compute(src)
-			}
-		})
-	}
-	defer group.Wait()
-	defer close(work)
-	var ahead []*recording // handed out, the oldest first
-	next := newRecording()
-	// add takes up what is ahead but for some, and then what next has.
-	add := func(but int) error {
-		for len(ahead) > but {
-			r := ahead[0]
-			ahead = ahead[1:]
-			<-r.done
-			for i := range r.frames {
-				if err := c.frame(&r.frames[i]); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	hand := func() {
-		ahead = append(ahead, next)
-		work <- next
-		next = newRecording()
-	}
-	for {
-		if err := c.ctx.Err(); err != nil {
-			return wal.Tail{}, err
-		}
-		f, err := s.Next()
-		if err != nil { // the end, or damage, behind what was read
-			hand()
-			if before := add(0); before != nil {
-				err = before
-			} else if err == io.EOF {
-				return s.Tail(), nil
-			}
-		} else if f.Kind == wal.KindCommit && next.add(f) {
-			hand()
-			err = add(2*workers - 1)
-		}
-		if err != nil {
-			c.lost = true // what lies behind damage is not known
-			return s.Tail(), c.defect(err)
-		}
-		c.tell(c.done+s.Bytes(), c.done+c.report.Log.Bytes)
-	}
-}
-
-// recording is frames whose records are computed.
-type recording struct {
-	frames []recorded
-	bodies []byte
-	done   chan struct{}
-}
-
-// recorded is a frame with its record and the hashes of segments that its events tell.
-type recorded struct {
-	wal.Frame
-	from, to int // of its body in bodies
-	record   integrity.Record
-	sealed   []sealedHash
-	err      error
-}
-
-type sealedHash struct {
-	name string
-	hash []byte
-}
-
-// recordingBytes is how many bytes of frames are handed out at once, so that handing out costs little beside hashing.
-const recordingBytes = 128 << 10
-
-func newRecording() *recording { return &recording{done: make(chan struct{})} }
-
-// add copies a frame, and says whether it is time to hand out.
-func (r *recording) add(f *wal.Frame) bool {
-	from := len(r.bodies)
-	r.bodies = append(r.bodies, f.Body...)
-	r.frames = append(r.frames, recorded{Frame: *f, from: from, to: len(r.bodies)})
-	return len(r.bodies)+len(r.frames)*256 >= recordingBytes
-}
-
-func (r *recording) compute(src *integrity.Source) {
-	defer close(r.done)
-	for i := range r.frames {
-		f := &r.frames[i]
-		f.Body = r.bodies[f.from:f.to:f.to]
-		f.record, f.err = src.RecordOf(&f.Frame, func(e *event.Event) {
-			if e.Op == event.OpSegmentSealed {
-				f.sealed = append(f.sealed, sealedHash{string(e.Key), bytes.Clone(e.Value)})
-			}
-		})
-	}
 }
 
 // begin finds the log's first frame in the tree files, whose hashes stand for those before.
@@ -322,7 +228,7 @@ func (c *treeCheck) begin(f *wal.Frame) {
 	}
 	if i < 0 || e.LSN != f.BaseLSN && i+1 < c.t.Size() {
 		c.lost = true
-		c.report.Defects = append(c.report.Defects, corruption.At(f.Name, f.Offset,
+		c.defects = append(c.defects, corruption.At(f.Name, f.Offset,
 			"the log begins with the frame of LSN %d, which the tree files do not have", f.BaseLSN))
 		return
 	}
@@ -360,6 +266,13 @@ func (c *treeCheck) entry(i int64) integrity.Entry {
 
 // frame adds a frame's record, and holds it against that in the tree files.
 func (c *treeCheck) frame(f *recorded) error {
+	if c.over {
+		return nil
+	}
+	if errors.Is(f.err, integrity.ErrRedacted) && c.src.Redacted == nil {
+		c.early, c.over = true, true
+		return nil
+	}
 	if !c.begun {
 		c.begun = true
 		c.begin(&f.Frame)
@@ -372,7 +285,8 @@ func (c *treeCheck) frame(f *recorded) error {
 	}
 	gone := errors.Is(err, wal.ErrDropped) || errors.Is(err, integrity.ErrRedacted)
 	if err != nil && !gone {
-		return err
+		c.lost, c.over = true, true // what lies behind damage is not known
+		return c.note(err)
 	}
 	if c.first == "" {
 		c.first, c.firstAt = f.Name, f.Offset
@@ -382,12 +296,12 @@ func (c *treeCheck) frame(f *recorded) error {
 	case e.LSN == 0: // not in the tree files, or damaged, which was told
 	case e.LSN != f.BaseLSN && !c.lost:
 		c.lost = true
-		c.report.Defects = append(c.report.Defects, integrity.Mismatch(&f.Frame, c.n))
+		c.defects = append(c.defects, integrity.Mismatch(&f.Frame, c.n))
 	case gone:
 		h = e.Hash
 		c.r.Gone++
 	case e.Hash != h && !c.lost:
-		c.report.Defects = append(c.report.Defects, integrity.Mismatch(&f.Frame, c.n))
+		c.defects = append(c.defects, integrity.Mismatch(&f.Frame, c.n))
 	}
 	c.r.Frames++
 	c.add(h, f.BaseLSN+LSN(f.Count)-1)
@@ -412,7 +326,7 @@ func (c *treeCheck) add(h integrity.Hash, last LSN) {
 		default:
 			continue
 		}
-		c.report.Defects = append(c.report.Defects, a.Err)
+		c.defects = append(c.defects, a.Err)
 	}
 	if len(c.bySize[c.n]) > 0 && ok {
 		c.agreed, c.first = c.n, ""
@@ -441,12 +355,12 @@ func (c *treeCheck) unmet(end wal.Tail) {
 		}
 		a.Err = corruption.At(name, end.End, "the log ends here with %d frames and LSN %d; the %s (%s) has more: events are missing",
 			c.n, c.last, a.String(), a.Source)
-		c.report.Defects = append(c.report.Defects, a.Err)
+		c.defects = append(c.defects, a.Err)
 	}
 	switch {
 	case c.t == nil || c.lost:
 	case c.t.Size() > c.n:
-		c.report.Defects = append(c.report.Defects, corruption.At(name, end.End,
+		c.defects = append(c.defects, corruption.At(name, end.End,
 			"the log ends here with %d frames and LSN %d; the tree files have %d frames: events are missing", c.n, c.last, c.t.Size()))
 	}
 	// A tree file that ends before a kept head was cut: what the head has was durable.
@@ -462,82 +376,23 @@ func (c *treeCheck) unmet(end wal.Tail) {
 			num, _ = c.t.FileOf(c.t.Size())
 			at = c.t.End()
 		}
-		c.report.Defects = append(c.report.Defects, corruption.At(integrity.DisplayName(num), at,
+		c.defects = append(c.defects, corruption.At(integrity.DisplayName(num), at,
 			"the tree files have %d frames, the newest kept head %d: they were cut or are missing", c.r.Stored, kept))
 	}
 }
 
 // hashes compares the hashes of segments and value files with those that were logged.
 func (c *treeCheck) hashes() {
-	for name, hash := range c.sealed {
+	for _, name := range slices.Sorted(maps.Keys(c.sealed)) {
+		hash := c.sealed[name]
 		logged, ok := c.logged[name]
 		switch {
 		case !ok:
 			c.r.Unsealed++
 		case string(logged) != string(hash[:]):
-			c.report.Defects = append(c.report.Defects, corruption.At(name, 0, "its hash is %x, the log says %x", hash[:8], logged))
+			c.defects = append(c.defects, corruption.At(name, 0, "its hash is %x, the log says %x", hash[:8], logged))
 		default:
 			c.r.Sealed++
 		}
 	}
-}
-
-// sides reads the side files, which are derived: what is wrong with one is told, and it is built anew.
-func (v *verification) sides() error {
-	names, err := v.fs.List(path.Join(v.dir, "side"))
-	if isMissing(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	files, err := wal.ListFiles(v.fs, path.Join(v.dir, "wal"))
-	if err != nil {
-		return v.defect(err)
-	}
-	for _, name := range names {
-		seq, err := strconv.ParseUint(strings.TrimSuffix(name, ".side"), 10, 64)
-		if err != nil || fmt.Sprintf("%010d.side", seq) != name {
-			continue // on its way, or what a crash left
-		}
-		switch err := v.side(path.Join("side", name), seq, files); {
-		case err == nil:
-			v.report.Sides++
-		case isMissing(err): // an owner has removed it
-		case errors.Is(err, corruption.ErrCorrupt), errors.Is(err, event.ErrUnsupported), errors.Is(err, errSideProps):
-			v.report.SideDefects = append(v.report.SideDefects, err)
-		default:
-			return err
-		}
-	}
-	return nil
-}
-
-func (v *verification) side(name string, seq uint64, files []wal.FileInfo) error {
-	r, err := segment.Open(v.fs, path.Join(v.dir, name), segment.ReaderOptions{DisplayName: name})
-	if err != nil {
-		return err
-	}
-	defer r.Close() // only read from
-	if err := r.Verify(v.ctx, nil); err != nil {
-		return err
-	}
-	props, err := parseSideProps(r.Properties().Unknown)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	for i := 1; i < len(files); i++ {
-		if files[i-1].Seq != seq {
-			continue
-		}
-		head, err := wal.ReadHeader(v.fs, path.Join(v.dir, "wal"), files[i])
-		if err != nil {
-			return nil // told with the log
-		}
-		if want := (origin{logID: head.LogID, seq: head.PrevSeq, end: head.PrevEnd, chain: head.PrevChain}); props.origin != want {
-			return corruption.At(name, 0, "the side file is not of log file %s", files[i-1].Name)
-		}
-		return nil
-	}
-	return nil // its log file is gone, so will it be
 }

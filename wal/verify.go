@@ -23,6 +23,7 @@ type VerifyReport struct {
 	FirstLSN     event.LSN       // of the first event that the files hold, or of the next one if they hold none
 	Tail         Tail            // where the log ends; a torn tail is no defect
 	Redactions   []RedactedValue // by the LSN of the value, if events were decoded
+	Broken       bool            // by damage: the frames do not all follow each other, or not from the log's beginning
 	Defects      []error         // each names file and offset; at most maxDefects
 	MoreDefects  int             // beyond those
 }
@@ -30,27 +31,49 @@ type VerifyReport struct {
 // maxDefects bounds the defects that are kept.
 const maxDefects = 1000
 
-// Verify reads every byte of the log in dir and checks all that can be checked: file headers and how they follow each
+// VerifyOptions say how VerifyWith looks at a log. The zero value looks at all of it.
+type VerifyOptions struct {
+	// Oldest is the file that the log begins with since those before it were dropped on purpose; 0 = none was. What is left of those is
+	// passed over, and so is what refers to them.
+	Oldest uint64
+	// FramesOnly leaves out what lies in the frames: events are not decoded, and what they refer to is not looked for.
+	FramesOnly bool
+	// Commit, if not nil, is called with each commit frame, in the log's order, until the log is Broken. The frame is valid during the
+	// call. An error ends the verification, which returns it.
+	Commit func(f *Frame) error
+	// Progress, if not nil, is called with the bytes done and in all.
+	Progress func(done, total int64)
+}
+
+// Verify is VerifyWith of a whole log.
+func Verify(ctx context.Context, fsys vfs.FS, dir string, progress func(done, total int64)) (VerifyReport, error) {
+	return VerifyWith(ctx, fsys, dir, VerifyOptions{Progress: progress})
+}
+
+// VerifyWith reads every byte of the log in dir and checks all that can be checked: file headers and how they follow each
 // other, CRC, chain, LSN and log time of each frame, the encoding of each event, that the pieces of large values and
 // batches lie before what refers to them and are what it expects, the dictionaries, CLEAN, and that nothing lies behind
 // the end. It goes on after a defect with the next sound frame, so that a report is complete; what a frame between two
 // defects refers to may then be missing from it.
 //
-// It takes no lock and works beside a writer: then it ends where the log ended while it was read. progress, if not nil, is
-// called with the bytes done and in all. The error is of the file system or the context; damage is in the report.
-func Verify(ctx context.Context, fsys vfs.FS, dir string, progress func(done, total int64)) (VerifyReport, error) {
-	return VerifyFrom(ctx, fsys, dir, 0, progress)
-}
-
-// VerifyFrom is Verify of a log whose files before oldest were dropped on purpose; 0 = none was. What is left of those is
-// passed over, and so is what refers to them.
-func VerifyFrom(ctx context.Context, fsys vfs.FS, dir string, oldest uint64, progress func(done, total int64)) (VerifyReport, error) {
-	return verify(ctx, fsys, dir, oldest, false, progress)
-}
-
-// VerifyFrames is VerifyFrom without what lies in the frames: events are not decoded, and what they refer to is not looked for.
-func VerifyFrames(ctx context.Context, fsys vfs.FS, dir string, oldest uint64, progress func(done, total int64)) (VerifyReport, error) {
-	return verify(ctx, fsys, dir, oldest, true, progress)
+// It takes no lock and works beside a writer: then it ends where the log ended while it was read. The error is of the file
+// system, the context or Commit; damage is in the report.
+func VerifyWith(ctx context.Context, fsys vfs.FS, dir string, o VerifyOptions) (VerifyReport, error) {
+	v := &verifier{ctx: ctx, opts: o, data: map[Position]*dataFrame{}, files: OpenFiles(fsys, dir)}
+	defer v.files.Close() // only read from: nothing can be lost
+	s := &Scanner{fs: fsys, dir: dir, opts: ScanOptions{ReadOnly: true, FromFile: o.Oldest}, index: -1}
+	v.s = s
+	defer s.Close()
+	if err := v.open(); err != nil {
+		return v.report, err
+	}
+	v.report.Broken = len(v.report.Defects) > 0
+	err := v.run()
+	v.report.Tail = s.Tail()
+	v.report.Files, v.report.Bytes = s.Files(), v.done
+	v.report.Unreferenced = max(0, v.unreferenced)
+	v.report.Redactions = v.redactions.Values()
+	return v.report, err
 }
 
 // VerifyFiles looks at the headers of the log files only: that they are sound, none is missing, and each follows the one before
@@ -113,37 +136,17 @@ func VerifyFiles(fsys vfs.FS, dir string, oldest uint64) (r VerifyReport, err er
 	return r, nil
 }
 
-func verify(ctx context.Context, fsys vfs.FS, dir string, oldest uint64, frames bool, progress func(done, total int64)) (VerifyReport, error) {
-	v := &verifier{ctx: ctx, framesOnly: frames, progress: progress, data: map[Position]*dataFrame{}, files: OpenFiles(fsys, dir), from: oldest}
-	defer v.files.Close() // only read from: nothing can be lost
-	s := &Scanner{fs: fsys, dir: dir, opts: ScanOptions{ReadOnly: true, FromFile: oldest}, index: -1}
-	v.s = s
-	defer s.Close()
-	if err := v.open(); err != nil {
-		return v.report, err
-	}
-	err := v.run()
-	v.report.Tail = s.Tail()
-	v.report.Files, v.report.Bytes = s.Files(), v.done
-	v.report.Unreferenced = max(0, v.unreferenced)
-	v.report.Redactions = v.redactions.Values()
-	return v.report, err
-}
-
 // verifier is the work in progress.
 type verifier struct {
 	ctx   context.Context
+	opts  VerifyOptions
 	s     *Scanner
 	files *Files
-	from  uint64 // files before it were dropped
 
-	framesOnly bool // what lies in them is not looked at
-
-	report   VerifyReport
-	progress func(done, total int64)
-	done     int64
-	total    int64
-	told     int64 // done when progress was last called
+	report VerifyReport
+	done   int64
+	total  int64
+	told   int64 // done when progress was last called
 
 	lastTime int64
 	data     map[Position]*dataFrame // the newest data frames
@@ -197,14 +200,14 @@ func (v *verifier) open() error {
 		s.err = io.EOF
 		return v.defect(err)
 	}
-	for len(s.files) > 0 && s.files[0].Seq < v.from {
+	for len(s.files) > 0 && s.files[0].Seq < v.opts.Oldest {
 		s.files = s.files[1:]
 	}
 	for _, f := range s.files {
 		v.total += f.Size
 	}
-	if v.from > 0 && (len(s.files) == 0 || s.files[0].Seq != v.from) {
-		if err := v.defect(corruption.At(missingName(s.dir, v.from), 0, "the file is missing")); err != nil {
+	if v.opts.Oldest > 0 && (len(s.files) == 0 || s.files[0].Seq != v.opts.Oldest) {
+		if err := v.defect(corruption.At(missingName(s.dir, v.opts.Oldest), 0, "the file is missing")); err != nil {
 			return err
 		}
 	}
@@ -239,6 +242,9 @@ func (v *verifier) run() error {
 			if err != nil {
 				err = v.defect(err)
 			}
+			if err == nil && v.opts.Commit != nil && f.Kind == KindCommit && !v.report.Broken {
+				err = v.opts.Commit(f)
+			}
 			if err != nil {
 				return err
 			}
@@ -250,12 +256,13 @@ func (v *verifier) run() error {
 		if err := v.defect(err); err != nil {
 			return err
 		}
+		v.report.Broken = true
 		if err := v.recover(); err != nil {
 			return err
 		}
 	}
-	if v.progress != nil {
-		v.progress(v.total, v.total)
+	if v.opts.Progress != nil {
+		v.opts.Progress(v.total, v.total)
 	}
 	return nil
 }
@@ -265,9 +272,9 @@ func (v *verifier) advance(f *Frame) {
 	if f.Kind == KindDictionary {
 		v.done += HeaderSize
 	}
-	if v.progress != nil && v.done-v.told >= readAheadBytes {
+	if v.opts.Progress != nil && v.done-v.told >= readAheadBytes {
 		v.told = v.done
-		v.progress(min(v.done, v.total), v.total)
+		v.opts.Progress(min(v.done, v.total), v.total)
 	}
 }
 
@@ -331,7 +338,7 @@ func (v *verifier) skipFile(index int) error {
 
 // frame checks what a sound frame holds.
 func (v *verifier) frame(f *Frame) error {
-	if v.framesOnly {
+	if v.opts.FramesOnly {
 		if f.Kind == KindData {
 			v.report.DataFrames++
 		}
@@ -361,7 +368,7 @@ func (v *verifier) events(f *Frame) error {
 		if err != nil {
 			return locate(err, f.Name, f.Offset+FrameHeaderSize)
 		}
-		if s.from() < v.from {
+		if s.from() < v.opts.Oldest {
 			v.report.Events += int64(f.Count)
 			return nil
 		}
@@ -422,7 +429,7 @@ func (v *verifier) remember(f *Frame) {
 
 // refer checks a data frame that an event refers to: it was read before, as it lies before.
 func (v *verifier) refer(p event.Piece) error {
-	if p.File < v.from {
+	if p.File < v.opts.Oldest {
 		return nil
 	}
 	d := v.data[Position{File: p.File, Offset: int64(p.Offset)}]

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"testing"
 
 	"github.com/dyngodb/dyngo/event"
@@ -89,6 +90,52 @@ func TestVerifyTellsProgress(t *testing.T) {
 	cancel()
 	if _, err := Verify(ctx, fsys, "db/wal", nil); !errors.Is(err, context.Canceled) {
 		t.Fatalf("cancelled: %v", err)
+	}
+}
+
+// TestVerifyHandsOnCommitFrames has verification hand on the commit frames, all of a sound log, those before the first damage of one
+// that is not.
+func TestVerifyHandsOnCommitFrames(t *testing.T) {
+	fsys := vfs.NewMem()
+	b := newBuilder(fsys, "db/wal")
+	b.start(EndingNone)
+	var at []int64
+	for range 6 {
+		at = append(at, b.puts(2).Offset)
+		b.watermark()
+	}
+	b.clean()
+	verify := func() (got []int64, r VerifyReport) {
+		t.Helper()
+		r, err := VerifyWith(t.Context(), fsys, "db/wal", VerifyOptions{Commit: func(f *Frame) error {
+			got = append(got, f.Offset)
+			return nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got, r
+	}
+	if got, r := verify(); !slices.Equal(got, at) || r.Broken || len(r.Defects) > 0 {
+		t.Errorf("frames at %v, want %v: %+v", got, at, r)
+	}
+	failed := errors.New("no more")
+	n := 0
+	_, err := VerifyWith(t.Context(), fsys, "db/wal", VerifyOptions{Commit: func(*Frame) error {
+		if n++; n == 3 {
+			return failed
+		}
+		return nil
+	}})
+	if !errors.Is(err, failed) || n != 3 {
+		t.Errorf("%v after %d frames", err, n)
+	}
+	name := path.Join("db/wal", FileName(1, 1))
+	content := bytes.Clone(b.file)
+	content[at[3]+FrameHeaderSize] ^= 1
+	overwrite(fsys, name, content)
+	if got, r := verify(); !slices.Equal(got, at[:3]) || !r.Broken || len(r.Defects) == 0 || r.Events != 10 {
+		t.Errorf("frames at %v, want %v: %+v", got, at[:3], r)
 	}
 }
 
