@@ -219,6 +219,7 @@ func (s *Source) record(f *wal.Frame, visit func(*event.Event), leaf func(*Leaf,
 	r := Record{LSN: f.BaseLSN, Count: f.Count, Wall: f.WallTime, HLC: f.HLC}
 	var buf [256]byte
 	var root Frontier
+	var l Leaf // once for all events, as leaf may keep it from the stack
 	redacted := false
 	var events iter.Seq2[*event.Event, error]
 	if f.Flags&wal.FrameSpilled != 0 {
@@ -238,8 +239,7 @@ func (s *Source) record(f *wal.Frame, visit func(*event.Event), leaf func(*Leaf,
 		}
 		visit(e)
 		redacted = redacted || e.Flags&event.FlagRedacted != 0
-		l, err := s.LeafOf(e)
-		if err != nil {
+		if l, err = s.LeafOf(e); err != nil {
 			return r, corruption.Locate(err, f.Name, f.Offset)
 		}
 		h := leafHash(l.Append(buf[:0]))
