@@ -421,7 +421,7 @@ func (od *ordered) gather(shard int, visit func(tail.Pos, tail.Record)) (sink ui
 			if i%touchAhead == 0 { // so that the misses overlap
 				for j := i; j < min(i+touchAhead, s.mask+1); j++ {
 					if r, ok := t.arena.Lookup(tail.Pos(atomic.LoadUint64(s.at(j)) & posMask)); ok {
-						sink += uint64(r.LSN())
+						sink += uint64(r.Touch(64))
 					}
 				}
 			}
