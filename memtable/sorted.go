@@ -23,7 +23,7 @@ type SortedOptions struct {
 
 // Sorted is what a flush writes: the needed records of sealed generations, by dataset, key ascending, LSN descending. It
 // holds 16 bytes a record outside Go's heap until Free. It may be used while writers and readers go on, by one goroutine
-// at a time; the generations must stay until Free.
+// at a time but for Parts; the generations must stay until Free.
 type Sorted struct {
 	t       *Table
 	needed  []event.LSN // Pins and Durable, ascending
@@ -236,12 +236,49 @@ func (s *Sorted) Bytes() int64 { return s.bytes }
 func (s *Sorted) Dropped() int { return s.dropped }
 
 // Records yields the records. A record is valid as long as its generation.
-func (s *Sorted) Records() iter.Seq[tail.Record] {
+func (s *Sorted) Records() iter.Seq[tail.Record] { return s.between(0, s.count) }
+
+// Parts yields the records in at most n parts, one behind the other, of about as many records. All versions of a key are in one part.
+// Each part may be read by a goroutine of its own. There is at least one.
+func (s *Sorted) Parts(n int) (parts []iter.Seq[tail.Record]) {
+	from := 0
+	for i := range n {
+		to := s.keyFrom(int(int64(s.count) * int64(i+1) / int64(n)))
+		if to > from || i == n-1 && parts == nil {
+			parts = append(parts, s.between(from, to))
+		}
+		from = to
+	}
+	return parts
+}
+
+// keyFrom is the first index from i on where a key begins.
+func (s *Sorted) keyFrom(i int) int {
+	at := i
+	for _, set := range s.sets {
+		if at >= len(set.es) {
+			at -= len(set.es)
+			continue
+		}
+		for ; at > 0 && at < len(set.es); at, i = at+1, i+1 {
+			if x, y := set.es[at-1], set.es[at]; x.prefix != y.prefix || string(s.record(x).Key()) != string(s.record(y).Key()) {
+				break
+			}
+		}
+		break
+	}
+	return i
+}
+
+// between yields the records with the indices [from, to).
+func (s *Sorted) between(from, to int) iter.Seq[tail.Record] {
 	return func(yield func(tail.Record) bool) {
 		var ahead [touchAhead]tail.Record
 		sink := byte(0)
+		first := 0 // index of the set's first record
 		for _, set := range s.sets {
-			for es := set.es; len(es) > 0; {
+			es := set.es[min(max(from-first, 0), len(set.es)):min(max(to-first, 0), len(set.es))]
+			for first += len(set.es); len(es) > 0; {
 				n := min(len(es), len(ahead))
 				for i, e := range es[:n] {
 					ahead[i] = s.record(e)

@@ -156,6 +156,44 @@ func TestSortedRandomly(t *testing.T) {
 		if got := f.sorted(gens, o); !slices.Equal(got, want) {
 			t.Fatalf("%d keys, LSNs %d to %d of %d, %+v:\n got %q\nwant %q", len(keys), first, last, f.lsn, o, got, want)
 		}
+		f.parts(gens, o, 1+rng.IntN(6))
 		f.close()
+	}
+}
+
+// parts checks that Parts gives what Records does, with all versions of a key in one part, and about as many records in each.
+func (f *fixture) parts(gens []tail.Generation, o SortedOptions, n int) {
+	f.tb.Helper()
+	s := f.t.Sorted(gens, o)
+	defer s.Free()
+	parts := s.Parts(n)
+	if len(parts) == 0 || len(parts) > n {
+		f.tb.Fatalf("%d parts of %d", len(parts), n)
+	}
+	var got, last, longest = []tail.Record(nil), tail.Record{}, 0
+	for i, part := range parts {
+		before, versions := len(got), 0
+		for r := range part {
+			same := !last.IsZero() && last.Dataset() == r.Dataset() && string(last.Key()) == string(r.Key())
+			if versions++; !same {
+				versions = 1
+			}
+			longest = max(longest, versions)
+			if same && len(got) == before {
+				f.tb.Errorf("part %d begins within the versions of %q", i, r.Key())
+			}
+			got, last = append(got, r), r
+		}
+		if len(got) == before && s.Len() > 0 {
+			f.tb.Errorf("part %d of %d is empty", i, len(parts))
+		}
+	}
+	if want := slices.Collect(s.Records()); !slices.Equal(got, want) {
+		f.tb.Errorf("%d parts have %d records, want %d, or another order", len(parts), len(got), len(want))
+	}
+	for i, part := range parts {
+		if k, most := len(slices.Collect(part)), s.Len()/n+1+longest; k > most {
+			f.tb.Errorf("part %d of %d has %d records of %d, want %d at most", i, len(parts), k, s.Len(), most)
+		}
 	}
 }
