@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"path"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -361,48 +363,36 @@ func (f *flusher) floor(last LSN) LSN {
 
 // write writes what a flush keeps of the generations and returns the edit that installs it.
 func (f *flusher) write(work *pacer.Job, gens []tail.Generation, last LSN, o memtable.SortedOptions) (*manifest.Edit, error) {
-	db := f.db
-	sorted := db.mem.Sorted(gens, o)
+	sorted := f.db.mem.Sorted(gens, o)
 	defer sorted.Free()
-	out, err := db.sorted.newOutput(last, int64(float64(sorted.Bytes())*f.packed))
+	out, err := f.db.sorted.newOutput(last, int64(float64(sorted.Bytes())*f.packed))
 	if err != nil {
 		return nil, err
 	}
-	var value []byte
-	step := 0
-	err = func() error {
-		for r := range sorted.Records() {
-			if step += r.Size(); step >= pacer.StepBytes/2 {
-				if err := f.pause(work, int64(step)); err != nil {
-					return err
-				}
-				step = 0
-			}
-			e := segment.Entry{
-				Dataset: r.Dataset(), Key: r.Key(), LSN: r.LSN(), Time: r.Time(), Op: r.Op(), Flags: r.Flags() & event.ValueFlags,
-				Session: r.Session(), Value: r.Value(), Parts: r.Parts(),
-			}
-			if r.Mem()&tail.MemStub != 0 { // of a batch too big for a commit frame
-				var err error
-				if value, err = f.fetch(value[:0], tail.ParseStub(r.Value())); err != nil {
-					return err
-				}
-				e.Value = value
-			}
-			if err := out.add(&e); err != nil {
-				return err
-			}
+	parts := sorted.Parts(f.parallel(sorted.Bytes()))
+	outs, errs := []*output{out}, make([]error, len(parts))
+	var wg sync.WaitGroup
+	for i, records := range parts {
+		if i > 0 {
+			outs = append(outs, out.beside())
 		}
-		for _, r := range f.rangesUpTo(last) {
-			if err := out.addRange(segment.RangeDelete(r)); err != nil {
-				return err
-			}
+		to, ranges := outs[i], []pendingRange(nil)
+		if i == len(parts)-1 {
+			ranges = f.rangesUpTo(last)
 		}
-		return nil
-	}()
-	if err != nil {
-		out.abort()
-		return nil, err
+		wg.Go(func() { errs[i] = f.writePart(work, records, ranges, to) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			for _, to := range outs {
+				to.abort()
+			}
+			return nil, err
+		}
+	}
+	for _, to := range outs[1:] {
+		out.join(to)
 	}
 	added, err := out.finish()
 	if err != nil {
@@ -414,9 +404,57 @@ func (f *flusher) write(work *pacer.Job, gens []tail.Generation, last LSN, o mem
 	return &manifest.Edit{Add: added, FlushedLSN: &last, Reason: "flush"}, nil
 }
 
+// writePart writes records, in order, and range deletes as segments.
+func (f *flusher) writePart(work *pacer.Job, records iter.Seq[tail.Record], ranges []pendingRange, out *output) error {
+	var value []byte
+	step := 0
+	for r := range records {
+		if step += r.Size(); step >= pacer.StepBytes/2 {
+			if err := f.pause(work, int64(step)); err != nil {
+				return err
+			}
+			step = 0
+		}
+		e := segment.Entry{
+			Dataset: r.Dataset(), Key: r.Key(), LSN: r.LSN(), Time: r.Time(), Op: r.Op(), Flags: r.Flags() & event.ValueFlags,
+			Session: r.Session(), Value: r.Value(), Parts: r.Parts(),
+		}
+		if r.Mem()&tail.MemStub != 0 { // of a batch too big for a commit frame
+			var err error
+			if value, err = f.fetch(value[:0], tail.ParseStub(r.Value())); err != nil {
+				return err
+			}
+			e.Value = value
+		}
+		if err := out.add(&e); err != nil {
+			return err
+		}
+	}
+	for _, r := range ranges {
+		if err := out.addRange(segment.RangeDelete(r)); err != nil {
+			return err
+		}
+	}
+	return out.end()
+}
+
+// flushParallel is by how many goroutines a flush is written at most.
+const flushParallel = 4
+
+// parallel is by how many goroutines so many bytes of records are written: each has half a generation at least.
+func (f *flusher) parallel(bytes int64) int {
+	if !f.alone() {
+		return 1 // others need the processors
+	}
+	return int(max(min(2*bytes/generationBytes(f.db.opts.MemoryBudget), int64(runtime.GOMAXPROCS(0)), flushParallel), 1))
+}
+
+// alone says that nobody reads or writes while a flush goes on: Open or Close waits for it.
+func (f *flusher) alone() bool { return f.db.log == nil || f.db.ctx.Err() != nil }
+
 // pause lets the foreground go first, the less the nearer memory is to its limit.
 func (f *flusher) pause(work *pacer.Job, bytes int64) error {
-	if f.db.ctx.Err() != nil || f.db.log == nil { // Close waits for it, or Open
+	if f.alone() {
 		return nil
 	}
 	f.sealFull()
@@ -573,6 +611,16 @@ func (f *sortedFiles) newOutput(flushed LSN, bytes int64) (*output, error) {
 	return &output{f: f, run: f.set.NewRunID(), flushed: flushed, cutter: cutter}, nil
 }
 
+// beside returns another output for a part of the same run, which join adds to o.
+func (o *output) beside() *output {
+	return &output{f: o.f, run: o.run, flushed: o.flushed, cutter: o.cutter.Again(), extra: o.extra}
+}
+
+// join adds what another output has to o.
+func (o *output) join(other *output) {
+	o.added, o.names = append(o.added, other.added...), append(o.names, other.names...)
+}
+
 func (o *output) writer() (*segment.Writer, error) {
 	if o.w != nil {
 		return o.w, nil
@@ -638,12 +686,17 @@ func (o *output) seal() error {
 	return nil
 }
 
+// end ends the segment that has been begun.
+func (o *output) end() error {
+	if o.w == nil {
+		return nil
+	}
+	return o.seal()
+}
+
 // finish makes the files durable and describes them.
 func (o *output) finish() ([]*manifest.Segment, error) {
-	err := error(nil)
-	if o.w != nil {
-		err = o.seal()
-	}
+	err := o.end()
 	if err == nil && len(o.added) > 0 {
 		err = o.f.db.opts.FS.SyncDir(o.f.dir)
 	}

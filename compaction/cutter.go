@@ -86,6 +86,12 @@ func newCutter(oldest []*manifest.Segment, oldestBytes, bytes int64, wide bool, 
 	return c
 }
 
+// Again returns a Cutter for another part of the run, of which it has seen nothing.
+func (c *Cutter) Again() *Cutter {
+	return &Cutter{places: c.places, fileBytes: c.fileBytes, leastBytes: c.leastBytes, datasetBytes: c.datasetBytes, wideBytes: c.wideBytes,
+		level: c.level}
+}
+
 // Cut reports whether a new file begins with the next entry, which is of this key; size is what the file before it has.
 // It must be called for each key once, in order, and never between two versions of a key.
 func (c *Cutter) Cut(ds event.DatasetID, key []byte, size int64) bool {
