@@ -18,7 +18,6 @@ import (
 	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/pacer"
 	"github.com/dyngodb/dyngo/internal/tail"
-	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/memtable"
 	"github.com/dyngodb/dyngo/segment"
@@ -454,7 +453,10 @@ func (f *flusher) alone() bool { return f.db.log == nil || f.db.ctx.Err() != nil
 
 // pause lets the foreground go first, the less the nearer memory is to its limit.
 func (f *flusher) pause(work *pacer.Job, bytes int64) error {
-	if f.alone() {
+	if f.db.log == nil { // Open waits for it
+		return f.db.ctx.Err()
+	}
+	if f.db.ctx.Err() != nil { // Close waits for it
 		return nil
 	}
 	f.sealFull()
@@ -504,30 +506,6 @@ func (f *flusher) dropRanges(upTo LSN) {
 	for len(f.ranges) > 0 && f.ranges[0].LSN <= upTo {
 		f.ranges = f.ranges[1:]
 	}
-}
-
-// recovered takes a generation that recovery filled. When memory runs out while the log is read, the oldest are flushed and
-// leave at once. A read-only store writes nothing: it keeps in memory what the log holds above the segments.
-func (f *flusher) recovered(g tail.Generation, last LSN) error {
-	f.one.Lock()
-	defer f.one.Unlock()
-	f.add(generation{Generation: g, last: last})
-	if f.db.opts.ReadOnly {
-		return nil
-	}
-	if f.used() <= f.limit() {
-		return nil
-	}
-	if len(f.gens) > 0 {
-		switch err := f.flush(); {
-		case vfs.IsNoSpace(err): // a store on a full disk must open, so that something can be deleted
-			f.db.opts.Logger.Warn("dyngo: the disk is full: what the log holds stays in memory, beyond MemoryBudget", "err", err)
-		case err != nil:
-			return err
-		}
-	}
-	f.makeLeave()
-	return nil
 }
 
 // flushAll writes everything that is durable now as segments.

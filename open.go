@@ -223,15 +223,16 @@ func (db *DB) open() error {
 func (db *DB) recover() (*recovery.State, error) {
 	set := db.sorted.set
 	flushed := set.Current().FlushedLSN
+	in := &intake{f: db.flusher}
 	state, err := recovery.Run(recovery.Options{
 		FS: db.opts.FS, Dir: db.walDir(), Arena: db.arena, Table: db.mem, Mono: db.opts.Clock.Mono, ReadOnly: db.opts.ReadOnly,
-		Flushed: flushed, GenerationBytes: generationBytes(db.opts.MemoryBudget), Seal: db.flusher.recovered, Due: db.ttl.recovered,
+		Flushed: flushed, GenerationBytes: generationBytes(db.opts.MemoryBudget), Seal: in.take, Due: db.ttl.recovered,
 		RecordTime: db.sorted.recordTime, Oldest: set.Current().OldestLog, Refers: db.holds.refer,
 		Range: func(ds event.DatasetID, from, to []byte, lsn LSN, time int64) {
 			db.flusher.addRange(segment.RangeDelete{Dataset: ds, From: from, To: to, LSN: lsn, Time: time})
 		},
 	})
-	if err != nil {
+	if err = errors.Join(err, in.end()); err != nil {
 		return nil, err
 	}
 	if set.Found() && set.LogID() != state.LogID {

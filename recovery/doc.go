@@ -25,8 +25,8 @@
 // One goroutine reads the frames in order (package wal reads ahead and checks them), copies the events into the tail and
 // hands each to the shard of its key, which only notes it: AddPending. A shard takes what it noted into its table when it
 // is first asked for, or when the background reaches it. So Open returns when the log has been read, and a read waits only
-// for its own shard.
+// for its own shard. Options.Seal takes what was read so far, and may have it written and leave memory while Run goes on.
 //
-// Concurrency: Run is called once, before anybody else has the memtable. The format of files is package wal's. This
+// Concurrency: Run is called once, before anybody else has the memtable, but for who flushes what Seal has taken. The format of files is package wal's. This
 // package promises no compatibility to users of DynGO.
 package recovery

@@ -413,8 +413,14 @@ func (r *run) stubbed(e *event.Event, payload []byte, at wal.Position, mem tail.
 
 // recordTime is the record time of the newest version of the event's key before it.
 func (r *run) recordTime(hash uint64, e *event.Event) (int64, bool, error) {
-	if _, head, ok := r.Table.Head(hash, e.Dataset, e.Key); ok {
-		t, ok := event.RecordTime(head.Parts())
+	r.Table.Lock(hash) // what was read before may leave memory
+	_, head, found := r.Table.Head(hash, e.Dataset, e.Key)
+	t, ok := int64(0), false
+	if found {
+		t, ok = event.RecordTime(head.Parts())
+	}
+	r.Table.Unlock(hash)
+	if found {
 		return t, ok, nil
 	}
 	if r.RecordTime == nil {
