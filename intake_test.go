@@ -1,6 +1,7 @@
 package dyngo_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -283,6 +284,46 @@ func TestRecoveryEndsWithAFlushThatFails(t *testing.T) {
 		t.Errorf("files stay open: %q", open)
 	}
 	if err := opensWith(crash, want); err != nil {
+		t.Error(err)
+	}
+}
+
+// A restore whose context ends while the log is applied writes nothing more, and can be called again.
+func TestRestoreEndsWithItsContext(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	crash, want, last := unflushed(t, seed, 6)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	fault := vfs.NewFault(crash)
+	var after atomic.Pointer[vfs.Call] // that changed something
+	fault.OnCall(func(c vfs.Call) error {
+		if c.Op == vfs.OpRead && strings.HasPrefix(c.Name, restoredDir+"/wal/") {
+			cancel()
+		}
+		if ctx.Err() != nil && c.Op&vfs.OpChanges != 0 {
+			after.Store(&c)
+		}
+		return nil
+	})
+	o := &dyngo.RestoreOptions{FS: fault}
+	if _, err := dyngo.RestoreWith(ctx, storeDir, restoredDir, dyngo.AtLSN(last), o); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
+	}
+	if c := after.Load(); c != nil {
+		t.Errorf("after that: %s", c)
+	}
+	fault.OnCall(nil)
+	if open := fault.OpenFiles(); len(open) > 0 {
+		t.Errorf("files stay open: %q", open)
+	}
+	if _, err := dyngo.RestoreWith(t.Context(), storeDir, restoredDir, dyngo.AtLSN(last), o); err != nil {
+		t.Fatal(err)
+	}
+	db := mustOpen(t, restoredDir, small(crash))
+	defer db.Close()
+	got, err := dump(db)
+	if err := errors.Join(err, differ(want, got)); err != nil {
 		t.Error(err)
 	}
 }

@@ -46,7 +46,11 @@ func Open(dir string, o *Options) (*DB, error) {
 	}
 	for try := 0; ; try++ {
 		db := &DB{opts: opts, dir: dir}
-		db.ctx, db.cancel = context.WithCancel(context.Background())
+		ctx := context.Background()
+		if opts.fork != nil {
+			ctx = opts.fork.ctx
+		}
+		db.ctx, db.cancel = context.WithCancel(ctx)
 		db.views.held, db.holds = map[LSN]int{}, newHoldSet()
 		db.notices = make(chan func(), noticeCapacity)
 		db.told.Go(db.passNotices)

@@ -242,7 +242,7 @@ func (r *restoring) fill() error {
 // fork does the steps 4 and 5 under the lock, which ends with it.
 func (r *restoring) fork(lock io.Closer) error {
 	o, fsys := r.opts, r.opts.FS
-	o.fork = &fork{parent: r.parent, lsn: r.plan.LSN, after: r.after, lock: lock}
+	o.fork = &fork{ctx: r.ctx, parent: r.parent, lsn: r.plan.LSN, after: r.after, lock: lock}
 	db, err := Open(r.dst, &o)
 	if err != nil {
 		return err

@@ -730,6 +730,7 @@ var errSuperseded = fmt.Errorf("dyngo: the version was superseded")
 
 // fork is where a timeline leaves its parent.
 type fork struct {
+	ctx    context.Context // Open ends with it
 	parent [16]byte
 	lsn    LSN       // the last that both have
 	after  int64     // log time that the first event is later than
