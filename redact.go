@@ -61,8 +61,9 @@ type Redaction struct {
 // retention has dropped it. Redacting twice is no error: the result says when it was done.
 //
 // What it can't reach: backups, archives and other copies of files; what was read before, also by processes that have the store open
-// for reading; blocks of the disk that file systems have freed. The log keeps a SHA-256 that stands for the value in the hash tree, its
-// length, and CRCs of what it stood in: a value that can be guessed can be confirmed with them, and one of up to 4 bytes follows from
+// for reading, which have it in memory and in segments; blocks of the disk that file systems have freed. Who follows the log beside
+// goes on without the value, but for what was read ahead, up to 2 MiB. The log keeps a SHA-256 that stands for the value in the hash
+// tree, its length, and CRCs of what it stood in: a value that can be guessed can be confirmed with them, and one of up to 4 bytes follows from
 // the CRC without a guess. So change a password that was logged.
 //
 // It takes as long as copying the log files that hold the value, and merging the segments that do. Meanwhile Snapshot and DropSnapshot
@@ -162,11 +163,13 @@ func (db *DB) redact(ctx context.Context, lsn LSN, wo WriteOptions, dryRun bool)
 	ferr := db.finishRedaction()
 	switch {
 	case errors.Is(err, ErrOutcomeUnknown):
-		return nil, fmt.Errorf("dyngo: whether LSN %d is redacted is up to the next Open, which carries it out if the log has the event: %w", lsn, err)
+		return nil, fmt.Errorf("dyngo: whether LSN %d is redacted is up to the next Open, which carries it out if the log has the event: %w",
+			lsn, err)
 	case err != nil:
 		return nil, err
 	case ferr != nil:
-		return nil, fmt.Errorf("dyngo: the redaction was logged as LSN %d, and is to be carried out by the next one, or the next Open: %w", t.r.By, ferr)
+		return nil, fmt.Errorf("dyngo: the redaction was logged as LSN %d, and is to be carried out by the next one, or the next Open: %w",
+			t.r.By, ferr)
 	}
 	t.r.Actor, t.r.Reason, t.r.Ticket = db.opts.Session.Actor, wo.Reason, wo.Ticket
 	return t.r, nil

@@ -24,7 +24,8 @@ type Files struct {
 	dir string
 
 	// Renew is called when a file is missing, and may call Drop and Move: another process may have dropped it since. If it
-	// returns true, the read is tried again. nil = nobody else drops files. Set it before the first read.
+	// returns true, the read is tried again. nil = nobody else drops files, or redacts: else log files are opened for each read, as one
+	// without a value may have taken the name. Set it before the first read.
 	Renew func() bool
 
 	mu    sync.Mutex // guards the fields below; held while a file is opened, not while it is read
@@ -86,8 +87,10 @@ func (f *Files) get(seq uint64) (*openFile, error) {
 	if seq < f.oldest {
 		return nil, fmt.Errorf("%w: file %d", ErrDropped, seq)
 	}
-	if of := f.open(seq); of != nil {
-		return of, nil
+	if f.Renew == nil {
+		if of := f.open(seq); of != nil {
+			return of, nil
+		}
 	}
 	info, ok := f.infos[seq]
 	if !ok {
@@ -106,7 +109,12 @@ func (f *Files) get(seq uint64) (*openFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.keep(seq, &openFile{File: file, name: "wal/" + info.Name, head: head}), nil
+	of := &openFile{File: file, name: "wal/" + info.Name, head: head}
+	if f.Renew != nil {
+		of.readers, of.dropped = 1, true // for this read
+		return of, nil
+	}
+	return f.keep(seq, of), nil
 }
 
 // valueKey is what a value file is kept open under.

@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"github.com/dyngodb/dyngo/internal/offheap"
-	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
 const (
@@ -21,7 +20,7 @@ const (
 // stop waits for it. It holds two blocks, and the longest frame met if that is longer than blockSlack: outside of Go's heap, which
 // would grow by twice as much while a log is read. What it gave is not valid after stop.
 type readAhead struct {
-	file   vfs.File
+	file   io.ReaderAt
 	size   int64      // of the file; shrinks if the file does
 	window []byte     // bytes of the file from base on; in block or in big
 	base   int64      // of the window
@@ -38,7 +37,7 @@ type block struct {
 	err error
 }
 
-func newReadAhead(file vfs.File, size, from int64) *readAhead {
+func newReadAhead(file io.ReaderAt, size, from int64) *readAhead {
 	r := &readAhead{file: file, size: size, base: from, next: from}
 	r.start()
 	return r

@@ -43,6 +43,9 @@ type Tail struct {
 // Scanner reads the frames of a log in order and judges how it ends. Every frame that it returns is sound: CRC, chain,
 // LSN and position hold. What lies in the bodies is not decoded.
 //
+// It keeps no file open: it may read beside a redaction, which gives a file another content. Each read from the disk gets what the file
+// has by then; what was read ahead before, 2 MiB or the longest frame, it still returns.
+//
 // Not safe for concurrent use. Close must be called; it may be called early.
 type Scanner struct {
 	fs   vfs.FS
@@ -51,9 +54,9 @@ type Scanner struct {
 
 	clean   *Clean
 	files   []FileInfo
-	index   int // of the current file in files
-	file    vfs.File
-	name    string // of the current file, relative to the database directory
+	index   int     // of the current file in files
+	file    *byName // nil = none
+	name    string  // of the current file, relative to the database directory
 	head    Header
 	end     int64 // of the current file, as the next one's header states it; -1 = not known
 	nextErr error // why the next file's header does not state it
@@ -163,7 +166,10 @@ func openHeader(fsys vfs.FS, dir string, info FileInfo) (vfs.File, Header, error
 
 // enter makes file the current one, learns from the next file's header where it ends, and starts reading.
 func (s *Scanner) enter(index int, file vfs.File, head Header) error {
-	s.index, s.file, s.head = index, file, head
+	if err := file.Close(); err != nil { // what is read is looked for by its name
+		return err
+	}
+	s.index, s.file, s.head = index, &byName{s.fs, s.dir, s.files[index], head}, head
 	s.name = relName(s.dir, s.files[index].Name)
 	if !s.opts.ReadOnly {
 		if err := head.CheckWritable(); err != nil {
@@ -174,14 +180,14 @@ func (s *Scanner) enter(index int, file vfs.File, head Header) error {
 	if index+1 < len(s.files) {
 		s.lookAhead(s.files[index+1])
 	}
-	size, err := file.Size()
+	size, err := s.file.Size()
 	if err != nil {
 		return fmt.Errorf("size of %s: %w", s.name, err)
 	}
 	s.files[index].Size = size
 	s.pos = HeaderSize
 	s.tail.File, s.tail.FirstLSN, s.tail.End = head.Seq, head.FirstLSN, HeaderSize
-	s.ahead = newReadAhead(file, size, HeaderSize)
+	s.ahead = newReadAhead(s.file, size, HeaderSize)
 	return nil
 }
 
@@ -355,9 +361,7 @@ func (s *Scanner) nextFile() error {
 		return io.EOF
 	}
 	index := s.index + 1
-	if err := s.leave(); err != nil {
-		return err
-	}
+	s.leave()
 	file, head, err := openHeader(s.fs, s.dir, s.files[index])
 	if err != nil {
 		return err
@@ -365,16 +369,11 @@ func (s *Scanner) nextFile() error {
 	return s.enter(index, file, head)
 }
 
-func (s *Scanner) leave() error {
-	if s.file == nil {
-		return nil
-	}
+func (s *Scanner) leave() {
 	if s.ahead != nil {
 		s.ahead.stop()
 	}
-	err := s.file.Close()
 	s.file = nil
-	return err
 }
 
 // firstNonZero returns the offset of the first byte that is not zero from off to the end of the file, -1 if there is none.
@@ -462,10 +461,11 @@ func (s *Scanner) Files() int { return len(s.files) }
 // Bytes returns how many bytes of frames were read.
 func (s *Scanner) Bytes() int64 { return s.progress }
 
-// Close gives the file back. It is safe to call twice.
+// Close gives back what the scan holds, always nil. It is safe to call twice.
 func (s *Scanner) Close() error {
 	if s.err == nil {
 		s.err = ErrClosed
 	}
-	return s.leave()
+	s.leave()
+	return nil
 }
