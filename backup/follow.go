@@ -617,10 +617,19 @@ func (f *follower) sealAll(left []sealing) {
 	}
 }
 
-// seal makes a log file an object of its own, and says so with a record. Then its parts go.
+// seal makes a log file an object of its own, and says so with a record. Then its parts go. The object is what the store has by now: if
+// a value was redacted since parts of the file were put, it goes with them.
 func (f *follower) seal(s sealing) error {
 	p := s.piece
 	p.ended = false
+	now, err := f.openNow(&s)
+	if err != nil {
+		return err
+	}
+	if now != nil {
+		defer now.Close() // only read from
+		s.content = now
+	}
 	sum, err := hashOf(f.ctx, s.content, p.to)
 	if err != nil {
 		return err
@@ -643,6 +652,34 @@ func (f *follower) seal(s sealing) error {
 		}
 		return err
 	})
+}
+
+// openNow opens the log file as the store has it, nil if it is gone, or another one than what was read.
+func (f *follower) openNow(s *sealing) (vfs.File, error) {
+	file, err := f.fs.Open(path.Join(f.dir, s.piece.file))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var heads [2]wal.Header
+	for i, from := range []io.ReaderAt{file, s.content} {
+		var b [wal.HeaderSize]byte
+		_, err := from.ReadAt(b[:], 0)
+		if err == nil || err == io.EOF {
+			heads[i], err = wal.ParseHeader(b[:])
+		}
+		if err != nil {
+			file.Close()
+			return nil, fmt.Errorf("read the header of wal/%s: %w", s.piece.file, err)
+		}
+	}
+	if !heads[0].SameFile(&heads[1]) {
+		file.Close()
+		return nil, nil
+	}
+	return file, nil
 }
 
 func (f *follower) tell(p *piece) {

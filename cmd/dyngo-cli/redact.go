@@ -25,12 +25,16 @@ The value must not be what its key has now: overwrite or delete the key first.
 Snapshots that have it are named, and must be dropped first.
 
 Not reached are backups, archives and other copies from before, what was read
-or exported, and processes that have the store open for reading. The log keeps
-a hash of the value: who has the log can confirm a guess with it, and tell what
-a value of up to 4 bytes was. So change a password that was logged.`,
+or exported, and processes that have the store open for reading. A backup made
+now is without the value: make one, then let those from before go with backup
+expire. What is restored from one of those has the value again; redact it there
+too. The log keeps a hash of the value: who has the log can confirm a guess
+with it, and tell what a value of up to 4 bytes was. So change a password that
+was logged.`,
 		Example: `  dyngo-cli history users anna
   dyngo-cli redact 4711 --dry-run
-  dyngo-cli redact 4711 --reason 'password in a comment, T-882' --yes`,
+  dyngo-cli redact 4711 --reason 'password in a comment, T-882' --yes
+  dyngo-cli backup create /backups && dyngo-cli backup expire /backups --keep 1`,
 		Args: cli.ExactArgs("LSN"),
 	}
 	f := cmd.Flags()
