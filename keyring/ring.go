@@ -150,7 +150,11 @@ func (r *Ring) read(id uint64) (record, error) {
 	if err == nil && rec.id != id {
 		err = corruption.New(16, "it holds the key %016x", rec.id)
 	}
-	return rec, r.locate(err, name)
+	if err = r.locate(err, name); errors.Is(err, corruption.ErrCorrupt) {
+		err = fmt.Errorf("%w; nothing can be read or written under the subject's keys: take the key file from the folder that is in use, or from "+
+			"another copy (a copy made while a key is destroyed may have it torn, and lack the file erasing- with which that is gone on with)", err)
+	}
+	return rec, err
 }
 
 // locate names the file that an error is about.

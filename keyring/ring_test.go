@@ -336,6 +336,8 @@ func TestBadFolders(t *testing.T) {
 	} {
 		if err := f(); !errors.As(err, &damage) || damage.File != r.FileName(anna.ID) {
 			t.Errorf("%s with a damaged key: %v", what, err)
+		} else if !strings.Contains(err.Error(), "take the key file from the folder that is in use") {
+			t.Errorf("%s with a damaged key does not say what to do: %v", what, err)
 		}
 	}
 	bb, err := fsys.ReadFile(r.FileName(bert.ID), fileSize)
