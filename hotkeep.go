@@ -148,6 +148,9 @@ func (k *hotKeeper) run() {
 		k.lookLocked(k.db.ctx)
 		k.one.Unlock()
 		k.db.flusher.fitRecords()
+		if r := k.db.records; r != nil {
+			r.NextPart()
+		}
 		timer.Reset(hotTick)
 	}
 }

@@ -231,26 +231,26 @@ func (ds *Dataset) find(f *found, key []byte, max LSN, at int64) error {
 	return ErrNotFound
 }
 
-// inSegments looks for a key's version in segments and their records: in the latter first, unless few are found there. A version that
+// inSegments looks for a key's version in segments and their records: in the latter first, unless these only sample. A version that
 // was found without the records is kept there, if the read is one of the present.
 func (f *found) inSegments(ds *Dataset, s *sources, key []byte, hash, begun uint64, max, left LSN, current bool) (ok bool, err error) {
-	db, add := ds.db, false
-	look := func() (ok bool) {
-		ok, add = f.recorded(ds, key, hash, max)
-		return ok
-	}
-	switch {
-	case db.records == nil:
-		look = nil
-	case !db.records.Seldom(hash):
-		if look() {
+	db := ds.db
+	var look func() bool
+	add := db.records != nil && current
+	if db.records != nil {
+		samples, in := db.records.Samples(hash)
+		switch {
+		case !in:
+			add = false
+		case samples:
+			look = func() bool { return f.recorded(ds, key, hash, max) }
+		case f.recorded(ds, key, hash, max):
 			return true, nil
 		}
-		look = nil
 	}
 	db.pacer.Foreground(1, 0)
 	f.block, ok, err = s.getLeft(ds.id, key, max, left, f.counts, look, &f.entry)
-	if ok && f.block != nil && current && add {
+	if ok && f.block != nil && add {
 		f.record(ds, key, hash, begun)
 	}
 	return ok, err

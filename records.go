@@ -54,14 +54,14 @@ func (f *flusher) fitRecords() {
 	}
 }
 
-// recorded looks for the record of a key that memory does not have. If there is none, add says whether to keep what is found.
-func (f *found) recorded(ds *Dataset, key []byte, hash uint64, max LSN) (ok, add bool) {
-	r := ds.db.records
+// recorded looks for the record of a key that memory does not have.
+func (f *found) recorded(ds *Dataset, key []byte, hash uint64, max LSN) bool {
 	c := recordCopies.Get().(*recordCopy)
-	c.buf, ok, add = r.Get(c.buf[:0], hash, uint32(ds.id), key)
+	var ok bool
+	c.buf, ok = ds.db.records.Get(c.buf[:0], hash, uint32(ds.id), key)
 	if !ok || LSN(binary.LittleEndian.Uint64(c.buf)) > max {
 		recordCopies.Put(c)
-		return false, add
+		return false
 	}
 	session, n := binary.Uvarint(c.buf[recordHeader:])
 	parts, m := binary.Uvarint(c.buf[recordHeader+n:])
@@ -69,7 +69,7 @@ func (f *found) recorded(ds *Dataset, key []byte, hash uint64, max LSN) (ok, add
 	f.entry = segment.Entry{Dataset: ds.id, Key: key, LSN: LSN(binary.LittleEndian.Uint64(c.buf)), Time: int64(binary.LittleEndian.Uint64(c.buf[8:])),
 		Op: event.OpPut, Session: event.SessionID(session), Parts: rest[:parts:parts], Value: rest[parts:]}
 	f.copied = c
-	return true, false
+	return true
 }
 
 // record keeps what was found in segments by a read that began there.
@@ -98,9 +98,12 @@ func (db *DB) forgetRecords(g generation) {
 	if r.Empty() {
 		return
 	}
+	n := 0
 	for _, rec := range g.Generation.Records() {
 		if ds := rec.Dataset(); ds != 0 {
 			r.Remove(db.mem.Hash(ds, rec.Key()), uint32(ds), rec.Key())
+			n++
 		}
 	}
+	r.Departed(n)
 }

@@ -12,8 +12,8 @@ import (
 
 // Sizes of Records.
 const (
-	recordChunk     = 64 << 10         // what is given out and given back at a time
-	minRecordShard  = 16 * recordChunk // at the highest limit
+	recordChunk     = 32 << 10         // what is given out and given back at a time
+	minRecordShard  = 32 * recordChunk // at the highest limit
 	maxRecordShards = 64
 	// MaxRecordBytes is what key and content of a record have together at most.
 	MaxRecordBytes = 8 << 10
@@ -21,8 +21,8 @@ const (
 	placeBytes = 24
 	// maxRounds is how many chunks one Add looks through for room, before it drops the next one whole.
 	maxRounds = 4
-	// Where less than an eighth of judgeEvery gets hit, one in seldomAdds that don't is added.
-	judgeEvery, seldomAdds = 1024, 8
+	// Where less than an eighth of judgeEvery gets hit, or fewer than records were taken out, only one hash in sampleParts counts.
+	judgeEvery, sampleParts = 1024, 8
 )
 
 // Records keeps records that were read, by dataset and key: far less than the blocks that they come from, so that the same memory has
@@ -31,6 +31,10 @@ const (
 // Each shard is a queue of chunks. A record is written at the end of the newest; where there is no memory for another chunk, the oldest
 // one is used again, in which those that were read since they were written move to its beginning (CLOCK of Corbató, "A paging
 // experiment with the Multics system", 1968, over a log).
+//
+// Where that does not pay, the shard only samples: it keeps records of one part of the hashes, now of this, now of that, in a part of
+// the memory. So the others cost nothing, and what the sample hits tells what all would (Waldspurger and others,
+// "Efficient MRC construction with SHARDS", 2015).
 //
 // Records are copies, so somebody has to take out what is out of date. Why what Get finds never is:
 //
@@ -59,10 +63,17 @@ type recordShard struct {
 	used   int64
 
 	hits, misses, removed int64
-	since                 struct{ hits, misses int64 } // as of the last look at which share of gets hit
-	seldom                atomic.Bool                  // few do; stored under mu
+	judged                struct{ gets, hits int64 } // of hashes in the part, since the last look at which share of them hit
+	few                   bool                       // few do
+	balance               int64                      // hits less what was taken out, counted for all hashes, at most two departures from 0
+	departed              int64                      // records of the last departure
+	costly                bool                       // more is taken out than hits
+	part                  atomic.Uint32              // part of the hashes by which is judged, samples = all others are left out; stored under mu
 	_                     [64]byte
 }
+
+// samples is in a shard's part where it only samples.
+const samples = sampleParts
 
 type chunk struct {
 	buf []byte // nil = none
@@ -83,6 +94,7 @@ func NewRecords(limit int64) *Records {
 	r := &Records{shift: 64 - bits.TrailingZeros(uint(n)), shards: make([]recordShard, n)}
 	for i := range r.shards {
 		r.shards[i].places = map[uint64]uint32{}
+		r.shards[i].judged.gets = -7 * judgeEvery // at first nothing is there that could hit
 	}
 	r.limit.Store(limit)
 	return r
@@ -96,34 +108,95 @@ func (r *Records) Begin() uint64 { return r.advances.Load() }
 // Advance has nothing added that was looked up before.
 func (r *Records) Advance() { r.advances.Add(1) }
 
-// Seldom says that few of the last gets hit, so that it is better to ask first whether the key may be anywhere.
-func (r *Records) Seldom(hash uint64) bool { return r.shardOf(hash).seldom.Load() }
+// Samples says that the hash's shard only samples, so that it is better to ask first whether the key may be anywhere, and whether
+// the hash is in the sample: if not, Get and Add are a waste.
+func (r *Records) Samples(hash uint64) (only, in bool) {
+	part := r.shardOf(hash).part.Load()
+	return part&samples != 0, part&samples == 0 || inPart(hash, part)
+}
 
-// Get appends the content of a record to dst. hash is of dataset and key, evenly spread. If there is none, add says whether the caller
-// should add it: where few gets hit, only one in seldomAdds, which what is hot passes soon.
-func (r *Records) Get(dst []byte, hash uint64, dataset uint32, key []byte) (content []byte, ok, add bool) {
+func inPart(hash uint64, part uint32) bool { return hash%sampleParts == uint64(part%sampleParts) }
+
+// Get appends the content of a record to dst. hash is of dataset and key, evenly spread.
+func (r *Records) Get(dst []byte, hash uint64, dataset uint32, key []byte) (content []byte, ok bool) {
 	s := r.shardOf(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	rec := s.find(hash, dataset, key)
+	part := s.part.Load()
 	if rec == nil {
 		s.misses++
-		s.judge()
-		return dst, false, !s.seldom.Load() || s.misses%seldomAdds == 0
+	} else {
+		s.hits++
+		weight := int64(1)
+		if part&samples != 0 {
+			weight = sampleParts
+		}
+		s.balance = min(s.balance+weight, 2*s.departed)
+		rec[recordHead-1] = 1
+		dst = append(dst, rec[recordHead+len(key):]...)
 	}
-	s.hits++
-	rec[recordHead-1] = 1
-	return append(dst, rec[recordHead+len(key):]...), true, false
+	if inPart(hash, part) {
+		s.judge(r, rec != nil)
+	}
+	return dst, rec != nil
 }
 
-// judge looks now and then at which share of gets hit lately. s.mu is held.
-func (s *recordShard) judge() {
-	hits, misses := s.hits-s.since.hits, s.misses-s.since.misses
-	if hits+misses < judgeEvery {
+// judge looks now and then at which share of gets hit lately. It goes by one part of the hashes also where none is left out: what others
+// would hit is not known when a shard has just left off sampling. s.mu is held.
+func (s *recordShard) judge(r *Records, hit bool) {
+	s.judged.gets++
+	if hit {
+		s.judged.hits++
+	}
+	if s.judged.gets == judgeEvery {
+		s.few = s.judged.hits < judgeEvery/8
+		s.judged.gets, s.judged.hits = 0, 0
+		s.sample(r)
+	}
+}
+
+// Departed says that so many records were looked for with Remove, whether they were there or not, since versions left the place of new
+// ones. Where that is more than hits, records cost more than they bring.
+func (r *Records) Departed(records int) {
+	n := int64(records / len(r.shards))
+	if n == 0 {
 		return
 	}
-	s.seldom.Store(hits < judgeEvery/8)
-	s.since.hits, s.since.misses = s.hits, s.misses
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		s.departed = n
+		s.balance = max(s.balance-n, -2*n)
+		if s.balance == -2*n {
+			s.costly = true
+			s.sample(r)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// sample begins to sample or ends it. s.mu is held.
+func (s *recordShard) sample(r *Records) {
+	s.costly = s.costly && s.balance < 0
+	if part := s.part.Load() % sampleParts; s.few || s.costly {
+		s.part.Store(part | samples)
+		s.fit(r)
+	} else {
+		s.part.Store(part)
+	}
+}
+
+// NextPart goes on to the next part of the hashes. Who calls it every second has keys that became hot found in some seconds, whichever
+// part they are in.
+func (r *Records) NextPart() {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		part := s.part.Load()
+		s.part.Store(part&samples | (part+1)%sampleParts)
+		s.mu.Unlock()
+	}
 }
 
 // Add keeps a copy of a record, if there is room and there was no Advance since Begin returned begun.
@@ -196,10 +269,15 @@ func (r *Records) SetLimit(limit int64) {
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.Lock()
-		for len(s.queue) > 0 && s.used > r.share() {
-			s.dropOldest(r)
-		}
+		s.fit(r)
 		s.mu.Unlock()
+	}
+}
+
+// fit gives back what is more than the shard's share. s.mu is held.
+func (s *recordShard) fit(r *Records) {
+	for len(s.queue) > 0 && s.used > s.share(r) {
+		s.dropOldest(r)
 	}
 }
 
@@ -225,8 +303,14 @@ func (r *Records) Metrics() (m RecordsMetrics) {
 // Bytes is the memory that all records take.
 func (r *Records) Bytes() int64 { return r.used.Load() }
 
-// share is what one shard may take.
-func (r *Records) share() int64 { return r.limit.Load() / int64(len(r.shards)) }
+// share is what the shard may take. s.mu is held.
+func (s *recordShard) share(r *Records) int64 {
+	n := r.limit.Load() / int64(len(r.shards))
+	if s.part.Load()&samples != 0 {
+		return min(n, max(n/sampleParts, 3*recordChunk))
+	}
+	return n
+}
 
 // account counts bytes that a shard takes more. s.mu is held.
 func (r *Records) account(s *recordShard, n int64) {
@@ -276,7 +360,7 @@ func (s *recordShard) roomFor(r *Records, size int) (*chunk, uint16) {
 				return c, s.queue[n-1]
 			}
 		}
-		if s.used+recordChunk <= r.share() {
+		if s.used+recordChunk <= s.share(r) {
 			s.grow(r)
 			continue
 		}

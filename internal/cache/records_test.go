@@ -39,7 +39,7 @@ func TestRecordsAreWhatWasAdded(t *testing.T) {
 		h := recordHash(ds, k)
 		switch n := rng.IntN(100); {
 		case n < 45:
-			got, ok, _ := r.Get([]byte("before"), h, ds, k)
+			got, ok := r.Get([]byte("before"), h, ds, k)
 			if ok && string(got) != "before"+model[name] || !ok && string(got) != "before" {
 				t.Fatalf("%s: got %.40q, want %.40q", name, got, model[name])
 			}
@@ -59,7 +59,7 @@ func TestRecordsAreWhatWasAdded(t *testing.T) {
 		case n < 99:
 			r.Remove(h, ds, k)
 			delete(model, name)
-			if _, ok, _ := r.Get(nil, h, ds, k); ok {
+			if _, ok := r.Get(nil, h, ds, k); ok {
 				t.Fatalf("%s was found after Remove", name)
 			}
 		case rng.IntN(20) == 0:
@@ -89,24 +89,103 @@ func TestRecordsKeepWhatIsRead(t *testing.T) {
 	r := NewRecords(1 << 20)
 	defer r.Clear()
 	value := make([]byte, 100)
-	get := func(i int) bool {
-		k := fmt.Appendf(nil, "%d", i)
-		h := recordHash(1, k)
-		if _, ok, _ := r.Get(nil, h, 1, k); ok {
-			return true
-		}
-		r.Add(r.Begin(), h, 1, k, value)
-		return false
-	}
 	hits := 0
 	for i := range 100_000 {
-		if i%4 == 0 && get(i/4%1000) {
+		if i%4 == 0 && sampled(r, i/4%1000, value) {
 			hits++
 		}
-		get(1000 + i)
+		sampled(r, 1000+i, value)
 	}
 	if hits < 23_000 {
 		t.Errorf("%d of 25000 reads of 1000 hot keys hit", hits)
+	}
+}
+
+// sampled gets or adds as the engine does, and says whether key i was found.
+func sampled(r *Records, i int, value []byte) bool {
+	k := fmt.Appendf(nil, "%d", i)
+	h := recordHash(1, k)
+	if _, in := r.Samples(h); !in {
+		return false
+	}
+	if _, ok := r.Get(nil, h, 1, k); ok {
+		return true
+	}
+	r.Add(r.Begin(), h, 1, k, value)
+	return false
+}
+
+// TestRecordsSampleWhereFewHit: gets that are spread over too many keys soon leave most of the cache's memory and most hashes alone; keys
+// that become hot are found, whichever part of the hashes they are in.
+func TestRecordsSampleWhereFewHit(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	const limit = 4 << 20
+	r := NewRecords(limit)
+	defer r.Clear()
+	value := make([]byte, 100)
+	for range 500_000 {
+		sampled(r, rng.IntN(10_000_000), value)
+	}
+	in := 0
+	for range 10_000 {
+		if samples, is := r.Samples(rng.Uint64()); !samples {
+			t.Fatal("a shard does not sample")
+		} else if is {
+			in++
+		}
+	}
+	if in < 1000 || in > 1500 || r.Bytes() > limit/sampleParts+int64(len(r.shards))*recordChunk {
+		t.Fatalf("%d of 10000 hashes are in the sample, %d bytes", in, r.Bytes())
+	}
+	gets, hits := 0, 0
+	for ; gets < 5_000_000 && hits < 1000; gets++ {
+		if gets%100_000 == 0 {
+			r.NextPart()
+		}
+		if key := rng.IntN(10); sampled(r, key, value) {
+			hits++
+		} else if samples, _ := r.Samples(recordHash(1, fmt.Append(nil, key))); samples {
+			hits = 0
+		}
+	}
+	if hits < 1000 {
+		t.Fatal("ten hot keys are not found")
+	}
+	t.Logf("ten hot keys hit after %d gets", gets)
+}
+
+// TestRecordsSampleWhereMuchDeparts: where more is taken out than hits, few records are kept, until hits are more again.
+func TestRecordsSampleWhereMuchDeparts(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	const limit, hot, generation = 4 << 20, 5_000, 8_000
+	r := NewRecords(limit)
+	defer r.Clear()
+	value := make([]byte, 100)
+	run := func(getsPerDeparture int) (samples int) {
+		for range 20 {
+			for range getsPerDeparture {
+				sampled(r, rng.IntN(hot), value)
+			}
+			r.Departed(generation)
+		}
+		for range 1000 {
+			if is, _ := r.Samples(rng.Uint64()); is {
+				samples++
+			}
+		}
+		return samples
+	}
+	for range 2 {
+		if n := run(4 * generation); n != 0 {
+			t.Fatalf("%d of 1000 hashes are sampled where four hit for each that departs", n)
+		}
+		if n := run(generation / 4); n != 1000 || r.Bytes() > limit/sampleParts+int64(len(r.shards))*recordChunk {
+			t.Fatalf("%d of 1000 hashes are sampled where a quarter hits for each that departs; %d bytes", n, r.Bytes())
+		}
 	}
 }
 
@@ -120,13 +199,13 @@ func TestNothingIsAddedThatWasLookedUpBefore(t *testing.T) {
 	r.Advance()
 	r.Remove(h, 1, k)
 	r.Add(begun, h, 1, k, []byte("old"))
-	if got, ok, _ := r.Get(nil, h, 1, k); ok {
+	if got, ok := r.Get(nil, h, 1, k); ok {
 		t.Errorf("got %q", got)
 	}
 	begun = r.Begin()
 	r.Clear()
 	r.Add(begun, h, 1, k, []byte("old"))
-	if got, ok, _ := r.Get(nil, h, 1, k); ok {
+	if got, ok := r.Get(nil, h, 1, k); ok {
 		t.Errorf("after Clear: got %q", got)
 	}
 }
@@ -140,12 +219,12 @@ func TestRecordsWithOneHash(t *testing.T) {
 		key string
 	}{{1, "a"}, {1, "b"}, {2, "b"}, {2, "bb"}} {
 		r.Add(r.Begin(), 0, c.ds, []byte(c.key), fmt.Appendf(nil, "%d%s", c.ds, c.key))
-		if got, ok, _ := r.Get(nil, 0, c.ds, []byte(c.key)); !ok || string(got) != fmt.Sprint(c.ds, c.key) {
+		if got, ok := r.Get(nil, 0, c.ds, []byte(c.key)); !ok || string(got) != fmt.Sprint(c.ds, c.key) {
 			t.Errorf("%d %s: got %q, %v", c.ds, c.key, got, ok)
 		}
 	}
 	r.Remove(0, 1, []byte("a"))
-	if _, ok, _ := r.Get(nil, 0, 2, []byte("bb")); !ok {
+	if _, ok := r.Get(nil, 0, 2, []byte("bb")); !ok {
 		t.Error("another key's Remove took it")
 	}
 }
@@ -176,7 +255,7 @@ func TestRecordsNeverFallBack(t *testing.T) {
 				begun := r.Begin()
 				found := memory[i].Load()
 				if found == 0 {
-					if b, ok, _ := r.Get(nil, h, 1, k); ok {
+					if b, ok := r.Get(nil, h, 1, k); ok {
 						found = binary.LittleEndian.Uint64(b)
 						hits.Add(1)
 					}
@@ -239,7 +318,7 @@ func BenchmarkRecords(b *testing.B) {
 		var dst []byte
 		for range b.N {
 			var ok bool
-			if dst, ok, _ = r.Get(dst[:0], at(rand.Uint64N(n)), 1, key); !ok {
+			if dst, ok = r.Get(dst[:0], at(rand.Uint64N(n)), 1, key); !ok {
 				b.Fatal("missing")
 			}
 		}
