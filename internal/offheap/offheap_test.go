@@ -1,9 +1,7 @@
 package offheap
 
 import (
-	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"testing"
 	"unsafe"
@@ -99,7 +97,6 @@ func TestBlocksDoNotOverlap(t *testing.T) {
 // One block of each class takes its pages and no more: not 2 MiB for each class.
 func TestOneBlockTakesItsPages(t *testing.T) {
 	mapped := Mapped()
-	resident := residentBytes(t)
 	sum := int64(0)
 	var blocks [][]byte
 	for n := minBlockBytes; n <= 256<<10; n *= 2 {
@@ -113,26 +110,12 @@ func TestOneBlockTakesItsPages(t *testing.T) {
 	if got := Mapped() - mapped; got > sum {
 		t.Errorf("%d bytes more are mapped for %d", got, sum)
 	}
-	if got := residentBytes(t) - resident; got > 4*ChunkBytes { // what else the process does meanwhile included
-		t.Errorf("%d bytes more are resident for %d", got, sum)
+	if got := residentAround(blocks); got > 4*ChunkBytes { // what else lies in the same 2 MiB included
+		t.Errorf("%d bytes are resident for %d", got, sum)
 	}
 	for _, b := range blocks {
 		Free(b)
 	}
-}
-
-// residentBytes is what the process has in memory, 0 where the system does not say.
-func residentBytes(t *testing.T) int64 {
-	t.Helper()
-	b, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return 0
-	}
-	var size, resident int64
-	if _, err := fmt.Sscan(string(b), &size, &resident); err != nil {
-		t.Fatal(err)
-	}
-	return resident * int64(os.Getpagesize())
 }
 
 func TestFreeOfForeignMemoryPanics(t *testing.T) {
