@@ -54,7 +54,16 @@ func hurry(d time.Duration) time.Duration {
 	return d
 }
 
-var faultEvery = flag.Int64("fault.every", 3, "TestEveryCallFailsOnce takes one call in so many, from a random one on; 1 = all of them")
+var faultEvery = flag.Int64("fault.every", 3, "tests with a fault at each call take one call in so many, from a random one on; 1 = all of them")
+
+// taken says whether a fault comes at the nth call: at one in faultEvery (short: in short), by the seed.
+func taken(n int64, seed uint64, short int64) bool {
+	every := max(*faultEvery, 1)
+	if testing.Short() {
+		every = short
+	}
+	return (uint64(n)+seed)%uint64(every) == 0
+}
 
 // kindOf is how the k-th call fails.
 func kindOf(k int64) vfs.Kind {

@@ -498,7 +498,7 @@ func TestRecoverToSurvivesPowerLossAtEveryCall(t *testing.T) {
 		if bad != nil || c.Op&vfs.OpChanges == 0 || c.Op == vfs.OpWrite && c.Off > 0 {
 			return nil
 		}
-		if calls++; testing.Short() && calls%48 != 0 {
+		if calls++; !taken(int64(calls), seed, 48) {
 			return nil
 		}
 		for i, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {}, {}, {}} {

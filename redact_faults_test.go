@@ -216,7 +216,7 @@ func TestRedactWithPowerLossAtEveryCall(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		n := calls.Add(1)
-		if bad != nil || testing.Short() && (uint64(n)+seed)%32 != 0 {
+		if bad != nil || !taken(n, seed, 32) {
 			return nil
 		}
 		try := func(what string, left *vfs.Crash) {
