@@ -111,7 +111,7 @@ func TestRecoveryReadsOnWhileItFlushes(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	const budget = 32 << 20
-	left, want, _ := unflushed(t, seed, 48)
+	left, want, _ := unflushed(t, seed, 72)
 	fault := vfs.NewFault(left)
 	before := offheap.InUse()
 	var read, on, most atomic.Int64 // bytes of log read, those during a flush; memory

@@ -157,8 +157,9 @@ func (db *DB) release(c *commit) {
 	}
 }
 
-// maxRewrites bounds how often a value is encrypted anew since its subject was erased meanwhile.
-const maxRewrites = 8
+// maxRewrites bounds how often a value is encrypted anew since its subject was erased meanwhile. A write that memory holds up may lose to
+// one erasure after the other, if they are asked for without a pause; each of those waits for the disk.
+const maxRewrites = 100
 
 // writeOne is the way of a single write: check, store a large value ahead, commit, wait.
 func (ds *Dataset) writeOne(o op, wo WriteOptions) (LSN, bool, error) {
