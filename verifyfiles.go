@@ -248,19 +248,7 @@ func (c *fileCheck) unnamed(names []string) error {
 // orphans notes files that no version has.
 func (c *fileCheck) orphans(set *manifest.Set, names []string) {
 	known := map[manifest.FileNum]bool{}
-	m := set.Current()
-	for s := range m.All() {
-		known[s.Num] = true
-	}
-	for _, s := range m.History {
-		known[s.Num] = true
-	}
-	for _, f := range m.Values {
-		known[f.Num] = true
-	}
-	for _, d := range m.Damaged {
-		known[d.Segment.Num] = true
-	}
+	set.Current().AddNums(known)
 	for _, name := range names {
 		if num, _, ok := manifest.ParseName(name); ok && set.Found() && !known[num] {
 			c.found.Orphans = append(c.found.Orphans, path.Join(manifest.Dir, name))

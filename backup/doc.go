@@ -55,8 +55,8 @@
 //	SHA-256  of the name up to here, with the last dash, and the content
 //
 // A part has 4 MiB at most. Parts of a file may overlap: where two have the same bytes, they are the same. To append them in order
-// gives the log file, and the object has the same bytes but for what was redacted meanwhile. The record that it has ended comes when its parts are all there, and that it is sealed, when the file is there;
-// then its parts go, as small parts go when one that spans them is there. So who has listed parts and finds one gone lists them again.
+// gives the log file, and the object has the same bytes but for what was redacted meanwhile. The record that it has ended comes
+// when its parts are all there, and that it is sealed, when the file is there; then its parts go, as small parts go when one that spans them is there. So who has listed parts and finds one gone lists them again.
 //
 // The chain of a backup begins in the log file that the backup ends with, from its beginning, and goes on with the files behind it as
 // far as each is whole, since a record says so or a later backup has it with the file behind it, and the next one's first LSN

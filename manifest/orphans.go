@@ -57,20 +57,8 @@ func (s *Set) Orphans(listed []string) (orphans []string, err error) {
 	if err := s.Check(listed); err != nil {
 		return nil, err
 	}
-	v := s.Current()
 	known := s.lives.held()
-	for seg := range v.All() {
-		known[seg.Num] = true
-	}
-	for _, seg := range v.History {
-		known[seg.Num] = true
-	}
-	for _, f := range v.Values {
-		known[f.Num] = true
-	}
-	for _, d := range v.Damaged {
-		known[d.Segment.Num] = true
-	}
+	s.Current().AddNums(known)
 	for _, name := range listed {
 		num, _, ok := ParseName(name)
 		if !ok || known[num] {
@@ -81,4 +69,20 @@ func (s *Set) Orphans(listed []string) (orphans []string, err error) {
 	}
 	slices.Sort(orphans)
 	return orphans, nil
+}
+
+// AddNums adds the numbers of all files that the version has, those that were set aside included.
+func (v *Version) AddNums(known map[FileNum]bool) {
+	for s := range v.All() {
+		known[s.Num] = true
+	}
+	for _, s := range v.History {
+		known[s.Num] = true
+	}
+	for _, f := range v.Values {
+		known[f.Num] = true
+	}
+	for _, d := range v.Damaged {
+		known[d.Segment.Num] = true
+	}
 }

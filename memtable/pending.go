@@ -12,8 +12,8 @@ import (
 const pendingBatch = 128
 
 // AddPending hands over the filled record at p, to be inserted when its shard is first used or by DrainPending. One
-// goroutine calls it, in the order of the LSNs; readers, Sorted and Leave may already be there, writers not. A read sees the records that
-// were handed over before it began.
+// goroutine calls it, in the order of the LSNs; readers, Sorted and Leave may already be there, writers not. A read sees
+// the records that were handed over before it began.
 func (t *Table) AddPending(h uint64, p tail.Pos) {
 	i := int(h >> (64 - shardBits))
 	s := &t.shards[i]

@@ -27,6 +27,6 @@
 // is first asked for, or when the background reaches it. So Open returns when the log has been read, and a read waits only
 // for its own shard. Options.Seal takes what was read so far, and may have it written and leave memory while Run goes on.
 //
-// Concurrency: Run is called once, before anybody else has the memtable, but for who flushes what Seal has taken. The format of files is package wal's. This
-// package promises no compatibility to users of DynGO.
+// Concurrency: Run is called once, before anybody else has the memtable, but for who flushes what Seal has taken. The format
+// of files is package wal's. This package promises no compatibility to users of DynGO.
 package recovery
