@@ -147,10 +147,6 @@ func (k *hotKeeper) run() {
 		k.one.Lock()
 		k.lookLocked(k.db.ctx)
 		k.one.Unlock()
-		k.db.flusher.fitRecords()
-		if r := k.db.records; r != nil {
-			r.NextPart()
-		}
 		timer.Reset(hotTick)
 	}
 }

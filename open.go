@@ -209,6 +209,9 @@ func (db *DB) open() error {
 		if db.keeper.budget() > 0 && !db.opts.noHotLook {
 			db.start(db.keeper.run)
 		}
+		if db.records != nil {
+			db.start(db.flusher.runRecords)
+		}
 	}
 	if db.keys != nil && !db.keys.ReadOnly() && db.log != nil {
 		if err := db.finishErasure(db.ctx); err != nil {

@@ -3,6 +3,7 @@ package dyngo
 import (
 	"encoding/binary"
 	"sync"
+	"time"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/cache"
@@ -27,6 +28,8 @@ var recordCopies = sync.Pool{New: func() any { return new(recordCopy) }}
 // recordHeader is LSN and time.
 const recordHeader = 8 + 8
 
+const recordsTick = time.Second
+
 // minRecordBytes is what records may take of the share of recent events, if they are asked for. More is theirs as long as recent events
 // leave it.
 func minRecordBytes(budget int64) int64 { return budget / 4 }
@@ -44,6 +47,22 @@ func (db *DB) beginRecord() uint64 {
 		return 0
 	}
 	return db.records.Begin()
+}
+
+// runRecords fits records to what is in memory, and has them sample the next part of the hashes, each second. It ends with db.ctx.
+func (f *flusher) runRecords() {
+	timer := f.db.opts.Clock.NewTimer(recordsTick)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C():
+		case <-f.db.ctx.Done():
+			return
+		}
+		f.fitRecords()
+		f.db.records.NextPart()
+		timer.Reset(recordsTick)
+	}
 }
 
 // fitRecords gives records what recent events leave of their share, but for the next generation.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/internal/vfs"
@@ -224,5 +225,54 @@ func TestRedactTakesRecords(t *testing.T) {
 	}
 	if v, err := ds.Get([]byte("k")); err != nil || string(v) != "open" {
 		t.Errorf("got %q, %v", v, err)
+	}
+}
+
+// TestRecordsSampleAllPartsInTurn: where records only sample, whichever key becomes hot is in the sample in one of some seconds, without
+// hot ranges too.
+func TestRecordsSampleAllPartsInTurn(t *testing.T) {
+	c := manualClock()
+	o := options(vfs.NewMem(), c)
+	o.MemoryBudget, o.HotRangeBytes = 8<<20, -1
+	db := mustOpen(t, "store", o)
+	defer db.Close()
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const keys = 64
+	for i := range byte(keys) {
+		if _, err := ds.Put([]byte{i}, []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.LeaveMemory(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint32(400_000) { // none is there: records bring nothing
+		if _, err := ds.Get(binary.BigEndian.AppendUint32(nil, i)); !errors.Is(err, dyngo.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	hit := map[byte]bool{}
+	for round := 0; len(hit) < keys; round++ {
+		for i := range byte(keys) {
+			before := db.Metrics().RecordHits
+			for range 2 {
+				if _, err := ds.Get([]byte{i}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if db.Metrics().RecordHits > before {
+				hit[i] = true
+			}
+		}
+		if round == 0 && len(hit) == keys {
+			t.Fatal("all keys are kept: this tests nothing")
+		}
+		if round == 2000 {
+			t.Fatalf("%d of %d keys were in the sample", len(hit), keys)
+		}
+		c.Advance(time.Second)
 	}
 }
