@@ -148,6 +148,9 @@ func (it *Iter) readAhead(at int, h handle) error {
 		vfs.Prefetch(it.r.file, int64(to), int64(min(readAhead, it.end-to))) // while this piece is visited
 	}
 	it.window = min(max(2*it.window, 2*len(b)), readAhead)
+	if known := int64(it.opts.Ahead); it.read-int64(len(b)) < known { // what is visited beyond that, block by block at first
+		it.window = int(min(int64(it.window), max(known-it.read, 0)))
+	}
 	return nil
 }
 

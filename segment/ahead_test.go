@@ -95,6 +95,44 @@ func TestWhatIsAheadIsReadAtOnce(t *testing.T) {
 	}
 }
 
+// TestAKnownEndIsNotReadBeyond visits as much as was told before, and one block more: nothing is read ahead behind that.
+func TestAKnownEndIsNotReadBeyond(t *testing.T) {
+	mem := vfs.NewMem()
+	es := manyEntries(20_000)
+	write(t, mem, "a.seg", WriterOptions{Compression: NoCompression}, es)
+	const block = defaultBlockBytes + blockHead
+	for _, blocks := range []int{1, 3, 30} {
+		r := open(t, mem, "a.seg", nil)
+		it := r.NewIter(IterOptions{Ahead: blocks * block})
+		e := &es[len(es)/4]
+		ok := it.SeekGE(e.Dataset, e.Key)
+		pass := func(blocks int) {
+			t.Helper()
+			for at := it.at; ok && blocks > 0; ok = it.Next() {
+				if it.at != at {
+					at, blocks = it.at, blocks-1
+				}
+			}
+			if !ok {
+				t.Fatalf("the segment ends %d blocks early, %v", blocks, it.Err())
+			}
+		}
+		pass(blocks)
+		if most := int64(blocks+3) * block; it.read > most {
+			t.Errorf("%d bytes were read of %d blocks, which take %d", it.read, blocks+1, int64(blocks+1)*block)
+		}
+		if cap(it.large) > 0 && blocks*block <= smallAhead {
+			t.Errorf("an Iter told of %d blocks took a large buffer", blocks)
+		}
+		// What goes on is read in pieces that grow again.
+		pass(20)
+		if it.window < 4*block {
+			t.Errorf("the next read of a long visit takes %d bytes", it.window)
+		}
+		it.Close()
+	}
+}
+
 // TestAnIterIsOfUseAgain lets one iterator visit several segments: nothing of one is seen in another, and no memory stays.
 func TestAnIterIsOfUseAgain(t *testing.T) {
 	start := offheap.InUse()
