@@ -109,8 +109,8 @@ func (s *dyngoStore) Drain() error { return s.db.WaitDurable(context.Background(
 
 func (s *dyngoStore) Flush() error { return s.db.Flush(context.Background()) }
 
-// Settle has nothing to do: what is merged, and when, the engine decides.
-func (s *dyngoStore) Settle() error { return nil }
+// Settle merges all into one run, where a get and a scan cost least.
+func (s *dyngoStore) Settle() error { return s.db.Compact(context.Background()) }
 
 // readyPoll is how often Ready looks. It bounds the precision of that number, no other.
 const readyPoll = 500 * time.Microsecond
