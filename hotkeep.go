@@ -84,9 +84,9 @@ type spent struct {
 	_        [112]byte
 }
 
-func (s *spent) add(d time.Duration) {
+func (s *spent) add(d time.Duration, n int) {
 	s.nanos.Add(int64(min(d, maxSpent)))
-	s.n.Add(1)
+	s.n.Add(int64(n))
 }
 
 // take moves the average of what was spent since the last call into average.

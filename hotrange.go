@@ -150,7 +150,7 @@ func (h *hotRanges) apply(o *op, lsn LSN, at int64) {
 		h.remove(func(x *index.Range) bool { return x == r })
 	}
 	if timed {
-		k.applied.add(time.Duration(o.ds.db.opts.Clock.Mono() - began))
+		k.applied.add(time.Duration(o.ds.db.opts.Clock.Mono()-began), 1)
 	}
 }
 
@@ -212,20 +212,25 @@ func (ds *Dataset) buildHot(ctx context.Context, from, to []byte, waited bool) (
 	// At the beginning of time nothing has expired: who reads at lsn in a view that is older than this may see what has since.
 	s.ds, s.max, s.at, s.building = ds, lsn, 1, true
 	s.r = Range{From: from, To: to}
+	var e index.Entry
 	for unpaid := int64(0); ; {
-		ok, err := s.nextMerged()
+		n, err := s.nextMerged()
 		if err != nil {
 			return nil, openError(db.dir, err)
 		}
-		if !ok {
+		if n == 0 {
 			break
 		}
-		e := index.Entry{Key: s.kv.Key, Value: s.kv.Value, LSN: s.kv.LSN, Time: s.time, Expires: s.expires, Elsewhere: s.elsewhere}
-		if len(e.Value) > maxHotValue {
-			e.Value, e.Elsewhere = nil, true
+		for i := range n {
+			kv := &s.kvs[i]
+			e = index.Entry{Key: kv.Key, Value: kv.Value, LSN: kv.LSN, Time: unixNanos(kv.Time), Expires: unixNanos(kv.Expires), Elsewhere: s.elsewhere}
+			if len(e.Value) > maxHotValue {
+				e.Value, e.Elsewhere = nil, true
+			}
+			b.Add(&e)
+			unpaid += int64(len(e.Key) + len(e.Value) + 64)
 		}
-		b.Add(&e)
-		if unpaid += int64(len(e.Key) + len(e.Value) + 64); unpaid > 64<<10 {
+		if unpaid > 64<<10 {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/dyngodb/dyngo/internal/heat"
 	"github.com/dyngodb/dyngo/internal/tail"
 	"github.com/dyngodb/dyngo/memtable"
+	"github.com/dyngodb/dyngo/segment"
 )
 
 type guard = epoch.Guard
@@ -61,25 +62,39 @@ func (ds *Dataset) scan(r Range, max LSN, at int64, closed *atomic.Bool, yield f
 		s.hot = *list
 		s.enter(r.start(), nil)
 	}
-	for s.left = r.Limit; ; s.left-- {
-		ok, err := s.nextTimed()
+	for s.left = r.Limit; ; {
+		n, err := s.nextTimed()
 		if err != nil {
 			yield(KV{}, openError(ds.db.dir, err))
 			return
 		}
-		if !ok {
+		if n == 0 {
 			s.sample(nil)
 			return
 		}
-		if s.left == 1 {
-			s.detach()
-		}
-		if !yield(s.kv, nil) || s.left == 1 {
-			s.sample(s.kv.Key)
-			return
+		for i := range n {
+			kv := &s.kvs[i]
+			if i > 0 && s.isClosed() {
+				yield(KV{}, openError(ds.db.dir, ErrClosed))
+				return
+			}
+			last := s.left == 1
+			if last {
+				s.detach(kv)
+			}
+			if !yield(*kv, nil) || last {
+				s.sample(kv.Key)
+				return
+			}
+			if s.left > 0 {
+				s.left--
+			}
 		}
 	}
 }
+
+// isClosed says whether nothing may be read any more.
+func (s *scanner) isClosed() bool { return s.closed != nil && s.closed.Load() || s.ds.db.closed.Load() }
 
 // sample tells how far the scan has come, if it is to be told: to a key, nil = all of its range.
 func (s *scanner) sample(last []byte) {
@@ -112,7 +127,7 @@ func (r *Range) check() error {
 }
 
 // scanners keeps scanners with their buffers. One that panics in the caller's loop goes there too: it is reset in any case.
-var scanners = sync.Pool{New: func() any { return new(scanner) }}
+var scanners = sync.Pool{New: func() any { return &scanner{entries: make([]index.Entry, 0, scanStep)} }}
 
 // scanner merges what memory has of a range with what the segments have. Of a key that both have, memory's version is the
 // newer one.
@@ -147,7 +162,9 @@ type scanner struct {
 	whole  Range          // what is scanned, of which r is the part without a hot range that the scan is in, or in is the hot one:
 	in     *index.Range   // nil = r
 	cursor index.Cursor   // of in
-	record index.Entry    // of cursor
+	// entries are what cursor returned, from entry on still to be visited.
+	entries []index.Entry
+	entry   int
 	// building says that the scan fills a hot range: it is not answered by others, and does not resolve what they don't keep.
 	building, elsewhere bool
 
@@ -156,21 +173,26 @@ type scanner struct {
 	pairs  []pair  // copied from memory, in the order of the scan
 	values []value // of pairs whose value is not plain
 	buf    []byte  // what they lie in
+	copied []byte  // what pairs of the segments lie in that next found last
 	i      int     // next pair
 	start  int     // where its key begins in buf
 	done   bool    // memory has no more
 
 	pinned uint64 // log file, 0 = none: values of spilled batches in pairs lie in it or later ones
 
-	kv       KV     // the last pair
-	time     int64  // what kv.Time is
-	expires  int64  // what kv.Expires is
-	ahead    bool   // the last pair is of the segments, which still stand there
-	last     []byte // the key passed last, but for keys of pairs while there are no segments
-	started  bool   // last is one
-	detached bool   // key and value of the last pair have memory of their own
-	val      []byte // holds the last value that was not plain in memory
-	raw      []byte // the same as it is stored, of segments
+	// kvs is what next found. Pairs are given out some at a time: to make each just before the caller gets a copy would have the
+	// processor wait until it can load what it has stored.
+	kvs      [scanStep]KV
+	time     int64     // of the last pair,
+	logTime  time.Time // which is this
+	expires  int64     // of the last pair,
+	due      time.Time // which is this
+	ahead    bool      // the last pair is of the segments, which still stand there
+	last     []byte    // the key passed last, but for keys of pairs while there are no segments
+	started  bool      // last is one
+	detached bool      // key and value of the last pair have memory of their own
+	val      []byte    // holds the last value that was not plain in memory
+	raw      []byte    // the same as it is stored, of segments
 
 	pairBytes int // what a pair took in buf lately
 }
@@ -190,12 +212,12 @@ type pair struct {
 const maxKept = 64 << 10
 
 // detach gives the pair, the last one, memory of its own, so that the scan's is of use again.
-func (s *scanner) detach() {
-	n := len(s.kv.Key)
-	b := append(append(make([]byte, 0, n+len(s.kv.Value)), s.kv.Key...), s.kv.Value...)
-	s.kv.Key = b[:n:n]
-	if s.kv.Value != nil {
-		s.kv.Value = b[n:]
+func (s *scanner) detach(kv *KV) {
+	n := len(kv.Key)
+	b := append(append(make([]byte, 0, n+len(kv.Value)), kv.Key...), kv.Value...)
+	kv.Key = b[:n:n]
+	if kv.Value != nil {
+		kv.Value = b[n:]
 	}
 	s.detached = true
 }
@@ -211,16 +233,17 @@ func (s *scanner) free() {
 	}
 	clear(s.values[:cap(s.values)])
 	if !s.detached {
-		s.buf, s.last, s.val = nil, nil, nil
+		s.buf, s.copied, s.last, s.val = nil, nil, nil, nil
 	}
-	for _, b := range []*[]byte{&s.buf, &s.val} {
+	for _, b := range []*[]byte{&s.buf, &s.copied, &s.val} {
 		if cap(*b) > maxKept {
 			*b = nil
 		}
 	}
-	s.cursor.Release()
-	*s = scanner{cursor: s.cursor, pairs: s.pairs[:0], values: s.values[:0], raw: s.raw[:0], buf: s.buf[:0], last: s.last[:0], val: s.val[:0],
-		pairBytes: s.pairBytes, disk: s.disk}
+	s.cursor.Release(s.detached)
+	clear(s.entries[:cap(s.entries)])
+	*s = scanner{cursor: s.cursor, entries: s.entries[:0], disk: s.disk, pairs: s.pairs[:0], values: s.values[:0], pairBytes: s.pairBytes,
+		buf: s.buf[:0], copied: s.copied[:0], last: s.last[:0], val: s.val[:0], raw: s.raw[:0]}
 	scanners.Put(s)
 }
 
@@ -256,23 +279,23 @@ func (s *scanner) unpin() {
 }
 
 // nextTimed is next, and tells what it took if the scan is sampled.
-func (s *scanner) nextTimed() (bool, error) {
+func (s *scanner) nextTimed() (int, error) {
 	if !s.sampled {
 		return s.next()
 	}
 	clock, k := s.ds.db.opts.Clock, s.ds.db.keeper
 	began := clock.Mono()
-	ok, err := s.next()
+	n, err := s.next()
 	spent := &k.merged
 	if s.in != nil {
 		spent = &k.hot
 	}
-	spent.add(time.Duration(clock.Mono() - began))
-	return ok, err
+	spent.add(time.Duration(clock.Mono()-began), max(n, 1))
+	return n, err
 }
 
-// next goes to the next live pair, which is in kv then, and reports whether there is one.
-func (s *scanner) next() (bool, error) {
+// next goes to the next live pairs and returns how many there are in kvs then, 0 at the end.
+func (s *scanner) next() (int, error) {
 	if s.hot == nil {
 		return s.nextMerged()
 	}
@@ -280,119 +303,192 @@ func (s *scanner) next() (bool, error) {
 }
 
 // nextMerged is next for what memory and segments have of r.
-func (s *scanner) nextMerged() (bool, error) {
+func (s *scanner) nextMerged() (int, error) {
 	s.passed()
 	for {
 		if s.i == len(s.pairs) && !s.done {
 			if err := s.step(); err != nil {
-				return false, err
+				return 0, err
 			}
 			continue
 		}
-		if s.closed != nil && s.closed.Load() || s.ds.db.closed.Load() {
-			return false, ErrClosed
+		if s.isClosed() {
+			return 0, ErrClosed
+		}
+		if !s.onDisk {
+			if n, err := s.memPairs(); n > 0 || err != nil || s.done {
+				return n, err
+			}
+			continue
 		}
 		var key []byte
 		if s.i < len(s.pairs) {
 			key = s.buf[s.start:s.pairs[s.i].keyEnd]
 		}
-		fromDisk := false
-		if s.onDisk {
-			ok, err := s.disk.valid()
-			if err != nil {
-				return false, err
+		ok, err := s.disk.valid()
+		if err != nil {
+			return 0, err
+		}
+		order := 1
+		if ok {
+			order = -1
+			if key != nil {
+				order = s.order(s.disk.key(), key)
 			}
-			if ok {
-				order := -1
-				if key != nil {
-					if order = bytes.Compare(s.disk.key(), key); s.r.Reverse {
-						order = -order
-					}
-				}
-				if order == 0 {
-					s.disk.next() // memory's version is newer
-				}
-				fromDisk = order < 0
+			if order == 0 {
+				s.disk.next() // memory's version is newer
 			}
 		}
-		live, err := false, error(nil)
-		switch {
-		case fromDisk:
-			live, err = s.diskPair()
-		case key == nil:
-			return false, nil
-		default:
-			live, err = s.memPair(key)
+		if key == nil && order >= 0 {
+			return 0, nil
 		}
-		if live || err != nil {
-			return live, err
+		n := 0
+		if order < 0 {
+			n, err = s.diskPairs(key)
+		} else {
+			s.pass(key)
+			n, err = one(s.memPair(&s.kvs[0]))
+		}
+		if n > 0 || err != nil {
+			return n, err
 		}
 	}
 }
 
+// one turns whether there is a pair into how many there are.
+func one(live bool, err error) (int, error) {
+	if !live || err != nil {
+		return 0, err
+	}
+	return 1, nil
+}
+
+// memPairs takes the next pairs of memory, as long as their values are plain, or one whose value is not.
+func (s *scanner) memPairs() (n int, err error) {
+	for n < len(s.kvs) && s.i < len(s.pairs) {
+		plain := s.pairs[s.i].value < 0
+		if !plain && n > 0 {
+			break
+		}
+		live, err := s.memPair(&s.kvs[n])
+		if err != nil {
+			return 0, err
+		}
+		if live {
+			if n++; !plain {
+				break
+			}
+		}
+	}
+	return n, nil
+}
+
 // memPair takes the next pair of memory.
-func (s *scanner) memPair(key []byte) (bool, error) {
-	p := &s.pairs[s.i]
+func (s *scanner) memPair(kv *KV) (bool, error) {
+	p, key := &s.pairs[s.i], s.start
 	s.i++
 	s.start = int(p.valEnd)
-	if s.onDisk {
-		s.pass(key)
-	}
 	if p.dead {
 		return false, nil
 	}
-	s.kv.Key, s.kv.Value = key[:len(key):len(key)], nil
-	s.stamp(p.lsn, p.time, p.expires)
+	kv.Key, kv.Value = s.buf[key:p.keyEnd:p.keyEnd], nil
+	s.stamp(kv, p.lsn, p.time, p.expires)
 	switch {
 	case p.value >= 0:
-		return s.resolve(&s.values[p.value])
+		return s.resolve(kv, &s.values[p.value])
 	case !s.r.KeysOnly:
-		s.kv.Value = s.buf[p.keyEnd:p.valEnd:p.valEnd]
+		kv.Value = s.buf[p.keyEnd:p.valEnd:p.valEnd]
 	}
 	return true, nil
 }
 
 // stamp sets what tells of the version.
-func (s *scanner) stamp(lsn LSN, time, expires int64) {
+func (s *scanner) stamp(kv *KV, lsn LSN, time, expires int64) {
 	s.elsewhere = false
-	s.kv.LSN = lsn
 	if time != s.time { // the same for all of a batch
-		s.time, s.kv.Time = time, unixTime(time)
+		s.time, s.logTime = time, unixTime(time)
 	}
 	if expires != s.expires {
-		s.expires, s.kv.Expires = expires, unixTime(expires)
+		s.expires, s.due = expires, unixTime(expires)
 	}
-	if s.kv.Subject != "" {
-		s.kv.Subject = ""
-	}
+	kv.LSN, kv.Time, kv.Expires, kv.Subject = lsn, s.logTime, s.due, ""
 }
 
-// diskPair takes the next pair of the segments.
-func (s *scanner) diskPair() (bool, error) {
-	e := s.disk.entry()
-	s.pass(e.Key)
-	s.ahead = true
-	if !s.ds.entryAlive(&s.ranges, e, e.Key, s.max, s.at) {
-		s.passed()
-		return false, nil
+// diskPairs takes the pairs of the segments that come before memory's next key, nil = it has none: as long as their values are plain, or
+// one whose value is not.
+func (s *scanner) diskPairs(end []byte) (n int, err error) {
+	room := len(s.kvs)
+	if s.left > 0 {
+		room = min(room, s.left)
 	}
-	s.kv.Key, s.kv.Value = s.last, nil
+	s.copied = s.copied[:0] // when it grows, the pairs lie in what it was
+	for ok := true; ok; {
+		e := s.disk.entry()
+		if s.ds.entryAlive(&s.ranges, e, e.Key, s.max, s.at) {
+			if e.Flags&closedFlags != 0 || !s.r.KeysOnly && (e.Flags&event.ValueFlags != 0 || len(e.Parts) > 0) {
+				if n == 0 {
+					return one(s.diskPair(&s.kvs[0], e))
+				}
+				break
+			}
+			s.copyEntry(&s.kvs[n], e)
+			n++
+		} else {
+			s.pass(e.Key)
+		}
+		s.disk.next()
+		if ok, err = s.disk.valid(); err != nil {
+			break // it comes again
+		}
+		ok = ok && n < room && len(s.copied) < maxScanBytes && (end == nil || s.order(s.disk.key(), end) < 0)
+	}
+	if n > 0 {
+		s.pass(s.kvs[n-1].Key)
+		return n, nil
+	}
+	return 0, err
+}
+
+// order is that of two keys in the scan.
+func (s *scanner) order(a, b []byte) int {
+	if s.r.Reverse {
+		a, b = b, a
+	}
+	return bytes.Compare(a, b)
+}
+
+// copyEntry makes kv a pair of the segments whose value is plain or not asked for.
+func (s *scanner) copyEntry(kv *KV, e *segment.Entry) {
+	at := len(s.copied)
+	s.copied = append(s.copied, e.Key...)
+	end := len(s.copied)
+	kv.Value = nil
+	if !s.r.KeysOnly {
+		s.copied = append(s.copied, e.Value...)
+		kv.Value = s.copied[end:len(s.copied):len(s.copied)]
+	}
+	kv.Key = s.copied[at:end:end]
+	s.stampEntry(kv, e)
+}
+
+// stampEntry is stamp for a version of the segments.
+func (s *scanner) stampEntry(kv *KV, e *segment.Entry) {
 	due := int64(0)
 	if len(e.Parts) > 0 {
 		due, _ = event.Expiry(e.Parts)
 	}
-	s.stamp(e.LSN, e.Time, due)
-	if s.r.KeysOnly && e.Flags&closedFlags == 0 {
-		return true, nil
-	}
-	if e.Flags&event.ValueFlags == 0 && len(e.Parts) == 0 { // the usual case: the value as it is
-		s.val = append(s.val[:0], e.Value...)
-		s.kv.Value = s.val
-		return true, nil
-	}
+	s.stamp(kv, e.LSN, e.Time, due)
+}
+
+// diskPair takes the pair of the segments whose entry is e, which stay there until it was passed.
+func (s *scanner) diskPair(kv *KV, e *segment.Entry) (bool, error) {
+	s.pass(e.Key)
+	s.ahead = true
+	kv.Key, kv.Value = s.last, nil
+	s.stampEntry(kv, e)
 	v := loadEntry(e, s.raw[:0])
 	s.raw = v.inline
-	live, err := s.resolve(&v)
+	live, err := s.resolve(kv, &v)
 	if !live && err == nil {
 		s.passed()
 	}
@@ -408,7 +504,7 @@ func (s *scanner) passed() {
 }
 
 // resolve reads the value of the pair. It reports false if the value's subject was erased.
-func (s *scanner) resolve(v *value) (bool, error) {
+func (s *scanner) resolve(kv *KV, v *value) (bool, error) {
 	db := s.ds.db
 	if s.building {
 		if s.elsewhere = v.ref || v.stub || v.sealed != nil || v.raw > maxHotValue; s.elsewhere {
@@ -425,7 +521,7 @@ func (s *scanner) resolve(v *value) (bool, error) {
 		if gone, err := db.erased(v.sealed); gone || err != nil || s.r.KeysOnly {
 			return !gone && err == nil, err
 		}
-		if s.kv.Subject, err = db.subject(v.sealed); err != nil {
+		if kv.Subject, err = db.subject(v.sealed); err != nil {
 			return false, err
 		}
 	}
@@ -438,7 +534,7 @@ func (s *scanner) resolve(v *value) (bool, error) {
 		}
 		return false, err
 	}
-	s.kv.Value = s.val
+	kv.Value = s.val
 	return true, nil
 }
 

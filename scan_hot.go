@@ -87,22 +87,31 @@ func (s *scanner) restart() {
 }
 
 // nextPart is next for a dataset with hot ranges.
-func (s *scanner) nextPart() (bool, error) {
+func (s *scanner) nextPart() (int, error) {
 	for {
 		var at []byte
 		var not *index.Range
 		if s.in == nil {
-			if live, err := s.nextMerged(); live || err != nil {
-				return live, err
+			if n, err := s.nextMerged(); n > 0 || err != nil {
+				return n, err
 			}
 			if at = s.r.end(); at == nil {
-				return false, nil
+				return 0, nil
 			}
 		} else {
-			ok, served := s.cursor.Next(&s.record)
-			if ok {
-				if live, err := s.hotPair(); live || err != nil {
-					return live, err
+			served := true
+			if s.entry == len(s.entries) {
+				room := scanStep
+				if s.left > 0 {
+					room = min(room, s.left)
+				}
+				var n int
+				n, served = s.cursor.Next(s.entries[:room])
+				s.entries, s.entry = s.entries[:n], 0
+			}
+			if s.entry < len(s.entries) {
+				if n, err := s.hotPairs(); n > 0 || err != nil {
+					return n, err
 				}
 				continue
 			}
@@ -111,50 +120,63 @@ func (s *scanner) nextPart() (bool, error) {
 				at, not = s.cursor.At, s.in
 			case s.whole.Reverse:
 				if at = s.in.From; len(at) == 0 {
-					return false, nil
+					return 0, nil
 				}
 			default:
 				if at = s.in.To; at == nil {
-					return false, nil
+					return 0, nil
 				}
 			}
 		}
 		if s.beyond(at) {
-			return false, nil
+			return 0, nil
 		}
 		s.enter(at, not)
 	}
 }
 
-// hotPair takes the pair at the cursor.
-func (s *scanner) hotPair() (bool, error) {
-	if s.closed != nil && s.closed.Load() || s.ds.db.closed.Load() {
-		return false, ErrClosed
+// hotPairs takes the next entries of the hot range: as many as have their values, or one that has not.
+func (s *scanner) hotPairs() (n int, err error) {
+	if s.isClosed() {
+		return 0, ErrClosed
 	}
 	if d := s.ds.dropped.Load(); d != 0 && LSN(d) <= s.max {
-		return false, s.ds.errDropped()
+		return 0, s.ds.errDropped()
 	}
-	e := &s.record
-	if e.Expires != 0 && !s.ds.before(s.at, e.Expires) {
-		return false, nil
+	for s.entry < len(s.entries) {
+		e := &s.entries[s.entry]
+		if e.Elsewhere && n > 0 {
+			break
+		}
+		s.entry++
+		if e.Expires != 0 && !s.ds.before(s.at, e.Expires) {
+			continue
+		}
+		kv := &s.kvs[n]
+		kv.Key, kv.Value = e.Key, nil
+		s.stamp(kv, e.LSN, e.Time, e.Expires)
+		switch {
+		case e.Elsewhere:
+			live, err := s.hotValue(kv)
+			if err != nil {
+				return 0, err
+			}
+			if live {
+				return 1, nil
+			}
+			continue
+		case !s.r.KeysOnly:
+			kv.Value = e.Value
+		}
+		n++
 	}
-	n := len(e.Key)
-	s.last = append(append(s.last[:0], e.Key...), e.Value...)
-	s.kv.Key, s.kv.Value = s.last[:n:n], nil
-	s.stamp(e.LSN, e.Time, e.Expires)
-	switch {
-	case e.Elsewhere:
-		return s.hotValue()
-	case !s.r.KeysOnly:
-		s.kv.Value = s.last[n:len(s.last):len(s.last)]
-	}
-	return true, nil
+	return n, nil
 }
 
 // hotValue finds a value that the hot range does not keep.
-func (s *scanner) hotValue() (bool, error) {
+func (s *scanner) hotValue(kv *KV) (bool, error) {
 	var f found
-	err := s.ds.find(&f, s.kv.Key, s.max, s.at)
+	err := s.ds.find(&f, kv.Key, s.max, s.at)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil // it has expired, or was erased
 	}
@@ -169,5 +191,5 @@ func (s *scanner) hotValue() (bool, error) {
 	s.raw = v.inline
 	s.pin(&v)
 	f.release()
-	return s.resolve(&v)
+	return s.resolve(kv, &v)
 }

@@ -29,16 +29,20 @@ func BenchmarkRange(b *testing.B) {
 	scan := func(b *testing.B) {
 		b.ReportAllocs()
 		var c Cursor
-		var e Entry
+		var es [16]Entry
 		sum := byte(0)
 		for range b.N {
 			key = keyOf(key, rng.IntN(n))
 			c.Seek(r, key, nil, false, lsn)
-			for range 100 {
-				if ok, _ := c.Next(&e); !ok {
+			for left := 100; left > 0; {
+				n, _ := c.Next(es[:min(left, len(es))])
+				if n == 0 {
 					break
 				}
-				sum += e.Value[0] + e.Value[64]
+				for i := range n {
+					sum += es[i].Value[0] + es[i].Value[64]
+				}
+				left -= n
 			}
 		}
 	}

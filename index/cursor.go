@@ -6,6 +6,11 @@ import (
 	"github.com/dyngodb/dyngo/event"
 )
 
+const (
+	copyBytes = 16 << 10 // the most that is copied at a time, unless one record takes more
+	maxKept   = 64 << 10 // of a cursor that is not in use
+)
+
 // Cursor goes through a range in key order, or backwards, at one LSN. It belongs to one goroutine, and holds no lock between two
 // calls. The zero Cursor is at the end.
 type Cursor struct {
@@ -22,6 +27,8 @@ type Cursor struct {
 	more    bool   // there is a next leaf
 	taken   int64  // pairs that the range was not told of
 
+	copied []byte // what the entries lie in that Next returned last
+
 	// Leaves are found several at a time: a search costs more than a step to the next one. What was written to them since is not of
 	// this read.
 	ahead    [5]leaf
@@ -35,7 +42,7 @@ type Cursor struct {
 // Seek begins at the first key of [from, to), backwards at the last one. nil is the range's end; both lie in the range.
 func (c *Cursor) Seek(r *Range, from, to []byte, reverse bool, max event.LSN) {
 	c.tell()
-	*c = Cursor{r: r, max: max, reverse: reverse, from: from, to: to, more: true}
+	*c = Cursor{r: r, max: max, reverse: reverse, from: from, to: to, more: true, copied: c.copied[:0]}
 	if c.from == nil {
 		c.from = r.From
 	}
@@ -55,40 +62,75 @@ func (c *Cursor) tell() {
 	}
 }
 
-// Release drops what the cursor refers to.
-func (c *Cursor) Release() {
+// Release drops what the cursor refers to, but for its own memory if nobody has entries any more that Next returned.
+func (c *Cursor) Release(keep bool) {
 	c.tell()
-	*c = Cursor{}
+	copied := c.copied[:0]
+	if !keep || cap(copied) > maxKept {
+		copied = nil
+	}
+	*c = Cursor{copied: copied}
 }
 
-// Next goes to the next live version, which e is then; its memory never changes. ok = false is the end if served, else the place from
-// which on the range can't serve this read: At.
-func (c *Cursor) Next(e *Entry) (ok, served bool) {
+// Next fills dst from its start with the next live versions and returns how many; they lie in memory of the cursor's until the next call.
+// 0 is the end if served, else the place from which on the range can't serve this read: At.
+func (c *Cursor) Next(dst []Entry) (n int, served bool) {
 	for {
 		switch {
 		case c.j < c.k && !c.recordFirst():
-			if c.change(e) {
+			if c.change(&dst[0]) {
 				c.taken++
-				return true, true
+				return 1, true
 			}
 		case c.i < c.last:
-			i := c.i
-			if c.reverse {
-				c.last--
-				i = c.last
-			} else {
-				c.i++
-			}
-			c.taken++
-			entryOf(c.leaf.block.record(i), e)
-			return true, true
+			n := c.records(dst)
+			c.taken += int64(n)
+			return n, true
 		case !c.more:
-			return false, true
+			return 0, true
 		case !c.load():
 			c.At, c.more = c.next, false
-			return false, false
+			return 0, false
 		}
 	}
+}
+
+// records takes records of the block up to the next change, of which there is at least one. They are copied in one piece: so their cache
+// misses overlap.
+func (c *Cursor) records(dst []Entry) int {
+	b := c.leaf.block
+	from, to := c.i, c.last
+	switch {
+	case !c.reverse:
+		if c.j < c.k {
+			to = min(to, int(c.leaf.changes[c.j].at))
+		}
+		to = min(to, from+len(dst))
+		for to-from > 1 && b.startOf(to)-b.startOf(from) > copyBytes {
+			to -= (to - from) / 2
+		}
+		c.i = to
+	default:
+		if c.j < c.k {
+			from = max(from, c.leaf.changes[c.k-1].behind())
+		}
+		from = max(from, to-len(dst))
+		for to-from > 1 && b.startOf(to)-b.startOf(from) > copyBytes {
+			from += (to - from) / 2
+		}
+		c.last = from
+	}
+	start := b.startOf(from)
+	c.copied = append(c.copied[:0], b.data[start:b.startOf(to)]...)
+	for i := from; i < to; i++ {
+		at := i - from
+		if c.reverse {
+			at = to - 1 - i
+		}
+		end := b.startOf(i+1) - start
+		entryOf(c.copied[b.startOf(i)-start:end:end], &dst[at])
+	}
+	return to - from
 }
 
 // recordFirst says whether a record of the block comes before the next change, of which there is one.
@@ -96,12 +138,7 @@ func (c *Cursor) recordFirst() bool {
 	if !c.reverse {
 		return c.i < min(int(c.leaf.changes[c.j].at), c.last)
 	}
-	before := &c.leaf.changes[c.k-1]
-	at := int(before.at)
-	if before.over {
-		at++
-	}
-	return c.last > max(at, c.i)
+	return c.last > max(c.leaf.changes[c.k-1].behind(), c.i)
 }
 
 // change takes the next changes, which are of one key. False: there is no live version among them.
@@ -128,7 +165,8 @@ func (c *Cursor) change(e *Entry) bool {
 			c.i++
 		}
 	}
-	entryOf(c.leaf.record(i), e)
+	c.copied = append(c.copied[:0], c.leaf.record(i)...)
+	entryOf(c.copied, e)
 	return !e.Dead
 }
 
@@ -151,8 +189,7 @@ func (c *Cursor) find() bool {
 		return c.reverse && bytes.Compare(l.first, c.from) > 0 || !c.reverse && (c.to == nil || bytes.Compare(l.first, c.to) < 0)
 	}
 	if !c.reverse {
-		l := r.leafOf(c.next)
-		r.leaves.AscendGreaterOrEqual(item{prefixOf(r.common, l.first), l}, take)
+		r.leaves.AscendGreaterOrEqual(r.leafOf(c.next), take)
 		return true
 	}
 	if c.next == nil {

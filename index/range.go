@@ -118,6 +118,14 @@ type change struct {
 	older    bool   // so has the change before this one
 }
 
+// behind is the first record of the block that comes after the change.
+func (c *change) behind() int {
+	if c.over {
+		return int(c.at) + 1
+	}
+	return int(c.at)
+}
+
 func (l *leaf) record(i int) []byte {
 	c := &l.changes[i]
 	return l.news[c.from:c.to:c.to]
@@ -183,7 +191,7 @@ func (a item) less(b item) bool {
 	if a.prefix != b.prefix {
 		return a.prefix < b.prefix
 	}
-	return bytes.Compare(a.first, b.first) < 0
+	return a.leaf != b.leaf && bytes.Compare(a.first, b.first) < 0
 }
 
 // prefixOf is a number for a key, which is not above those of later keys.
@@ -223,12 +231,18 @@ const (
 	flagBits      = 3
 )
 
+// startOf is where record i begins; all end where one would that follows.
+func (b *block) startOf(i int) int {
+	if i < len(b.places) {
+		return int(b.places[i].start)
+	}
+	return len(b.data)
+}
+
 // record is where record i lies.
 func (b *block) record(i int) []byte {
-	if i+1 < len(b.places) {
-		return b.data[b.places[i].start:b.places[i+1].start:b.places[i+1].start]
-	}
-	return b.data[b.places[i].start:len(b.data):len(b.data)]
+	end := b.startOf(i + 1)
+	return b.data[b.startOf(i):end:end]
 }
 
 // keyAt is where a record's key lies.
@@ -562,7 +576,7 @@ func (e *Entry) bytes() int64 { return waitBytes + int64(len(e.Key)+len(e.Value)
 
 // put adds a write to its leaf. r.mu is held.
 func (r *Range) put(e *Entry, visible event.LSN) {
-	l := r.leafOf(e.Key)
+	l := r.leafOf(e.Key).leaf
 	before := l.bytes()
 	l.write(e)
 	r.account(l.bytes() - before)
@@ -586,12 +600,12 @@ func (p item) done() {
 	pivots.Put(p.leaf)
 }
 
-// leafOf returns the leaf that covers a key of the range. r.mu is held.
-func (r *Range) leafOf(key []byte) (found *leaf) {
+// leafOf returns the leaf that covers a key of the range, as the tree has it. r.mu is held.
+func (r *Range) leafOf(key []byte) (found item) {
 	p := r.pivot(key)
 	defer p.done()
 	r.leaves.DescendLessOrEqual(p, func(l item) bool {
-		found = l.leaf
+		found = l
 		return false
 	})
 	return found
@@ -723,7 +737,7 @@ func (r *Range) Get(key []byte, max event.LSN, e *Entry) (found, served bool) {
 		r.mu.RUnlock()
 		return false, false
 	}
-	l := *r.leafOf(key)
+	l := *r.leafOf(key).leaf
 	r.mu.RUnlock()
 	if max < l.since {
 		return false, false

@@ -95,11 +95,11 @@ func compare(t *testing.T, r *Range, h history, max event.LSN, rng *rand.Rand) (
 		if reverse {
 			slices.Reverse(want)
 		}
-		var c Cursor
+		var c stepper
 		var e Entry
 		c.Seek(r, from, to, reverse, max)
 		for {
-			ok, on := c.Next(&e)
+			ok, on := c.step(&e)
 			if !ok {
 				if on && len(want) > 0 {
 					t.Fatalf("at %d, from %q to %q, reverse %v: %q is missing", max, from, to, reverse, want[0])
@@ -216,11 +216,11 @@ func TestQueueLeavesNoLeaves(t *testing.T) {
 	if n := r.leaves.Len(); n > 40 {
 		t.Errorf("%d leaves for 100 keys", n)
 	}
-	var c Cursor
+	var c stepper
 	c.Seek(r, nil, nil, false, lsn)
 	n := 0
 	for e := (Entry{}); ; n++ {
-		if ok, _ := c.Next(&e); !ok {
+		if ok, _ := c.step(&e); !ok {
 			break
 		}
 	}
@@ -244,8 +244,8 @@ func TestDroppedRangeServesNobody(t *testing.T) {
 	var c Cursor
 	c.Seek(r, nil, nil, false, 1)
 	r.Drop()
-	if ok, served := c.Next(&Entry{}); ok || served || string(c.At) != "a" {
-		t.Errorf("a cursor in a dropped range: %v, %v, at %q", ok, served, c.At)
+	if n, served := c.Next(make([]Entry, 1)); n > 0 || served || string(c.At) != "a" {
+		t.Errorf("a cursor in a dropped range: %d entries, %v, at %q", n, served, c.At)
 	}
 	if _, served := r.Get([]byte("b"), 1, &Entry{}); served {
 		t.Error("a dropped range serves a read")
@@ -305,12 +305,12 @@ func TestRangeUnderLoad(t *testing.T) {
 				default:
 				}
 				max := event.LSN(visible.Load())
-				var c Cursor
+				var c stepper
 				var e Entry
 				c.Seek(r, nil, nil, false, max)
 				seen, last := map[string]string{}, ""
 				for {
-					ok, served := c.Next(&e)
+					ok, served := c.step(&e)
 					if !ok {
 						if !served {
 							seen = nil
@@ -376,15 +376,15 @@ func TestShortenedRangeIsAsTheModel(t *testing.T) {
 			}
 		}
 		want, _ := h.at(lsn)
-		var c Cursor
+		var c stepper
 		var e Entry
 		c.Seek(short, nil, nil, false, lsn)
 		for _, k := range want {
-			if ok, _ := c.Next(&e); !ok || string(e.Key) != k || e.LSN != h[k][len(h[k])-1].lsn {
+			if ok, _ := c.step(&e); !ok || string(e.Key) != k || e.LSN != h[k][len(h[k])-1].lsn {
 				t.Fatalf("%v, %q of LSN %d, want %q", ok, e.Key, e.LSN, k)
 			}
 		}
-		if ok, served := c.Next(&e); ok || !served {
+		if ok, served := c.step(&e); ok || !served {
 			t.Fatalf("after the last key: %v, %v, %q", ok, served, e.Key)
 		}
 		if _, served := long.Get([]byte("k00001"), lsn, &e); served {
@@ -430,4 +430,27 @@ func TestMemoryOfRanges(t *testing.T) {
 	if !short.Outgrew() || m.Used() != 0 {
 		t.Errorf("it went, and %d bytes are still taken", m.Used())
 	}
+}
+
+// stepper is a Cursor that goes on entry by entry, and takes some at a time, now more, now fewer.
+type stepper struct {
+	Cursor
+	entries []Entry
+	calls   int
+}
+
+func (s *stepper) step(e *Entry) (ok, served bool) {
+	served = true
+	if len(s.entries) == 0 {
+		s.calls++
+		s.entries = make([]Entry, 1+s.calls%20)
+		var n int
+		n, served = s.Next(s.entries)
+		s.entries = s.entries[:n]
+	}
+	if len(s.entries) == 0 {
+		return false, served
+	}
+	*e, s.entries = s.entries[0], s.entries[1:]
+	return true, true
 }
