@@ -3,6 +3,7 @@ package dyngo_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -242,6 +243,51 @@ func TestScanFindsWhatIsNewerThanARangeDeleteInTheSameRun(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("scan %q to %q, reverse %t: %d keys, want %d", r.From, r.To, r.Reverse, len(got), len(want))
+		}
+	}
+}
+
+// TestScanEndsWithItsView: once a view is closed in the loop over its pairs, the next step says so, wherever the pairs come from.
+func TestScanEndsWithItsView(t *testing.T) {
+	o := &dyngo.Options{FS: vfs.NewMem(), MemoryBudget: 8 << 20}
+	o.LookHotOnly()
+	db := mustOpen(t, "store", o)
+	defer db.Close()
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range byte(100) {
+		if _, err := ds.Put([]byte{i}, []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, place := range []struct {
+		name string
+		to   func() error
+	}{
+		{"memory", func() error { return nil }},
+		{"segments", func() error { return db.LeaveMemory(t.Context()) }},
+		{"a hot range", func() error { return ds.KeepHot(t.Context(), nil, nil) }},
+	} {
+		if err := place.to(); err != nil {
+			t.Fatal(err)
+		}
+		v, err := db.View()
+		if err != nil {
+			t.Fatal(err)
+		}
+		pairs := 0
+		for _, err = range v.Scan(ds, dyngo.Range{}) {
+			if err != nil {
+				break
+			}
+			if pairs++; pairs == 3 {
+				v.Close()
+			}
+		}
+		if pairs != 3 || !errors.Is(err, dyngo.ErrClosed) {
+			t.Errorf("from %s: %d pairs, %v", place.name, pairs, err)
 		}
 	}
 }
