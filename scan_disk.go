@@ -33,14 +33,15 @@ type diskHead struct {
 
 // runScan is where a diskScan is in one run.
 type runScan struct {
-	d     *diskScan
-	run   *sourceRun
-	age   int  // 0 = the newest run
-	n     int  // segment
-	in    bool // it reads segment n
-	it    segment.Iter
-	entry *segment.Entry // of it: the newest version ≤ max of the run's next key
-	key   []byte         // scratch
+	d      *diskScan
+	run    *sourceRun
+	age    int  // 0 = the newest run
+	n      int  // segment
+	in     bool // it reads segment n
+	single bool // no key of that has a second version
+	it     segment.Iter
+	entry  *segment.Entry // of it: the newest version ≤ max of the run's next key
+	key    []byte         // scratch
 }
 
 // begin places the scan at its first key. It passes over runs that have nothing up to left.
@@ -225,9 +226,10 @@ func (rs *runScan) enter(n int) bool {
 	if rs.n = n; n < 0 || n >= len(rs.run.Segments) || rs.run.Segments[n].Entries == 0 {
 		return false
 	}
+	s := rs.run.Segments[n]
 	rs.run.heat[n].scans.Add(1)
-	rs.it.Reset(rs.run.readers[n], segment.IterOptions{KeysOnly: rs.d.r.KeysOnly, Ahead: rs.ahead(rs.run.Segments[n])})
-	rs.in = true
+	rs.it.Reset(rs.run.readers[n], segment.IterOptions{KeysOnly: rs.d.r.KeysOnly, Ahead: rs.ahead(s)})
+	rs.in, rs.single = true, s.Entries == s.Keys
 	return true
 }
 
@@ -271,7 +273,7 @@ func (rs *runScan) seekBefore(to []byte) {
 
 // advance moves to the next key in the direction of the scan.
 func (rs *runScan) advance() {
-	if rs.single() {
+	if rs.single {
 		rs.move()
 	} else {
 		rs.key = append(rs.key[:0], rs.entry.Key...)
@@ -284,12 +286,6 @@ func (rs *runScan) advance() {
 	} else {
 		rs.settle()
 	}
-}
-
-// single says that no key of the segment has a second version.
-func (rs *runScan) single() bool {
-	s := rs.run.Segments[rs.n]
-	return s.Entries == s.Keys
 }
 
 // move is one step of the segment's iterator.
@@ -398,7 +394,7 @@ func (rs *runScan) settleBack() {
 				continue
 			}
 		}
-		if !rs.single() {
+		if !rs.single {
 			rs.newestBack(e)
 			if rs.fail() {
 				return
