@@ -151,7 +151,7 @@ func (d *hotDrawing) legend(most float64) string {
 	if d.kind == "all" {
 		text = "all kinds"
 	}
-	text += " a second:"
+	text += "/s:"
 	for level := len(hotMarks) - 1; level > 1; level-- {
 		text += fmt.Sprintf(" %c ≥ %s ", hotMarks[level], formatRate(least))
 		least /= 4

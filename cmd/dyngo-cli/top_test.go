@@ -120,7 +120,7 @@ func TestHotDrawing(t *testing.T) {
 	}
 	for _, kind := range hotKinds[2:] { // nothing of it: an empty map
 		d := hotDrawing{hot: hotSample(), kind: kind}
-		if text := strings.Join(d.lines(), "\n"); strings.Contains(strings.Split(text, kind+" a second")[0], "█") {
+		if text := strings.Join(d.lines(), "\n"); strings.Contains(strings.Split(text, kind+"/s:")[0], "█") {
 			t.Errorf("%s are drawn, there were none:\n%s", kind, text)
 		}
 	}
