@@ -178,6 +178,7 @@ func checkErased(fs vfs.FS, now int64, done int) error {
 // Power fails, and the process is killed, before each call that changes something on disk (short: each eighth). No log says that a key is gone while
 // it is there; no value is lost but those that were erased; what was begun is carried out.
 func TestEraseWithPowerLossAtEveryCall(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	crash := vfs.NewCrash(seed)
@@ -239,6 +240,7 @@ func TestEraseWithPowerLossAtEveryCall(t *testing.T) {
 // Each call on the folder of keys fails once, in each way (short: some do). What is not erased then can be read, the next erasure does what was
 // begun, and after it no key is left of what can't be read.
 func TestEraseWithEachCallFailing(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort, vfs.FailNoSpace, vfs.FailSync} {
 		for k := int64(1); ; k++ {
 			if testing.Short() && k%8 != int64(kind) {
@@ -509,6 +511,7 @@ func TestEraseWaitsForTheWriteThatSawTheKey(t *testing.T) {
 // Writers and erasures of one subject at a time: what was acknowledged after an erasure began can be read after it, or another
 // one has erased it; never is a value lost whose key was not destroyed after its write.
 func TestWritesBesideErasures(t *testing.T) {
+	t.Parallel()
 	db := mustOpen(t, storeDir, &dyngo.Options{FS: vfs.NewMem(), MemoryBudget: 8 << 20, Keys: keysDir})
 	defer db.Close()
 	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Causal})
@@ -526,15 +529,21 @@ func TestWritesBesideErasures(t *testing.T) {
 	var writers sync.WaitGroup
 	acked := make([][]written, 3)
 	stop := make(chan struct{})
+	var puts atomic.Int64 // that each writer may have done: else slow erasures are slower still, with so much to erase
 	for w := range acked {
 		writers.Go(func() {
-			for i := 0; ; i++ {
+			for i := 0; ; {
 				select {
 				case <-stop:
 					return
 				default:
 				}
+				if i == int(puts.Load()) {
+					runtime.Gosched()
+					continue
+				}
 				key := fmt.Sprintf("%d/%06d", w, i)
+				i++
 				var lsn dyngo.LSN
 				var err error
 				if w == 2 {
@@ -556,6 +565,7 @@ func TestWritesBesideErasures(t *testing.T) {
 	}
 	var last dyngo.LSN
 	for rounds > 0 && !t.Failed() {
+		puts.Add(1000)
 		e, err := db.Erase(t.Context(), "alice", dyngo.EraseOptions{})
 		switch {
 		case errors.Is(err, dyngo.ErrNoSubject): // nothing is written yet

@@ -350,6 +350,7 @@ func TestScanWhileKeysLeave(t *testing.T) {
 // Readers, scans and writers beside generations that are flushed and leave all the time: no key is ever missed, and no key
 // goes back to an older version.
 func TestReadsWhileKeysLeave(t *testing.T) {
+	t.Parallel()
 	db := mustOpen(t, storeDir, small(vfs.NewMem()))
 	defer db.Close()
 	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Causal})
@@ -364,9 +365,9 @@ func TestReadsWhileKeysLeave(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rounds := 40
+	rounds := 60
 	if testing.Short() {
-		rounds = 12
+		rounds = 20
 	}
 	var stop atomic.Bool
 	var wg sync.WaitGroup
@@ -386,6 +387,7 @@ func TestReadsWhileKeysLeave(t *testing.T) {
 					return
 				}
 				seen[i] = n
+				runtime.Gosched() // else writes wait for the end of a time slice, again and again
 			}
 		})
 	}
