@@ -265,6 +265,7 @@ func TestFollowJoinsParts(t *testing.T) {
 
 // A value larger than a part is there when all of it is.
 func TestFollowLargeValues(t *testing.T) {
+	t.Parallel()
 	fs := vfs.NewMem()
 	to := backup.NewDir(fs, backupsDir)
 	r := followed(t, to, fs, func(o *dyngo.Options) { o.LogFileBytes = 64 << 20 })
@@ -658,6 +659,7 @@ func TestFollowTriesAgain(t *testing.T) {
 // Each call at the place of backups fails once, in each way, and then power fails there: what Follow has told of is there, what is there
 // is sound, and the next call goes on.
 func TestFollowWithEveryCallFailingOnce(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	crash := vfs.NewCrash(seed)

@@ -91,8 +91,7 @@ func verify(fs vfs.FS) error {
 	return errors.Join(append(report.Defects, err, rerr)...)
 }
 
-// Power fails before each call that changes something on disk (short: each third, from a random one on), and what is left is
-// drawn several times.
+// Power fails before calls that change something on disk, and what is left is drawn several times.
 func TestPowerLossAtEveryCall(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -112,7 +111,7 @@ func TestPowerLossAtEveryCall(t *testing.T) {
 		if bad != nil || c.Op&(vfs.OpSyncs|vfs.OpWrite|vfs.OpCreate|vfs.OpRename|vfs.OpRemove|vfs.OpTruncate) == 0 {
 			return nil
 		}
-		if calls++; testing.Short() && (uint64(calls)+seed)%3 != 0 {
+		if calls++; !taken(int64(calls), seed, 3) {
 			return nil
 		}
 		for i, o := range []vfs.CrashOptions{{Keep: vfs.KeepNone}, {Keep: vfs.KeepAll}, {}, {Garbage: true}, {}} {

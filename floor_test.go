@@ -78,6 +78,7 @@ func (s story) compare(t *testing.T, ds *dyngo.Dataset, key string, floor dyngo.
 
 // What was current at the floor is there for as long as it is the floor, whatever happened to its key before and after.
 func TestHistoryAtTheFloor(t *testing.T) {
+	t.Parallel()
 	fs, c := vfs.NewMem(), manualClock()
 	db := mustOpen(t, storeDir, bounded(fs, c, 0))
 	defer func() { db.Close() }()

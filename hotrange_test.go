@@ -69,6 +69,7 @@ func sameScan(t *testing.T, scan func(dyngo.Range) func(func(dyngo.KV, error) bo
 // Whatever is kept in key order, built and dropped at random, datasets read as their model does: by scans and gets, of the present and
 // of views that are older than the ranges, with deletes, range deletes, expiry, large and packed values, flushes and merges.
 func TestHotRangesAreAsTheModel(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rounds, steps := 6, 2500
@@ -212,6 +213,7 @@ func hotOperations(t *testing.T, db *dyngo.DB, ds *dyngo.Dataset, c *clock.Manua
 // Ranges are built and dropped while batches are written and scanned: a scan sees all of a batch or nothing, and everything that was
 // acknowledged before it began.
 func TestHotRangesUnderLoad(t *testing.T) {
+	t.Parallel()
 	db := mustOpen(t, storeDir, &dyngo.Options{FS: vfs.NewMem(), MemoryBudget: 8 << 20})
 	defer db.Close()
 	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Causal})

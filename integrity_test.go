@@ -343,6 +343,7 @@ func TestTreeOutlivesLogFiles(t *testing.T) {
 // TestTreeAfterPowerLoss cuts the power at moments of a store's life: nothing is wrong with what is left and the heads from before
 // agree; the next process goes on.
 func TestTreeAfterPowerLoss(t *testing.T) {
+	t.Parallel()
 	crash := vfs.NewCrash(1)
 	fault := vfs.NewFault(crash)
 	var notes []string

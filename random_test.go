@@ -173,6 +173,7 @@ func TestRandomOperations(t *testing.T) {
 
 // A batch far above the limit of a frame, read back before and after reopening.
 func TestLargeBatch(t *testing.T) {
+	t.Parallel()
 	fs := vfs.NewCrash(1)
 	r, err := newRig(fs)
 	if err != nil {

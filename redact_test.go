@@ -352,6 +352,7 @@ func (s *redactable) verify() {
 // A value is gone from every file of the store once it is redacted, wherever it was, and what is near it stays: history, proofs,
 // the tree head from before. Every route to the past says that it was redacted.
 func TestRedact(t *testing.T) {
+	t.Parallel()
 	steps := map[string]func(s *redactable){
 		"in memory": func(*redactable) {},
 		"reopened":  func(s *redactable) { s.reopen(nil) },

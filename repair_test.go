@@ -316,6 +316,7 @@ func TestRepairRefuses(t *testing.T) {
 // A repair is interrupted before each of its calls, by a power loss or by kill -9. What is left opens and is whole, or
 // can be repaired and is whole then.
 func TestRepairInterrupted(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	for _, c := range []struct {

@@ -699,6 +699,7 @@ func TestRestoreDelta(t *testing.T) {
 // A state that lies below what segments hold begins at the newest snapshot whose segments don't go beyond it: only the log from there
 // on is replayed, and it is the same state.
 func TestRestoreBeginsAtTheNearestSnapshot(t *testing.T) {
+	t.Parallel()
 	fs := vfs.NewMem()
 	r := &rig{fs: fs, m: &model{}, clock: manualClock(), ds: map[string]*dyngo.Dataset{}}
 	r.tune = func(o *dyngo.Options) { o.Retention.Bytes = 4 << 20 }

@@ -217,6 +217,7 @@ func TestRetentionWithEveryCallFailingOnce(t *testing.T) {
 
 // Random writes of every kind, flushes, merges, drops, crashes: the store is what the model says, and the log is bounded.
 func TestRetentionAgainstModel(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 3))

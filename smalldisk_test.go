@@ -14,6 +14,7 @@ import (
 // A disk that has room for three times the data takes any number of overwrites: what merging needs to give space back is not
 // filled by the log.
 func TestOverwritesOnSmallDisk(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 6))
