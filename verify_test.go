@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path"
 	"slices"
 	"strings"
@@ -193,5 +194,59 @@ func TestVerifyIsCancelled(t *testing.T) {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
+	}
+}
+
+// openings calls a function before each opening of a file.
+type openings struct {
+	vfs.FS
+	before func(name string)
+}
+
+func (o *openings) Open(name string) (vfs.File, error) {
+	o.before(name)
+	return o.FS.Open(name)
+}
+
+// TestVerifyBesideRetention drops log files while a verification reads them, at any moment: that is no damage, and no error.
+func TestVerifyBesideRetention(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	verify := func(dropAt int) (logs int) {
+		mem := vfs.NewMem()
+		db := openTree(t, mem, nil)
+		for range 8 {
+			fillTree(t, db, 25)
+		}
+		if err := errors.Join(db.Flush(t.Context()), db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		drop := func() {
+			db := openTree(t, mem, func(o *dyngo.Options) { o.Retention.Bytes = 1 << 20 })
+			plan := mustGC(t, db)
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if !plan.Files[0].Remove {
+				t.Fatalf("no log file went: %+v", plan)
+			}
+		}
+		read := &openings{FS: mem, before: func(name string) {
+			if strings.HasPrefix(name, storeDir+"/wal/") {
+				if logs++; logs == dropAt {
+					drop()
+				}
+			}
+		}}
+		r, err := dyngo.VerifyWith(t.Context(), storeDir, &dyngo.Options{FS: read}, dyngo.VerifyOptions{Level: dyngo.LevelState})
+		if err != nil || r.Count() > 0 {
+			t.Fatalf("files dropped before log file %d is opened: %v, %v", dropAt, err, r.All())
+		}
+		return logs
+	}
+	for dropAt := verify(0); dropAt > 0; dropAt -= 1 + rng.IntN(3) {
+		verify(dropAt)
 	}
 }

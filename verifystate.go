@@ -40,16 +40,17 @@ func (v *verification) replay() error {
 	}
 	for try := 0; ; try++ { // again if an owner has dropped log files meanwhile
 		m, err := v.version()
+		if err != nil {
+			return err
+		}
 		told := len(v.report.Defects)
-		if err == nil {
-			err = v.replayOnce()
-		}
-		if err != nil || len(v.report.Defects) == told || try == maxVerifyTries {
+		err = v.replayOnce()
+		if err != nil && !isMissing(err) || err == nil && len(v.report.Defects) == told || try == maxVerifyTries {
 			return err
 		}
-		now, err := v.version()
-		if err != nil || now.OldestLog == m.OldestLog {
-			return err
+		now, verr := v.version()
+		if verr != nil || now.OldestLog == m.OldestLog {
+			return errors.Join(err, verr)
 		}
 		v.report.Defects = v.report.Defects[:told]
 	}
