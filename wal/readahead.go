@@ -9,11 +9,14 @@ import (
 
 const (
 	// readAheadBytes is how much is read at a time. While one such block is looked at, the next is being read.
-	readAheadBytes = 1 << 20
+	readAheadBytes = blockBytes - blockSlack
 
 	// blockSlack is room in front of each block for what is left of the block before, so that a frame across two blocks
 	// becomes contiguous by a small copy. Longer frames are gathered in memory of their own.
 	blockSlack = 64 << 10
+
+	blockBytes = offheap.ChunkBytes / 2 // two blocks are a chunk, which is in large pages and often there from the file before
+	tinyBytes  = 128 << 10              // what is left of a file up to this size is read at once, into memory of its size
 )
 
 // readAhead reads a file front to back in large blocks, one block ahead of its user. At most one goroutine is at work;
@@ -26,6 +29,7 @@ type readAhead struct {
 	base   int64      // of the window
 	block  []byte     // memory that the window lies in, nil if that is big
 	big    []byte     // memory for long frames
+	mem    []byte     // memory of the blocks, nil until the first is read
 	free   [][]byte   // blocks not in use
 	ahead  chan block // result of the read in flight, nil if there is none
 	next   int64      // where the read in flight begins, or the next one will
@@ -49,12 +53,18 @@ func (r *readAhead) start() {
 		r.ahead = nil
 		return
 	}
-	var mem []byte
-	if last := len(r.free) - 1; last >= 0 {
-		mem, r.free = r.free[last][:blockSlack+n], r.free[:last]
-	} else {
-		mem = offheap.Alloc(int(blockSlack + n))
+	switch {
+	case r.mem != nil:
+	case n <= tinyBytes:
+		r.mem = offheap.Alloc(int(blockSlack + n))
+		r.free = append(r.free, r.mem)
+	default:
+		r.mem = offheap.AllocChunk()
+		r.free = append(r.free, r.mem[blockBytes:], r.mem[:blockBytes:blockBytes])
 	}
+	last := len(r.free) - 1
+	mem := r.free[last][:blockSlack+n]
+	r.free = r.free[:last]
 	ch, file, at := make(chan block, 1), r.file, r.next
 	r.ahead = ch
 	go func() {
@@ -157,14 +167,12 @@ func (r *readAhead) take() (block, error) {
 // stop waits for the read in flight and gives the memory back. It may be called twice.
 func (r *readAhead) stop() {
 	if r.ahead != nil {
-		b := <-r.ahead
+		<-r.ahead
 		r.ahead = nil
-		offheap.Free(b.mem)
 	}
-	for _, mem := range append(r.free, r.block, r.big) {
-		offheap.Free(mem)
-	}
-	r.free, r.block, r.big, r.window = nil, nil, nil, nil
+	offheap.Free(r.mem)
+	offheap.Free(r.big)
+	r.mem, r.free, r.block, r.big, r.window = nil, nil, nil, nil, nil
 }
 
 // readUpTo reads b, or less where the file ends.
