@@ -480,8 +480,9 @@ func (b *floorBuild) hasOlder(e *segment.Entry) (bool, error) {
 	return false, nil
 }
 
-// maxHistory is how many passes' history segments there are before they are merged.
-const maxHistory = 8
+// maxHistory is how many passes' history segments there are before they are merged. (More of them hold more that is older than the
+// floor, and refer to large values that nobody reads: with 8, history that is overwritten everywhere took up to four times its size.)
+const maxHistory = 4
 
 // mergeHistory makes one of the newest history segments when there are many. It takes older ones too while they are not much
 // larger than all newer ones together, so that an entry is written anew a few times only. Of each key the newest version

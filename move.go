@@ -29,7 +29,7 @@ type moving struct {
 // plan decides which values move and says what becomes of each value file. r.one is held.
 //
 //   - Of a log file that goes, what is referred to is copied. When that is more than three quarters, the file stays whole.
-//   - A value file of which less than half is referred to is written anew; when nothing is, it goes.
+//   - A value file of which less than three quarters are referred to is written anew; when nothing is, it goes.
 //   - A small value file is written anew together with what follows it, so that there are never many of them.
 func (r *retention) plan(plan *GCPlan, d *dropping) error {
 	var small *manifest.ValueFile // healthy, waits for one that is copied
@@ -61,7 +61,7 @@ func (r *retention) plan(plan *GCPlan, d *dropping) error {
 		case d.frugal && live > 0:
 		case live == 0:
 			d.dead = append(d.dead, v)
-		case live < v.SizeBytes/2:
+		case live < v.SizeBytes/4*3:
 			takeSmall()
 			rewrite(v, live)
 		case v.SizeBytes >= r.db.opts.LogFileBytes/8:
