@@ -317,14 +317,16 @@ func (r *retention) pass(ctx context.Context, dry bool) (plan GCPlan, more bool,
 		if d.n > 0 && err == nil && full != nil {
 			r.nudge() // there is more space than before
 		}
-		if d.n == 0 || !errors.Is(err, vfs.ErrNoSpace) {
+		if d.n == 0 && d.frugal || !errors.Is(err, vfs.ErrNoSpace) {
 			if more = limit < len(files) && d.n == limit && err == nil; more {
 				r.most *= 2
 			}
 			return plan, more, errors.Join(full, err)
 		}
-		full = err
-		plan, d = r.again(&d, d.without, full.Error())
+		if d.n > 0 { // else value files were to be written anew, which has time until there is room
+			full = err
+		}
+		plan, d = r.again(&d, d.without, err.Error())
 		d.frugal = true
 		if err := r.refer(ctx, s); err != nil {
 			return plan, false, err
