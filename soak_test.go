@@ -184,6 +184,9 @@ func (s *soak) watch(span time.Duration, kill bool, stop chan<- struct{}, done <
 			close(stop)
 			continue
 		case <-done:
+			if squeezed && !kill {
+				s.must(soakCall{Do: "quota"})
+			}
 			return
 		}
 		if ending && kill {
