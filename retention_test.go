@@ -377,7 +377,7 @@ func valueFiles(t *testing.T, fs vfs.FS) (n int) {
 	return n
 }
 
-// A log file of which most is current stays whole, without a copy, until less than half of it is. Small value files become
+// A log file of which most is current stays whole, without a copy, until less than three quarters of it are. Small value files become
 // one.
 func TestValueFilesAreWrittenAnew(t *testing.T) {
 	fault, c := vfs.NewFault(vfs.NewMem()), manualClock()

@@ -17,7 +17,7 @@
 //
 // A change knows between which records of the block its key belongs, so that a scan merges both without comparing keys. A reader takes
 // some leaves under the range's lock, for the time of one search in the tree, and reads on without it: blocks and changes are immutable,
-// and news only grow at the end. Key and value are returned as they lie in the block or the news.
+// and news only grow at the end. Get returns key and value as they lie there; a Cursor copies some records at a time, in one piece.
 // A writer appends to the news and writes the changes anew; when there are many, those that every new reader sees go into a new block. A
 // reader at an LSN before since is not served by that leaf.
 //
