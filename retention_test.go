@@ -423,9 +423,13 @@ func TestValueFilesAreWrittenAnew(t *testing.T) {
 	if ds, err = db.Dataset("d"); err != nil {
 		t.Fatal(err)
 	}
-	written := int64(0)
+	written, refused, full := int64(0), 0, false
 	fault.OnCall(func(c vfs.Call) error {
 		if strings.HasSuffix(c.Name, ".val") && c.Op&vfs.OpWrite != 0 {
+			if full {
+				refused++
+				return vfs.ErrNoSpace
+			}
 			written++
 		}
 		return nil
@@ -441,6 +445,11 @@ func TestValueFilesAreWrittenAnew(t *testing.T) {
 		}
 	}
 	fill(t, ds, 12, 12)
+	full = true // that waits for room, and is no error
+	if gc(1); refused == 0 {
+		t.Fatal("nothing was to be written anew while the disk was full")
+	}
+	full = false
 	if gc(1); written == 0 {
 		t.Fatal("a value file of which a third is current was not written anew")
 	}
