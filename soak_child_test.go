@@ -113,6 +113,13 @@ func (s *soak) fatal(format string, args ...any) {
 	s.t.Fatalf(format, args...)
 }
 
+// errorf says what is wrong, and has it said again at the end, where a log that was cut still has it.
+func (s *soak) errorf(format string, args ...any) {
+	s.t.Helper()
+	s.t.Errorf(format, args...)
+	s.wrong = append(s.wrong, fmt.Sprintf(format, args...))
+}
+
 // look asks for the figures.
 func (s *soak) look() soakStats {
 	s.last = s.must(soakCall{Do: "stats"}).Stats
@@ -152,7 +159,7 @@ func (s *soak) ended(st soakStats) {
 	s.sum.mergeErrors += st.CompactionErrors
 	s.waited += st.Waited
 	for _, e := range st.Errors {
-		s.t.Errorf("after %d kills the engine logged: %s", s.kills, e)
+		s.errorf("after %d kills the engine logged: %s", s.kills, e)
 	}
 }
 

@@ -51,6 +51,7 @@ type soak struct {
 	sum                                      struct{ merged, flushed, flushErrors, mergeErrors int64 } // of those before
 	waited                                   time.Duration
 	used, resident                           int64 // at most
+	wrong                                    []string
 }
 
 // TestSoak loads a store under a quota with puts, deletes, range deletes, expiries, batches, scans and views, kills it
@@ -62,7 +63,12 @@ func TestSoak(t *testing.T) {
 		t.Skip("takes minutes: run with -soak.time=2m, or 1h for the whole")
 	}
 	s := newSoak(t, load)
-	defer func() { s.child.stop() }()
+	defer func() {
+		s.child.stop()
+		for _, w := range s.wrong {
+			t.Logf("failed: %s", w)
+		}
+	}()
 	end := time.Now().Add(load)
 	for {
 		s.start()
@@ -130,7 +136,7 @@ func (s *soak) start() {
 	call := soakCall{Do: "open", Open: s.options}
 	r, err := s.child.call(&call)
 	if err != nil && strings.Contains(err.Error(), vfs.ErrNoSpace.Error()) {
-		s.t.Errorf("with the disk full, after %d kills: %v", s.kills, err)
+		s.errorf("with the disk full, after %d kills: %v", s.kills, err)
 		s.rescues++
 		s.child.stop()
 		s.options.Quota += s.options.Quota / 4
@@ -243,7 +249,7 @@ func (s *soak) rescue() {
 		s.fatal("no call has ended for %v, with more space than before", soakStall)
 	}
 	live, _ := s.live()
-	s.t.Errorf("no call has ended for %v: the disk has %d bytes in use of %d, "+
+	s.errorf("no call has ended for %v: the disk has %d bytes in use of %d, "+
 		"%d are in the store and %d in retained history", soakStall, s.last.Used, s.options.Quota, live, s.options.Retention)
 	s.options.Quota += s.options.Quota / 4 // also of the processes that follow
 	s.must(soakCall{Do: "quota", Quota: s.options.Quota})
@@ -269,7 +275,7 @@ func (s *soak) settle() {
 		if now[0] != before[0] || now[1] != before[1] {
 			for _, do := range []string{"flush", "gc"} {
 				if _, err := s.child.call(&soakCall{Do: do}); err != nil {
-					s.t.Errorf("after %d kills: %v", s.kills, err) // what it means for the data is to be seen
+					s.errorf("after %d kills: %v", s.kills, err) // what it means for the data is to be seen
 				}
 			}
 		}
@@ -333,11 +339,11 @@ func (s *soak) measure() {
 	s.t.Logf("disk %s, live %s in %d pairs, log %s, overwritten %s: ratio %.3f",
 		mb(disk), mb(live), pairs, mb(log), mb(overwritten), ratio)
 	if ratio > soakRatio {
-		s.t.Errorf("the disk has %.3f times what is live and retained, want at most %.1f", ratio, soakRatio)
+		s.errorf("the disk has %.3f times what is live and retained, want at most %.1f", ratio, soakRatio)
 		s.explain()
 	}
 	for _, e := range m.Errors {
-		s.t.Errorf("the engine logged: %s", e)
+		s.errorf("the engine logged: %s", e)
 	}
 }
 
@@ -405,6 +411,6 @@ func (s *soak) verify() {
 		s.t.Fatal(err)
 	}
 	for _, d := range report.All() {
-		s.t.Errorf("verify: %v", d)
+		s.errorf("verify: %v", d)
 	}
 }
