@@ -473,8 +473,8 @@ func (o *op) fill(r tail.Record, lsn LSN, t int64, session event.SessionID) {
 	if o.ds != nil {
 		id = o.ds.id
 	}
-	r.Fill(lsn, t, id, o.kind, o.flags, mem)
 	event.AppendPayload(r.Payload()[:0], session, o.key, o.value, o.parts)
+	r.Fill(lsn, t, id, o.kind, o.flags, mem)
 }
 
 // errDeparted says that keys left memory between the look into the segments and the lock: the look has to be repeated.

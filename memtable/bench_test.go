@@ -50,8 +50,8 @@ func (b *bench) put(ds event.DatasetID, key, value []byte) {
 	p := b.ap.Reserve(event.PayloadSize(1, key, value, nil))
 	r := b.a.Record(p)
 	b.lsn++
-	r.Fill(b.lsn, int64(b.lsn), ds, event.OpPut, 0, 0)
 	event.AppendPayload(r.Payload()[:0], 1, key, value, nil)
+	r.Fill(b.lsn, int64(b.lsn), ds, event.OpPut, 0, 0)
 	h := b.t.Hash(ds, key)
 	b.t.Lock(h)
 	b.t.Insert(h, p)

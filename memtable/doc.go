@@ -157,7 +157,8 @@
 //
 // # Downsides
 //
-// The first scan of a dataset reads the record of every key in the table. Draining reads each key's record once more. Leave reads all entries of all runs, so
-// that many generations of a large memory had better leave together; runs that lose entries are copied, which for a moment
-// takes their memory twice. A dead slot is passed over by probes as a taken one is.
+// The first scan of a dataset reads the record of every key in the table, and with a limit first all records in memory,
+// of other datasets too. Draining reads each key's record once more. Leave reads all entries of all runs, so that many
+// generations of a large memory had better leave together; runs that lose entries are copied, which for a moment takes
+// their memory twice. A dead slot is passed over by probes as a taken one is.
 package memtable

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/dyngodb/dyngo/event"
@@ -90,8 +91,92 @@ func TestFirstPageOfOneShard(t *testing.T) {
 	od, _ := f.t.order.begin(1)
 	defer od.finish()
 	for range 100 {
-		if p := od.firstPage(ScanOptions{Limit: 10}); len(p.keys) < 10 || p.whole {
+		if p := od.firstPage(ScanOptions{Limit: 10, Max: f.lsn}); len(p.keys) < 10 || p.whole {
 			t.Fatalf("%d keys, all there are: %v", len(p.keys), p.whole)
+		}
+	}
+}
+
+// TestFirstPageBesideWriters has what was there when the scan began, whatever lies half written behind it.
+func TestFirstPageBesideWriters(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	f := newFixture(t)
+	defer f.close()
+	rng := rand.New(rand.NewPCG(seed, 2))
+	keys := randomKeys(rng, 20_000)
+	rng.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	od, _ := f.t.order.begin(1)
+	defer od.finish()
+	var inserted atomic.Int64
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for _, key := range keys {
+			f.put(1, string(key), "v")
+			inserted.Add(1)
+		}
+	}()
+	var there [][]byte // sorted
+	for n, limit := int64(0), 10; n < int64(len(keys)); {
+		before := n
+		n = inserted.Load()
+		p := od.firstPage(ScanOptions{Limit: limit, Max: event.LSN(n)})
+		there = append(there, keys[before:n]...)
+		slices.SortFunc(there, bytes.Compare)
+		want := there[:min(len(there), limit+limit/2+16)]
+		if !slices.EqualFunc(p.keys, want, bytes.Equal) || p.whole != (len(want) == len(there)) {
+			t.Errorf("%d keys as of LSN %d, all there are: %v; want %d of %d", len(p.keys), n, p.whole, len(want), len(there))
+			break
+		}
+	}
+	<-ended
+}
+
+// TestFirstPageAfterRecovery has keys that are not in the table yet.
+func TestFirstPageAfterRecovery(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	for i := range 100 {
+		key := fmt.Appendf(nil, "k%02d", i)
+		f.t.AddPending(f.t.Hash(1, key), f.record(1, event.OpPut, key, []byte("v")))
+	}
+	od, _ := f.t.order.begin(1)
+	defer od.finish()
+	it := f.t.Scan(1, ScanOptions{From: []byte("k50"), Max: f.lsn, Limit: 5})
+	g := f.d.Enter()
+	defer g.Exit()
+	items := make([]tail.Record, 5)
+	if n := it.Next(items); n != 5 || string(items[0].Key()) != "k50" || string(items[4].Key()) != "k54" {
+		t.Errorf("%d keys", n)
+	}
+}
+
+// TestFirstPageOfOverwrittenKeys has each of them once, wherever its versions lie, and those of other datasets not at all.
+func TestFirstPageOfOverwrittenKeys(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	for range 50 {
+		for i := 99; i >= 0; i-- {
+			f.put(1, fmt.Sprintf("k%02d", i), "v")
+			f.put(2, fmt.Sprintf("j%02d", i), "v")
+		}
+	}
+	od, _ := f.t.order.begin(1)
+	defer od.finish()
+	for _, reverse := range []bool{false, true} {
+		p := od.firstPage(ScanOptions{From: []byte("k10"), To: []byte("k90"), Limit: 4, Reverse: reverse, Max: f.lsn})
+		first, step := 10, 1
+		if reverse {
+			first, step = 89, -1
+		}
+		for i, key := range p.keys {
+			if want := fmt.Sprintf("k%02d", first+i*step); string(key) != want {
+				t.Errorf("reverse %v: key %d is %q, want %q", reverse, i, key, want)
+			}
+		}
+		if len(p.keys) != 4+2+16 || p.whole {
+			t.Errorf("reverse %v: %d keys, all there are: %v", reverse, len(p.keys), p.whole)
 		}
 	}
 }
@@ -126,7 +211,7 @@ func BenchmarkFirstPage(b *testing.B) {
 	od, _ := bt.t.order.begin(1)
 	defer od.finish()
 	for b.Loop() {
-		if p := od.firstPage(ScanOptions{Limit: 100}); len(p.keys) < 100 {
+		if p := od.firstPage(ScanOptions{Limit: 100, Max: bt.lsn}); len(p.keys) < 100 {
 			b.Fatal(len(p.keys))
 		}
 	}

@@ -49,9 +49,9 @@ func (f *fixture) record(ds event.DatasetID, op event.Op, key, value []byte) tai
 	p := f.ap.Reserve(event.PayloadSize(1, key, value, nil))
 	f.lsn++
 	r := f.a.Record(p)
-	r.Fill(f.lsn, int64(f.lsn), ds, op, 0, 0)
 	r.SetLogPos(uint64(f.lsn) << 8)
 	event.AppendPayload(r.Payload()[:0], 1, key, value, nil)
+	r.Fill(f.lsn, int64(f.lsn), ds, op, 0, 0)
 	return p
 }
 

@@ -376,9 +376,9 @@ func (r *run) keyed(e *event.Event, payload []byte, at wal.Position, inLog bool)
 	}
 	p := r.hot.Reserve(len(payload))
 	rec := r.Arena.Record(p)
-	rec.Fill(e.LSN, e.Time, e.Dataset, e.Op, e.Flags, mem)
-	rec.SetLogPos(wal.JoinLogPos(at))
 	copy(rec.Payload(), payload)
+	rec.SetLogPos(wal.JoinLogPos(at))
+	rec.Fill(e.LSN, e.Time, e.Dataset, e.Op, e.Flags, mem)
 	r.bytes += int64(rec.Size())
 	r.Table.AddPending(hash, p)
 	if expires && r.Due != nil {

@@ -4,7 +4,7 @@
 // holds no Go pointers, so that the collector sees none of the records. The package gives out places and walks over
 // records in the order of arrival; it knows nothing of keys, visibility or durability. It promises no compatibility.
 //
-// Life of a record: Appender.Reserve → filled by the caller (Fill, Payload) → published by package memtable, from then
+// Life of a record: Appender.Reserve → filled by the caller (Payload, then Fill) → published by package memtable, from then
 // on immutable but for the atomic fields → its generation is sealed (Appender.Seal) → what still lives is copied
 // elsewhere, or the generation departs (Generation.Depart) → Generation.Release, through package epoch.
 //

@@ -1,8 +1,13 @@
 package tail
 
 import (
+	"cmp"
 	"iter"
+	"slices"
+	"sync/atomic"
 	"unsafe"
+
+	"github.com/dyngodb/dyngo/event"
 )
 
 // Generation is a sealed sequence of records. The zero Generation is empty.
@@ -86,6 +91,44 @@ func (a *Arena) Walk(from, to Pos) iter.Seq2[Pos, Record] {
 			}
 			off = 0
 		}
+	}
+}
+
+// Piece is a chunk as far as records are reserved in it.
+type Piece struct {
+	a   *Arena
+	c   *chunk
+	end int
+}
+
+// Pieces returns all that has not departed, in about the order of Reserve.
+func (a *Arena) Pieces() []Piece {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	pieces := make([]Piece, 0, a.mu.count)
+	for _, c := range a.mu.chunks {
+		if p := (Piece{a: a, c: c}); c != nil && !p.departed() {
+			p.end = int(c.used.Load())
+			pieces = append(pieces, p)
+		}
+	}
+	slices.SortFunc(pieces, func(a, b Piece) int { return cmp.Compare(a.c.no, b.c.no) })
+	return pieces
+}
+
+func (p Piece) departed() bool { return p.a.dir.Load().at(p.c.no).held.Load() != p.c.no+1 }
+
+// Filled yields the records up to an LSN that are filled, published or not, unless the piece departs: of them only LSN, dataset and key
+// may be read. The caller holds a guard meanwhile.
+func (p Piece) Filled(max event.LSN) iter.Seq[Record] {
+	return func(yield func(Record) bool) {
+		if p.departed() { // it may be freed while the guard is held
+			return
+		}
+		p.c.walk(0, p.end, func(_ Pos, r Record) bool {
+			lsn := event.LSN(atomic.LoadUint64((*uint64)(&r.h.lsn)))
+			return lsn == 0 || lsn > max || yield(r)
+		})
 	}
 }
 

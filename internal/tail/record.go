@@ -33,8 +33,8 @@ const (
 const linkShift = 24
 
 type header struct {
-	prev       uint64 // atomic
-	lsn        event.LSN
+	prev       uint64    // atomic
+	lsn        event.LSN // stored last, atomic
 	time       int64
 	logpos     uint64 // atomic
 	size       uint32
@@ -50,12 +50,13 @@ type Record struct{ h *header }
 // IsZero reports whether r is no record.
 func (r Record) IsZero() bool { return r.h == nil }
 
-// Fill sets all fields but prev and logpos. The record must not be published yet.
+// Fill sets all fields but prev and logpos, and comes after the payload: from then on Piece.Filled yields the record. It must not
+// be published yet.
 func (r Record) Fill(lsn event.LSN, time int64, ds event.DatasetID, op event.Op, flags event.Flags, mem Mem) {
-	r.h.lsn = lsn
 	r.h.time = time
 	r.h.dataset = ds
 	r.h.state = uint32(op) | uint32(flags)<<8 | uint32(mem)<<16
+	atomic.StoreUint64((*uint64)(&r.h.lsn), uint64(lsn))
 }
 
 // Prev returns the version of the key before this one, 0 if there is none in memory.

@@ -16,8 +16,8 @@ func put(a *Arena, ap *Appender, lsn event.LSN, key, value string) Pos {
 	k, v := []byte(key), []byte(value)
 	p := ap.Reserve(event.PayloadSize(3, k, v, nil))
 	r := a.Record(p)
-	r.Fill(lsn, int64(lsn)*10, 7, event.OpPut, event.FlagMore, MemExpiry)
 	event.AppendPayload(r.Payload()[:0], 3, k, v, nil)
+	r.Fill(lsn, int64(lsn)*10, 7, event.OpPut, event.FlagMore, MemExpiry)
 	return p
 }
 
@@ -189,6 +189,50 @@ func TestPublishedRecords(t *testing.T) {
 		cur.Store(uint64(put(a, ap, i+1, s, s)))
 	}
 	wg.Wait()
+}
+
+// TestPieces yield what is filled and has not departed, in the order of Reserve.
+func TestPieces(t *testing.T) {
+	a := NewArena()
+	defer a.Close()
+	ap := a.NewAppender()
+	last := event.LSN(0)
+	fill := func(n int) {
+		for range n {
+			last++
+			put(a, ap, last, "key", string(bytes.Repeat([]byte("v"), 1000)))
+		}
+	}
+	want := func(what string, pieces []Piece, max, from, to event.LSN) {
+		t.Helper()
+		next := from
+		for _, p := range pieces {
+			for r := range p.Filled(max) {
+				if r.LSN() != next || string(r.Key()) != "key" {
+					t.Fatalf("%s: LSN %d, want %d", what, r.LSN(), next)
+				}
+				next++
+			}
+		}
+		if next != to+1 {
+			t.Fatalf("%s: up to LSN %d, want %d", what, next-1, to)
+		}
+	}
+	want("empty", a.Pieces(), event.MaxLSN, 1, 0)
+	fill(5000)
+	first := ap.Seal()
+	fill(5000)
+	ap.Reserve(100) // by who has not filled it yet
+	pieces := a.Pieces()
+	fill(10)
+	want("all", pieces, event.MaxLSN, 1, 10_000)
+	want("up to an LSN", pieces, 7000, 1, 7000)
+	want("beyond what is not filled", a.Pieces(), event.MaxLSN, 1, 10_010)
+	first.Depart()
+	want("departed since", pieces, event.MaxLSN, 5001, 10_000)
+	want("departed before", a.Pieces(), event.MaxLSN, 5001, 10_010)
+	first.Release()
+	want("released", pieces, event.MaxLSN, 5001, 10_000)
 }
 
 func BenchmarkReserve(b *testing.B) {
