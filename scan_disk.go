@@ -419,7 +419,7 @@ func (rs *runScan) newestBack(e *segment.Entry) {
 			}
 			return
 		}
-		if n := rs.it.Entry(); n.LSN > rs.d.max || !bytes.Equal(n.Key, rs.key) {
+		if n := rs.it.Entry(); n.Dataset != rs.d.ds || n.LSN > rs.d.max || !bytes.Equal(n.Key, rs.key) {
 			rs.it.Next()
 			return
 		}

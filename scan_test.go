@@ -247,6 +247,52 @@ func TestScanFindsWhatIsNewerThanARangeDeleteInTheSameRun(t *testing.T) {
 	}
 }
 
+// Of a key that two datasets have, the last of one and the first of the next in a segment, each scan finds its own dataset's version.
+func TestScanKeepsDatasetsApartInASegment(t *testing.T) {
+	db, d := openWith(t, &dyngo.Options{FS: vfs.NewMem()})
+	defer db.Close()
+	e, err := db.CreateDataset("e", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(ds *dyngo.Dataset, key, value string) {
+		if _, err := ds.Put([]byte(key), []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(d, "j", "of d")
+	put(d, "k", "of d")
+	put(e, "k", "of e")
+	put(e, "l", "old")
+	v, err := db.View() // so that a key has two versions in the segment
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	put(e, "l", "new")
+	if err := db.LeaveMemory(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := db.Metrics().Segments; n != 1 {
+		t.Fatalf("%d segments", n)
+	}
+	for _, c := range []struct {
+		ds           *dyngo.Dataset
+		r            dyngo.Range
+		keys, values []string
+	}{
+		{d, dyngo.Range{}, []string{"j", "k"}, []string{"of d", "of d"}},
+		{d, dyngo.Range{Reverse: true}, []string{"k", "j"}, []string{"of d", "of d"}},
+		{e, dyngo.Range{}, []string{"k", "l"}, []string{"of e", "new"}},
+		{e, dyngo.Range{Reverse: true}, []string{"l", "k"}, []string{"new", "of e"}},
+		{e, dyngo.Range{Reverse: true, To: []byte("l")}, []string{"k"}, []string{"of e"}},
+	} {
+		if keys, values := pairs(t, c.ds, c.r); !slices.Equal(keys, c.keys) || !slices.Equal(values, c.values) {
+			t.Errorf("%s, reverse %t: %q = %q, want %q = %q", c.ds.Name(), c.r.Reverse, keys, values, c.keys, c.values)
+		}
+	}
+}
+
 // TestScanEndsWithItsView: once a view is closed in the loop over its pairs, the next step says so, wherever the pairs come from.
 func TestScanEndsWithItsView(t *testing.T) {
 	o := &dyngo.Options{FS: vfs.NewMem(), MemoryBudget: 8 << 20}
