@@ -100,7 +100,7 @@ func newSoak(t *testing.T, load time.Duration) *soak {
 	}
 	quota := *soakQuota
 	if quota == 0 {
-		quota = max(2<<30*int64(load)/int64(time.Hour), 512<<20)
+		quota = max(int64(2<<30*load.Hours()), 512<<20)
 		quota = min(quota, 2<<30)
 	}
 	t.Logf("repeat with -run TestSoak -soak.time %v -soak.quota %d -soak.fill %d -soak.seed %d",

@@ -39,7 +39,7 @@ func (r *benchRun) suiteText(p *page, s suiteOf) {
 			"find the events of a key in it and go with it, are counted apart. " +
 			"*overload* finds the rate of a closed loop, then offers twice as many puts by a timetable.",
 		"adaptive": "DynGO alone: two stores with the same 1 M keys of 12 bytes and values of 100 bytes (200,000 in short runs) in one process, " +
-			"one of which keeps hot ranges, in turns of a second (half a second with keys of other shapes), one client, everything in memory, after a time to adapt. A scan reads " +
+			"one of which keeps hot ranges, in turns of a second (half a second with keys of other shapes), each after all before is durable, one client, everything in memory, after a time to adapt. A scan reads " +
 			"100 pairs from a start by zipf with theta 0.99; *scan and write* is one of each in turn. In *moving hot spot*, nine of ten scans begin in a " +
 			"twentieth of the keys, which is another one every 30 s, in *restless hot spot* every second; turns are of a quarter of a second, and HotRangeBytes " +
 			"is 128 MiB. *Long common prefix*: keys of 40 bytes of which 32 are all the same; *sequential keys*: in the order in which they were " +
@@ -47,7 +47,7 @@ func (r *benchRun) suiteText(p *page, s suiteOf) {
 			"segments, a MemoryBudget of an eighth of that, one of the stores without the cache of records; the system's page cache has all " +
 			"files, so that no get waits for the device. × is time on ÷ off, the median of the pairs' ratios with their range: below 1 it pays.",
 		"order": "DynGO alone. *First scan*: of a dataset of 1 M keys in memory (200,000 in short runs), until 100 pairs are there, each in a store of its " +
-			"own; the processor time is of all that follows, until all keys are sorted. Puts: with all keys in memory, in turns of a second.",
+			"own; the processor time is of all that follows, until all keys are sorted. Puts: with all keys in memory, in turns of a quarter of a second, each after all before is durable.",
 		"crowd": "Half gets by zipf of 1 M keys that are there (200,000 in short runs), half buffered puts of keys that are not, so that tables grow " +
 			"and are flushed all the time, by one client, then 4, 16, 64, 256 and 1024 and back, 6 s each. One in eight pairs of operations " +
 			"is timed. *First* is the first quarter of a phase, just after the number of clients has changed.",

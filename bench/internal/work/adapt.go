@@ -266,6 +266,9 @@ func runAdapt(s Spec) (_ []Result, err error) {
 		}
 		a.turn, a.series = 0, nil
 	}
+	p.settle = func() error { // neither waits for what the other has written
+		return errors.Join(on.db.WaitDurable(context.Background(), on.db.LSN()), off.db.WaitDurable(context.Background(), off.db.LSN()))
+	}
 	began = time.Now()
 	err = p.pair(s.Case, s.Case+", off",
 		func() (int64, error) { return run(on, s.Seconds) }, func() (int64, error) { return run(off, s.Seconds) })

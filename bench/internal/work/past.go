@@ -39,6 +39,7 @@ var pastCases = map[string]func(*past) error{
 type past struct {
 	s       Spec
 	results []Result
+	settle  func() error // before each measurement of a pair, if not nil
 }
 
 func runPast(s Spec) ([]Result, error) {
@@ -59,6 +60,11 @@ func (p *past) pair(name, beside string, a, b func() (int64, error)) error {
 	var ra, rb, time, cpu []float64
 	one, other := Result{Case: name}, Result{Case: beside}
 	measure := func(sum *Result, rates *[]float64, do func() (int64, error)) (r Result, err error) {
+		if p.settle != nil {
+			if err := p.settle(); err != nil {
+				return r, err
+			}
+		}
 		m := startMeter(p.s.Dir)
 		if r.Ops, err = do(); err != nil {
 			return r, err
