@@ -139,16 +139,16 @@ func (f *sortedFiles) install() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	v := f.set.Acquire()
+	if err := f.openAll(v); err != nil {
+		v.Release()
+		return err
+	}
 	s := &sources{files: f, version: v, seed: f.seed(), oldest: event.MaxLSN}
 	s.refs.Store(1)
 	for _, run := range v.Runs {
 		sr := sourceRun{Run: run, oldest: event.MaxLSN}
 		for _, seg := range run.Segments {
-			o, err := f.open(seg)
-			if err != nil {
-				v.Release()
-				return err
-			}
+			o := f.files[seg.Num]
 			sr.readers, sr.heat = append(sr.readers, o.Reader), append(sr.heat, &o.heat)
 			s.recordTimes = s.recordTimes || seg.RecordTimes > 0
 			sr.entries += seg.Entries
@@ -159,12 +159,7 @@ func (f *sortedFiles) install() error {
 		s.oldest = min(s.oldest, sr.oldest)
 	}
 	for _, seg := range v.History {
-		o, err := f.open(seg)
-		if err != nil {
-			v.Release()
-			return err
-		}
-		s.history = append(s.history, o.Reader)
+		s.history = append(s.history, f.files[seg.Num].Reader)
 	}
 	f.alive.Add(1)
 	old := f.current.Swap(s)
@@ -174,11 +169,51 @@ func (f *sortedFiles) install() error {
 	return nil
 }
 
-// open returns the open file of a segment. f.mu is held.
-func (f *sortedFiles) open(seg *manifest.Segment) (*openSegment, error) {
-	if o := f.files[seg.Num]; o != nil {
-		return o, nil
+// openers is how many segments are opened at a time: each waits for the device, in a store that was not open lately.
+const openers = 16
+
+// openAll opens the files of a version that are not open yet. f.mu is held.
+func (f *sortedFiles) openAll(v *manifest.Version) error {
+	var missing []*manifest.Segment
+	note := func(seg *manifest.Segment) {
+		if f.files[seg.Num] == nil {
+			missing = append(missing, seg)
+		}
 	}
+	for seg := range v.All() {
+		note(seg)
+	}
+	for _, seg := range v.History {
+		note(seg)
+	}
+	opened, errs := make([]*openSegment, len(missing)), make([]error, len(missing))
+	var next atomic.Int64
+	open := func() {
+		for i := next.Add(1) - 1; i < int64(len(missing)); i = next.Add(1) - 1 {
+			if opened[i], errs[i] = f.open(missing[i]); errs[i] != nil {
+				next.Store(int64(len(missing))) // one error is enough
+			}
+		}
+	}
+	var wg sync.WaitGroup
+	for range min(openers, len(missing)) - 1 {
+		wg.Go(open)
+	}
+	open()
+	wg.Wait()
+	var failed error
+	for i, seg := range missing {
+		if opened[i] != nil {
+			f.files[seg.Num] = opened[i]
+		} else if failed == nil {
+			failed = errs[i]
+		}
+	}
+	return failed
+}
+
+// open opens the file of a segment.
+func (f *sortedFiles) open(seg *manifest.Segment) (*openSegment, error) {
 	name := segmentDisplayName(seg.Num)
 	r, err := segment.Open(f.db.opts.FS, path.Join(f.dir, manifest.SegmentName(seg.Num)), segment.ReaderOptions{
 		Cache: f.cache, Ahead: f.ahead, Num: uint64(seg.Num), HashSeed: f.seed(), DisplayName: name,
@@ -193,9 +228,7 @@ func (f *sortedFiles) open(seg *manifest.Segment) (*openSegment, error) {
 		r.Close()
 		return nil, &corruption.Error{File: name, What: "another file than the manifest names: size or hash differ"}
 	}
-	o := &openSegment{Reader: r}
-	f.files[seg.Num] = o
-	return o, nil
+	return &openSegment{Reader: r}, nil
 }
 
 // segmentDisplayName is the file's name relative to the store's directory, for messages.

@@ -92,7 +92,8 @@
 // # CLEAN
 //
 // Written in one step when the log is closed, after everything that it states is durable. Removed durably before the
-// first write of the next owner.
+// first write of the next owner. If the newest file has more than 8 MiB by then, another was started behind it, which has
+// a dictionary and no events yet: the next owner reads that one alone.
 //
 //	offset  size  field
 //	     0     8  magic       "DYNGOCLN"

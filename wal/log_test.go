@@ -112,6 +112,88 @@ func readAll(t testing.TB, fsys vfs.FS, dir string) map[event.LSN]string {
 	}
 }
 
+// TestCloseStartsAFile when the newest is long, so that the next open reads little, and goes on in it. Whatever call fails, nothing
+// is lost.
+func TestCloseStartsAFile(t *testing.T) {
+	value := make([]byte, 1<<20)
+	var c Commit
+	write := func(tl *testLog, n int) {
+		t.Helper()
+		for range n {
+			if err := tl.commit(&c, true, []byte("key"), value); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want := func(fsys vfs.FS, files, events int) {
+		t.Helper()
+		if names, err := ListFiles(fsys, "/wal"); err != nil || len(names) != files {
+			t.Fatalf("%d files, want %d: %v", len(names), files, err)
+		}
+		if got := readAll(t, fsys, "/wal"); len(got) != events {
+			t.Fatalf("%d events, want %d", len(got), events)
+		}
+	}
+	mem := vfs.NewMem()
+	tl := openTestLog(t, mem, "/wal", nil)
+	write(tl, 7)
+	if err := tl.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want(mem, 1, 7)
+	tl = openTestLog(t, mem, "/wal", nil)
+	write(tl, 1)
+	if err := tl.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want(mem, 2, 8)
+	sc, err := NewScanner(mem, "/wal", ScanOptions{FromFile: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = sc.Next()
+	}
+	if tail := sc.Tail(); err != io.EOF || !tail.Clean || tail.NextLSN != 9 || sc.Bytes() > 1<<10 {
+		t.Fatalf("%v; tail %+v after %d bytes", err, tail, sc.Bytes())
+	}
+	sc.Close()
+	tl = openTestLog(t, mem, "/wal", nil)
+	write(tl, 1)
+	if err := tl.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want(mem, 2, 9)
+
+	for k := int64(1); ; k++ {
+		crash := vfs.NewCrash(1)
+		fault := vfs.NewFault(crash)
+		tl := openTestLog(t, fault, "/wal", nil)
+		write(tl, 9)
+		fault.Inject(vfs.Plan{K: k})
+		err := tl.Close()
+		if fault.Fired() == 0 {
+			if err != nil || k < 8 {
+				t.Fatalf("%d calls of Close: %v", k-1, err)
+			}
+			break
+		}
+		for _, left := range []*vfs.Crash{crash.KillProcess(), crash.PowerLoss(vfs.CrashOptions{})} {
+			if got := readAll(t, left, "/wal"); len(got) != 9 {
+				t.Fatalf("after %v: %d events, want 9", fault.Failed(), len(got))
+			}
+			tl = openTestLog(t, left, "/wal", nil)
+			write(tl, 1)
+			if err := tl.Close(); err != nil {
+				t.Fatalf("after %v: %v", fault.Failed(), err)
+			}
+			if got := readAll(t, left, "/wal"); len(got) != 10 {
+				t.Fatalf("after %v, opened again: %d events, want 10", fault.Failed(), len(got))
+			}
+		}
+	}
+}
+
 func TestLogConcurrentCommitsAreDenseAndReadBack(t *testing.T) {
 	for _, durable := range []bool{true, false} {
 		fsys := vfs.NewMem()

@@ -358,9 +358,19 @@ func (w *writer) makeRoom(size int) error {
 	return nil
 }
 
-// rotate seals the current file and starts the next. Everything in the old file is durable before the new file's header
-// states where the old one ends. w.mu is held.
+// rotate seals the current file and starts the next. w.mu is held.
 func (w *writer) rotate() error {
+	if err := w.seal(); err != nil {
+		return err
+	}
+	if w.cfg.onRotate != nil {
+		w.cfg.onRotate(w.mu.head.Seq)
+	}
+	return nil
+}
+
+// seal is rotate that tells nobody. Everything in the old file is durable before the new file's header states where the old one ends.
+func (w *writer) seal() error {
 	w.syncing.Lock()
 	defer w.syncing.Unlock()
 	if w.syncErr != nil {
@@ -380,9 +390,6 @@ func (w *writer) rotate() error {
 		return err
 	}
 	w.rotations.Add(1)
-	if w.cfg.onRotate != nil {
-		w.cfg.onRotate(seq + 1)
-	}
 	return old.Close()
 }
 
@@ -537,6 +544,10 @@ func (w *writer) fail(err error) error {
 	return w.mu.err
 }
 
+// closedFileBytes is how long the newest file of a closed log may be. The next open reads that file, even if segments have all of it: for
+// the sessions and datasets, which else the dictionary at the beginning of a file tells.
+const closedFileBytes = 8 << 20
+
 // close seals the log: zeros behind the end are cut off, everything is made durable and CLEAN is written. After a failed
 // write nothing more is written: the next open treats the file as after a crash.
 func (w *writer) close(next event.LSN, lastTime int64, clean bool) error {
@@ -544,6 +555,11 @@ func (w *writer) close(next event.LSN, lastTime int64, clean bool) error {
 	defer w.mu.Unlock()
 	if w.mu.file == nil {
 		return nil
+	}
+	if w.mu.err == nil && clean && w.mu.end > closedFileBytes && !w.full.Load() {
+		if err := w.seal(); err != nil {
+			w.fail(err)
+		}
 	}
 	f := w.mu.file
 	w.mu.file = nil
