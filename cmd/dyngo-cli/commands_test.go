@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,6 +37,59 @@ func TestInterrupt(t *testing.T) {
 	if names, err := filepath.Glob(filepath.Join(dir, "dyngo-bench-*")); err != nil || len(names) > 0 {
 		t.Errorf("an interrupted bench leaves %v, %v", names, err)
 	}
+}
+
+// ^C while a value, rows or an answer are read ends the command at once, and what was read until then is no value.
+func TestInterruptWhileReading(t *testing.T) {
+	dir := t.TempDir()
+	run := func(ctx context.Context, stdin io.Reader, args ...string) (int, string) {
+		var out, errs bytes.Buffer
+		code := cli.Run(ctx, newRootCommand(), append(args, "-d", dir), stdin, &out, &errs)
+		return code, out.String() + errs.String()
+	}
+	if code, said := run(context.Background(), nil, "put", "d", "k", "whole"); code != cli.ExitOK {
+		t.Fatalf("put: %d, %s", code, said)
+	}
+	for _, args := range [][]string{{"put", "d", "k", "-"}, {"load", "d", "-", "--key", "id", "--format", "jsonl"}} {
+		ctx, cancel := context.WithCancel(context.Background())
+		in, sender := io.Pipe()
+		sent := make(chan error, 1)
+		go func() {
+			_, err := sender.Write([]byte("part"))
+			cancel() // while the command waits for more
+			sent <- err
+		}()
+		code, said := run(ctx, in, args...)
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+		sender.Close()
+		if code != cli.ExitInterrupted || !strings.HasSuffix(said, "dyngo-cli: interrupted\n") {
+			t.Errorf("%v: exit code %d, %q", args, code, said)
+		}
+	}
+	if code, said := run(context.Background(), nil, "get", "d", "k"); code != cli.ExitOK || said != "whole" {
+		t.Errorf("after interrupted puts: %d, %q", code, said)
+	}
+	// The last of a value comes together with ^C, as from a pipeline whose other end was interrupted too.
+	ctx, cancel := context.WithCancel(context.Background())
+	if code, said := run(ctx, endsWith{strings.NewReader("part"), cancel}, "put", "d", "k", "-"); code != cli.ExitInterrupted {
+		t.Errorf("a value that ends with ^C: %d, %q", code, said)
+	}
+}
+
+// endsWith calls f at the end of a reader.
+type endsWith struct {
+	io.Reader
+	f func()
+}
+
+func (e endsWith) Read(p []byte) (int, error) {
+	n, err := e.Reader.Read(p)
+	if err != nil {
+		e.f()
+	}
+	return n, err
 }
 
 func TestSnakeCase(t *testing.T) {

@@ -39,7 +39,7 @@ func (s *source) close() {
 func openValue(cmd *cobra.Command, arg string) (*source, error) {
 	switch name, isFile := strings.CutPrefix(arg, "@"); {
 	case arg == "-":
-		return readValue(cmd.InOrStdin())
+		return readValue(cli.Stdin(cmd))
 	case isFile:
 		return fileValue(name)
 	}

@@ -124,7 +124,7 @@ type loadFile struct {
 
 func openLoadFile(cmd *cobra.Command, name string) (*loadFile, error) {
 	if name == "-" {
-		return &loadFile{Reader: cmd.InOrStdin(), name: "stdin"}, nil
+		return &loadFile{Reader: cli.Stdin(cmd), name: "stdin"}, nil
 	}
 	f, err := os.Open(name)
 	if err != nil {

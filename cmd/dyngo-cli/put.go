@@ -75,6 +75,9 @@ func (p *putRequest) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := cmd.Context().Err(); err != nil { // a pipe may end before the signal that ended its other end arrives here
+		return err
+	}
 	p.options.Ack = dyngo.AckDurable
 	var lsn dyngo.LSN
 	switch {

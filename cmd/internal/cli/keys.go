@@ -88,7 +88,7 @@ func Confirm(cmd *cobra.Command, yes bool, question string) error {
 		ask = tty // even where stderr goes to a file
 	}
 	fmt.Fprintf(ask, "%s? [y/N] ", question)
-	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	answer, err := bufio.NewReader(Stdin(cmd)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
