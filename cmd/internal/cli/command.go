@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // ExitCodes is what the help of a root command says about them.
@@ -26,9 +27,7 @@ func SetUpRoot(root *cobra.Command) {
 	addGlobals(root.PersistentFlags())
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
 	root.PersistentPreRunE = checkGlobals
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return Usage(cmd.CommandPath()+" --help", "%v", err)
-	})
+	root.SetFlagErrorFunc(badFlag)
 	MustCompleteFlag(root, "output", formats...)
 }
 
@@ -67,7 +66,34 @@ func InGroup(root *cobra.Command, group string, cmds ...*cobra.Command) {
 // itself runs: errors before that are usage errors, whatever package they come from.
 type started struct{}
 
-// checkGlobals refuses bad values of persistent flags before a command does anything.
+// badFlag says what is wrong with a flag: unknown, without a value, or with one that is none for it.
+func badFlag(cmd *cobra.Command, err error) error {
+	try := cmd.CommandPath() + " --help"
+	if strings.HasPrefix(err.Error(), "unknown shorthand flag") {
+		try = "-- before arguments that begin with -, or " + try
+	}
+	what := err.Error()
+	if head, tail, ok := strings.Cut(what, " strconv."); ok { // ParseInt: parsing "x": invalid syntax
+		what = head + tail[strings.LastIndex(tail, ": ")+1:]
+	}
+	return Usage(try, "%s", what)
+}
+
+// mayBeEmpty are flags whose empty value says something: every key, an open end, no words, or what the program does without them.
+var mayBeEmpty = []string{"prefix", "from", "to", "reason", "ticket", "correlation", "dir", "keys", "output"}
+
+// checkEmpty refuses flags with an empty value. They come from variables of a shell that are not set, and what they were to limit
+// would not be limited: a value would be stored unencrypted, the present would be taken for the past.
+func checkEmpty(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "string" && f.Value.String() == "" && !slices.Contains(mayBeEmpty, f.Name) && err == nil {
+			err = Usage("a value, or the command without --"+f.Name, "--%s is empty", f.Name)
+		}
+	})
+	return err
+}
+
+// checkGlobals refuses bad values of persistent flags, and empty ones of any, before a command does anything.
 func checkGlobals(cmd *cobra.Command, _ []string) error {
 	g := GlobalsOf(cmd)
 	if g.Output != "" && !slices.Contains(formats, g.Output) {
@@ -78,6 +104,9 @@ func checkGlobals(cmd *cobra.Command, _ []string) error {
 	}
 	if g.Dir == "" {
 		return Usage("--dir DIRECTORY", "--dir is empty")
+	}
+	if err := checkEmpty(cmd); err != nil {
+		return err
 	}
 	cmd.SetContext(context.WithValue(cmd.Context(), started{}, true))
 	return nil
