@@ -139,9 +139,9 @@ func lastOf(history []float64) float64 {
 func (f *topFrame) sheet() []string {
 	m := &f.p.now
 	bytes := cli.FormatBytes
-	log := fmt.Sprintf("%d files, %s, %s/s", m.LogFiles, bytes(m.LogBytes), bytes(int64(f.p.per(f.p.before.Log.BytesWritten, m.Log.BytesWritten))))
+	log := fmt.Sprintf("%s, %s, %s/s", countNoun(int64(m.LogFiles), "file"), bytes(m.LogBytes), bytes(int64(f.p.per(f.p.before.Log.BytesWritten, m.Log.BytesWritten))))
 	if behind := m.LSN - min(m.DurableLSN, m.LSN); behind > 0 {
-		log += fmt.Sprintf("; %s events not durable", cli.FormatCount(int64(behind)))
+		log += fmt.Sprintf("; %s not durable", countNoun(int64(behind), "event"))
 	}
 	if m.FloorLSN > 0 {
 		log += fmt.Sprintf("; from LSN %s on", cli.FormatCount(int64(m.FloorLSN+1)))
@@ -152,15 +152,15 @@ func (f *topFrame) sheet() []string {
 	if m.ReaderBytes > m.MemoryBudgetBytes/100 {
 		memory += ", readers " + bytes(m.ReaderBytes)
 	}
-	shards := fmt.Sprintf("%d with %s keys", m.Memtable.Shards, cli.FormatCount(m.Memtable.Keys))
+	shards := fmt.Sprintf("%d with %s", m.Memtable.Shards, countNoun(m.Memtable.Keys, "key"))
 	if m.Memtable.Draining > 0 {
 		shards += fmt.Sprintf(", %d growing", m.Memtable.Draining)
 	}
 	if m.Memtable.OrderedDatasets > 0 {
-		shards += fmt.Sprintf("; %d datasets in order, in %d runs", m.Memtable.OrderedDatasets, m.Memtable.Runs)
+		shards += fmt.Sprintf("; %s in order, in %s", countNoun(m.Memtable.OrderedDatasets, "dataset"), countNoun(m.Memtable.Runs, "run"))
 	}
-	segments := fmt.Sprintf("%s in %d runs, %s; %s events not flushed", cli.FormatCount(int64(m.Segments)), m.Runs, bytes(m.SegmentBytes),
-		cli.FormatCount(int64(m.DurableLSN-min(m.FlushedLSN, m.DurableLSN))))
+	segments := fmt.Sprintf("%s in %s, %s; %s not flushed", cli.FormatCount(int64(m.Segments)), countNoun(int64(m.Runs), "run"), bytes(m.SegmentBytes),
+		countNoun(int64(m.DurableLSN-min(m.FlushedLSN, m.DurableLSN)), "event"))
 	if m.DamagedSegments > 0 {
 		segments += fmt.Sprintf("; %d DAMAGED", m.DamagedSegments)
 	}

@@ -230,6 +230,19 @@ func TestTopFrame(t *testing.T) {
 	}
 }
 
+// TestTopFrameOne: what there is one of is not told as many.
+func TestTopFrameOne(t *testing.T) {
+	m := dyngo.Metrics{LSN: 2, DurableLSN: 1, FlushedLSN: 0, LogFiles: 1, Segments: 1, Runs: 1}
+	m.Memtable.Shards, m.Memtable.Keys, m.Memtable.OrderedDatasets, m.Memtable.Runs = 256, 1, 1, 1
+	f := topFrame{p: &topPicture{now: m}, width: 80, height: 24}
+	text := strings.Join(f.sheet(), "\n")
+	for _, want := range []string{"1 file, ", "; 1 event not durable", "256 with 1 key; 1 dataset in order, in 1 run\n", "1 in 1 run, 0 B; 1 event not flushed"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
 // TestScreenful: what was there before goes, and a line that is full keeps its last column.
 func TestScreenful(t *testing.T) {
 	if got, want := screenful([]string{"a", "b"}), "\x1b[H\x1b[Ka\r\n\x1b[Jb"; got != want {
