@@ -26,7 +26,8 @@ func newStatsCommand() *cobra.Command {
 (source: live), else of what the files hold (source: files). Counters count
 since that process opened the store. The memory budget is held by recent events,
 their index, blocks of segments and open segments; unflushed events are what the
-next open reads from the log.`,
+next open reads from the log. open_events are what this one has read, whole log
+files.`,
 		Example: `  dyngo-cli stats
   dyngo-cli stats -o json | jq .durable_lsn`,
 		Args: cli.NoArgs,
@@ -77,7 +78,6 @@ func fileStats(cmd *cobra.Command, sheet *statSheet) (err error) {
 	sheet.add("lsn", m.LSN)
 	sheet.add("durable_lsn", m.DurableLSN)
 	sheet.add("datasets", cli.CountCell(m.Datasets))
-	sheet.add("events", cli.CountCell(found.Events))
 	sheet.add("flushed_lsn", m.FlushedLSN)
 	sheet.add("floor_lsn", m.FloorLSN)
 	sheet.add("segments", cli.CountCell(m.Segments))
@@ -94,6 +94,7 @@ func fileStats(cmd *cobra.Command, sheet *statSheet) (err error) {
 		sheet.add("torn_offset", t.Offset)
 		sheet.add("torn_bytes", cli.ByteCell(t.Bytes))
 	}
+	sheet.add("open_events", cli.CountCell(found.Events))
 	sheet.add("open_ns", cli.NsCell(found.Duration))
 	sheet.add("disk_free_bytes", cli.ByteCell(m.DiskFreeBytes))
 	sheet.derive(&m)
@@ -126,8 +127,26 @@ func (s *statSheet) insert(behind, name string, cell any) {
 	}
 }
 
-// memoryTitles say in tables who holds what of the memory.
-var memoryTitles = map[string]string{
+// move puts a figure behind the one named, if both are there.
+func (s *statSheet) move(behind, name string) {
+	from, to := s.index(name), s.index(behind)
+	if from < 0 || to < 0 {
+		return
+	}
+	col, cell := s.cols[from], s.cells[from]
+	s.cols, s.cells = slices.Delete(s.cols, from, from+1), slices.Delete(s.cells, from, from+1)
+	to = s.index(behind) + 1
+	s.cols, s.cells = slices.Insert(s.cols, to, col), slices.Insert(s.cells, to, cell)
+}
+
+// index is where a figure stands, -1 if it is not there.
+func (s *statSheet) index(name string) int {
+	return slices.IndexFunc(s.cols, func(c cli.Column) bool { return c.Name == name })
+}
+
+// statTitles are titles in tables that don't follow from the name; those of memory say who holds what of it.
+var statTitles = map[string]string{
+	"open_events":         "EVENTS READ BY OPEN",
 	"memory_budget_bytes": "MEMORY BUDGET", "memory_used_bytes": "  USED", "memory_used_percent": "  USED %",
 	"tail_bytes": "  BY RECENT EVENTS", "index_bytes": "  BY THEIR INDEX", "cache_bytes": "  BY BLOCKS OF SEGMENTS",
 	"reader_bytes": "  BY OPEN SEGMENTS", "hot_range_bytes": "  BY HOT RANGES", "record_bytes": "  BY HOT RECORDS", "off_heap_bytes": "  OUTSIDE OF GO'S HEAP",
@@ -147,8 +166,10 @@ func (s *statSheet) derive(m *dyngo.Metrics) {
 		s.insert("memory_budget_bytes", "memory_used_percent", percentOf(used, m.MemoryBudgetBytes))
 		s.insert("memory_budget_bytes", "memory_used_bytes", cli.ByteCell(used))
 	}
+	s.move("reader_bytes", "record_bytes")
+	s.move("reader_bytes", "hot_range_bytes")
 	for i := range s.cols {
-		if title, ok := memoryTitles[s.cols[i].Name]; ok {
+		if title, ok := statTitles[s.cols[i].Name]; ok {
 			s.cols[i].Title = title
 		}
 	}
@@ -208,6 +229,12 @@ func (s *statSheet) flatten(prefix string, object json.RawMessage) error {
 			}
 			continue
 		}
+		switch {
+		case name == "write_delay": // a time.Duration, which JSON has as a number
+			name += "_ns"
+		case name == "days_to_full" && string(value) == "0", s.index(name) >= 0: // not known, or told already
+			continue
+		}
 		s.add(name, statCell(name, value))
 	}
 	return nil
@@ -216,6 +243,7 @@ func (s *statSheet) flatten(prefix string, object json.RawMessage) error {
 // statCell gives a number the type that its name says.
 func statCell(name string, value json.RawMessage) any {
 	var n int64
+	var f float64
 	var text string
 	switch {
 	case json.Unmarshal(value, &n) == nil:
@@ -228,6 +256,8 @@ func statCell(name string, value json.RawMessage) any {
 			return n
 		}
 		return cli.CountCell(n)
+	case json.Unmarshal(value, &f) == nil:
+		return cli.Round3(f)
 	case json.Unmarshal(value, &text) == nil:
 		return text
 	}
