@@ -212,14 +212,22 @@ func showSound(cmd *cobra.Command, all *dyngo.VerifyReport) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: what a crash left behind offset %d (%s) is left out. %s\n",
 			m.File, m.End, FormatBytes(m.CutBytes), m.Doubt)
 	}
-	columns := []Column{{Name: "dir"}, {Name: "ok", Title: "OK"}, {Name: "damaged"}, {Name: "files"}, {Name: "bytes"},
+	columns := []Column{{Name: "dir"}, {Name: "ok", Title: "OK"}, {Name: "level"}, {Name: "damaged"}, {Name: "files"}, {Name: "bytes"},
 		{Name: "frames"}, {Name: "events"}, {Name: "first_lsn"}, {Name: "last_lsn"}, {Name: "ending"}, {Name: "torn_bytes"},
 		{Name: "torn_offset"}, {Name: "data_frames"}, {Name: "unreferenced_data_frames"}, {Name: "segments"},
 		{Name: "segment_bytes"}, {Name: "segment_entries"}, {Name: "orphans"}}
-	cells := []any{GlobalsOf(cmd).Dir, true, 0, CountCell(report.Files), ByteCell(report.Bytes),
+	cells := []any{GlobalsOf(cmd).Dir, true, all.Level.String(), 0, CountCell(report.Files), ByteCell(report.Bytes),
 		CountCell(report.Frames), CountCell(report.Events), report.FirstLSN, tail.NextLSN - min(tail.NextLSN, 1), ending,
 		torn, tornAt, CountCell(report.DataFrames), CountCell(report.Unreferenced), CountCell(all.Segments),
 		ByteCell(all.Bytes), CountCell(all.Entries), CountCell(len(all.Orphans))}
+	if all.Level == dyngo.LevelFiles { // nothing in log files was read
+		for i, c := range columns {
+			switch c.Name {
+			case "bytes", "frames", "events", "last_lsn", "ending", "data_frames", "unreferenced_data_frames":
+				cells[i] = nil
+			}
+		}
+	}
 	if t := all.Tree; t != nil {
 		columns = append(columns, Column{Name: "tree_frames"}, Column{Name: "tree_root"}, Column{Name: "heads_agree"},
 			Column{Name: "hashes_logged"})
