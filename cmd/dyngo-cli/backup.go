@@ -134,6 +134,9 @@ func createBackup(cmd *cobra.Command, folder string, follow bool) error {
 	if cli.StoreExists(folder) {
 		return cli.Usage("another folder", "%s is a store", folder)
 	}
+	if err := cli.CheckFolder("FOLDER", folder, dir); err != nil {
+		return err
+	}
 	tellLeftBackups(cmd, dir)
 	if follow {
 		return followBackup(cmd, folder)

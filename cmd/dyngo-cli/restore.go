@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +13,7 @@ import (
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/backup"
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
+	"github.com/dyngodb/dyngo/snapshot"
 )
 
 func newRestoreCommand() *cobra.Command {
@@ -87,7 +89,7 @@ minutes ago.`,
 			w.target = dyngo.AtTime(w.time)
 		}
 		r.cmd, r.src, r.dst, r.want = cmd, args[0], args[1], w
-		return r.run(*id)
+		return cli.In(r.src, r.run(*id))
 	}
 	return cmd
 }
@@ -114,12 +116,18 @@ func (r *restore) run(id string) error {
 		}
 		r.backup = b.ID
 		from, o.From = ".", backup.FS(r.cmd.Context(), c.objects, b)
-	} else if err := cli.CheckStore(r.src); err != nil {
+	} else if err := cli.CheckStore(r.src); errors.Is(err, os.ErrPermission) {
 		return err
+	} else if err != nil {
+		return cli.Fail(cli.ExitNotFound, "as SRC a store, the folder of a snapshot or a folder of backups", "no store in %s, and no backups", r.src)
 	} else if id != "" {
 		return cli.Usage("dyngo-cli restore without --backup", "%s is a store, not a folder of backups", r.src)
 	}
+	if err := cli.CheckFolder("DST", r.dst, r.src); err != nil {
+		return err
+	}
 	if r.plan {
+		r.tellOccupied()
 		done, err := dyngo.PlanRestore(r.cmd.Context(), from, r.want.target, o)
 		if err != nil {
 			return err
@@ -162,6 +170,17 @@ func (r *restore) run(id string) error {
 		}
 	}
 	return r.show(&done)
+}
+
+// tellOccupied says of a plan that the restore itself would be refused.
+func (r *restore) tellOccupied() {
+	names, _ := os.ReadDir(r.dst) // an error is that of the restore
+	begun := slices.ContainsFunc(names, func(e os.DirEntry) bool { return e.Name() == snapshot.PendingName })
+	names = slices.DeleteFunc(names, func(e os.DirEntry) bool { return e.Name() == "LOCK" })
+	if len(names) > 0 && !begun && !r.delta {
+		fmt.Fprintf(r.cmd.ErrOrStderr(), "%s: %s is not empty: this would be refused without --delta, which replaces an earlier restore\n",
+			r.cmd.Root().Name(), r.dst)
+	}
 }
 
 // make restores all of the store.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -43,6 +45,22 @@ func Usage(try, format string, args ...any) error {
 	return Fail(ExitUsage, try, format, args...)
 }
 
+// In says that err is about what lies in dir, for advice, where that is not the store of --dir.
+func In(dir string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &placedError{dir: dir, err: err}
+}
+
+type placedError struct {
+	dir string
+	err error
+}
+
+func (e *placedError) Error() string { return e.err.Error() }
+func (e *placedError) Unwrap() error { return e.err }
+
 // errSilent ends the program with code without another word: the command has said what is wrong.
 func errSilent(code int) error { return &cliError{code: code, err: errors.New("")} }
 
@@ -54,6 +72,10 @@ func explain(err error, dir string) (code int, what, try string) {
 	if errors.As(err, &ce) {
 		return ce.code, what, ce.try
 	}
+	var placed *placedError
+	if errors.As(err, &placed) {
+		dir = placed.dir
+	}
 	if errors.Is(err, context.Canceled) {
 		return ExitInterrupted, "interrupted", ""
 	}
@@ -62,13 +84,26 @@ func explain(err error, dir string) (code int, what, try string) {
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS):
-		return ExitDenied, what, fmt.Sprintf("ls -ld %s, and run as a user who may work there", ShellQuote(dir))
+		return ExitDenied, what, fmt.Sprintf("ls -ld %s, and run as a user who may work there", ShellQuote(deniedAt(err, dir)))
 	case errors.Is(err, fs.ErrNotExist):
 		return ExitNotFound, what, ""
 	case errors.Is(err, syscall.ENOSPC):
 		return ExitFailure, what, "free space on the device, then run the command again"
 	}
 	return ExitFailure, what, ""
+}
+
+// deniedAt is the file or folder that the file system has refused, or the nearest one around it that can be seen; dir if err names none.
+func deniedAt(err error, dir string) string {
+	var at *fs.PathError
+	if !errors.As(err, &at) {
+		return dir
+	}
+	for name := filepath.Clean(at.Path); ; name = filepath.Dir(name) {
+		if _, err := os.Lstat(name); err == nil || name == filepath.Dir(name) {
+			return name
+		}
+	}
 }
 
 // exitCodeOf is the code that err will end the program with.

@@ -13,6 +13,7 @@ import (
 )
 
 func TestExplain(t *testing.T) {
+	dir := t.TempDir()
 	for _, c := range []struct {
 		name string
 		err  error
@@ -34,7 +35,9 @@ func TestExplain(t *testing.T) {
 		{"limit", dyngo.ErrLimit, ExitUsage, "limit exceeded", ""},
 		{"log failed", dyngo.ErrLogFailed, ExitUnavailable, "", "device"},
 		{"outcome unknown", dyngo.ErrOutcomeUnknown, ExitUnavailable, "", "get"},
-		{"denied", &fs.PathError{Op: "open", Path: "p", Err: fs.ErrPermission}, ExitDenied, "open p", "'my store'"},
+		{"denied", &fs.PathError{Op: "open", Path: dir + "/none/p", Err: fs.ErrPermission}, ExitDenied, "open ", "ls -ld " + dir + ","},
+		{"denied somewhere", fs.ErrPermission, ExitDenied, "permission", "'my store'"},
+		{"damage elsewhere", In("src", &dyngo.CorruptionError{File: "f"}), ExitCorrupt, "f at 0: ", "dyngo-cli verify -d src "},
 		{"anything else", errors.New("boom"), ExitFailure, "boom", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -41,6 +41,9 @@ func OpenWrite(cmd *cobra.Command, set ...func(*dyngo.Options)) (*dyngo.DB, erro
 	}
 	g := GlobalsOf(cmd)
 	if g.Keys != "" {
+		if err := CheckFolder("--keys", g.Keys, ""); err != nil {
+			return nil, err
+		}
 		inside, err := vfs.Inside(g.Keys, dir)
 		if inside {
 			err = Usage("a folder that is not copied with the store", "--keys %s: the keys must lie outside of the store %s", g.Keys, dir)
@@ -91,10 +94,37 @@ func CheckStore(dir string) error {
 	case err == nil:
 		return Fail(ExitFailure, "", "%s is a file: this is not a DynGO store", filepath.Join(dir, "wal"))
 	case errors.Is(err, os.ErrNotExist), strings.Contains(err.Error(), "not a directory"):
-		return Fail(ExitNotFound, "--dir or DYNGO_DIR with the store's directory, or dyngo-cli put to make one",
-			"no store in %s", dir)
+		what := "no store in " + dir
+		if isFile(dir) {
+			what += ", which is a file"
+		}
+		return Fail(ExitNotFound, "--dir or DYNGO_DIR with the store's directory, or dyngo-cli put to make one", "%s", what)
 	}
 	return err
+}
+
+func isFile(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && !info.IsDir()
+}
+
+// CheckFolder returns an error if a folder that is to be written, which what names in it, is a file, or lies in another one: that
+// one's owner would take it for its own, or leave it in what it copies. apart may be empty.
+func CheckFolder(what, folder, apart string) error {
+	if isFile(folder) {
+		return Usage("the name of a folder", "%s: %s is a file, not a folder", what, folder)
+	}
+	if apart == "" {
+		return nil
+	}
+	inside, err := vfs.Inside(folder, apart)
+	if err != nil || !inside {
+		return err
+	}
+	if same, err := vfs.Inside(apart, folder); same || err != nil {
+		return err // the caller knows more of that
+	}
+	return Usage("a folder outside of it", "%s: %s lies in %s, which is not changed", what, folder, apart)
 }
 
 // StoreExists reports whether the directory holds a store.
@@ -151,6 +181,8 @@ func explainEngine(err error, what, dir string) (code int, _, try string, ok boo
 			fmt.Sprintf("stop %s first; commands that only read work beside it", PidName(locked.PID)), true
 	case errors.Is(err, dyngo.ErrRedact):
 		return ExitConflict, what, "dyngo-cli redact LSN --dry-run once that is done", true
+	case errors.As(err, &damaged) && HasBackups(dir):
+		return ExitCorrupt, what, "dyngo-cli backup verify " + ShellQuote(dir) + " lists all damage; restore the named file from a copy", true
 	case errors.As(err, &damaged):
 		return ExitCorrupt, what, "dyngo-cli verify -d " + ShellQuote(dir) +
 			" lists all damage; restore the named file from a copy", true
