@@ -17,10 +17,10 @@ import (
 	"github.com/dyngodb/dyngo/wal"
 )
 
-// logStore is a store whose log files are small.
-func logStore(t *testing.T, dir string) (*dyngo.DB, *dyngo.Dataset) {
+// logStore is a store whose log files are small; retention keeps so many bytes of them, 0 = all.
+func logStore(t *testing.T, dir string, keep int64) (*dyngo.DB, *dyngo.Dataset) {
 	t.Helper()
-	db, err := dyngo.Open(dir, &dyngo.Options{LogFileBytes: 1 << 20, Retention: dyngo.Retention{Bytes: 2 << 20}})
+	db, err := dyngo.Open(dir, &dyngo.Options{LogFileBytes: 1 << 20, Retention: dyngo.Retention{Bytes: keep}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func (f *follower) want(t *testing.T, from, to event.LSN) {
 // Who follows the log sees every event once, also when the log goes on in other files.
 func TestFollowAcrossFiles(t *testing.T) {
 	dir := t.TempDir()
-	db, ds := logStore(t, dir)
+	db, ds := logStore(t, dir, 0) // who follows may be slow: nothing is dropped before it
 	f := follow(t, dir, 2, nil)
 	grow(t, ds, 35)
 	f.want(t, 2, db.DurableLSN())
@@ -128,7 +128,7 @@ func TestFollowAcrossFiles(t *testing.T) {
 // Who can't keep up with retention is told what is gone, and goes on behind it.
 func TestFollowTellsWhatRetentionDropped(t *testing.T) {
 	dir := t.TempDir()
-	db, ds := logStore(t, dir)
+	db, ds := logStore(t, dir, 2<<20)
 	grow(t, ds, 1)
 	held, goOn := make(chan bool), make(chan bool)
 	f := follow(t, dir, 0, func(lsn event.LSN) {
@@ -227,7 +227,7 @@ func TestArchiveHasWhatRetentionDropsMeanwhile(t *testing.T) {
 // A torn tail is waited at; what the next writer puts behind it comes.
 func TestFollowPassesATornTail(t *testing.T) {
 	dir, torn := t.TempDir(), filepath.Join(t.TempDir(), "torn")
-	db, ds := logStore(t, dir)
+	db, ds := logStore(t, dir, 0)
 	grow(t, ds, 3)
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
@@ -248,7 +248,7 @@ func TestFollowPassesATornTail(t *testing.T) {
 	}
 	f := follow(t, torn, 0, nil)
 	f.want(t, 1, 5)
-	db2, ds2 := logStore(t, torn)
+	db2, ds2 := logStore(t, torn, 0)
 	grow(t, ds2, 2)
 	f.want(t, 6, db2.DurableLSN())
 }
