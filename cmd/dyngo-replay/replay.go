@@ -72,6 +72,9 @@ kill by the next one into the same folder, which begins anew.`,
 			return cli.Usage("--into FOLDER", "--into is missing")
 		}
 		r.dir = filepath.ToSlash(filepath.Clean(*into))
+		if err := cli.CheckFolder("--into", *into, cli.GlobalsOf(cmd).Dir); err != nil {
+			return err
+		}
 		if r.keys, err = keys(); err != nil {
 			return err
 		}
@@ -130,9 +133,10 @@ type replay struct {
 	first    int64     // log time of the first event
 	synced   time.Time
 	visited  int64
-	last     event.LSN      // visited last
-	lastMore bool           // its batch goes on
-	lost     [][2]event.LSN // batches that can't be read any more, since they began in a log file that is gone
+	last     event.LSN       // visited last
+	lastMore bool            // its batch goes on
+	seen     map[string]bool // datasets and actors that are wanted by name and are there
+	lost     [][2]event.LSN  // batches that can't be read any more, since they began in a log file that is gone
 	missed   error
 }
 
@@ -320,7 +324,7 @@ func (r *replay) write(whole bool) error {
 			return err
 		}
 	}
-	r.began, r.synced = time.Now(), time.Now()
+	r.began, r.synced, r.seen = time.Now(), time.Now(), map[string]bool{}
 	v := cli.NewLogView(r.files, cli.LogFilter{From: r.head.FirstLSN, To: r.to, Until: r.until})
 	v.Lost = func(first, last event.LSN) { r.lost = append(r.lost, [2]event.LSN{first, last}) }
 	r.log.Missed = func(first, last event.LSN) {
@@ -337,10 +341,14 @@ func (r *replay) write(whole bool) error {
 		return err
 	}
 	if r.lastMore && r.until == 0 {
-		return fmt.Errorf("%w: LSN %d lies in it; --to-lsn before it or at its end", dyngo.ErrMidBatch, r.to)
+		return cli.Fail(cli.ExitUsage, fmt.Sprintf("the last LSN of a batch, or the one before its first; dyngo-replay dump --from-lsn %d shows which is which",
+			r.to), "%w: LSN %d lies in it; --to-lsn before it or at its end", dyngo.ErrMidBatch, r.to)
 	}
 	if r.missed != nil {
 		return r.missed
+	}
+	if err := r.absent(); err != nil {
+		return err
 	}
 	if err := r.stillThere(); err != nil {
 		return err
@@ -351,6 +359,29 @@ func (r *replay) write(whole bool) error {
 	return r.out.write()
 }
 
+// absent returns an error if a dataset or an actor is wanted of which there is nothing: a store without it is not what was meant.
+func (r *replay) absent() error {
+	for _, e := range r.out.entries { // those of the base too
+		if e.dataset != nil {
+			r.see("dataset", e.dataset.Name)
+		}
+	}
+	for _, wanted := range []struct {
+		what  string
+		names []string
+	}{{"dataset", r.datasets}, {"actor", r.actors}} {
+		for _, name := range wanted.names {
+			if !r.seen[wanted.what+name] {
+				return cli.Fail(cli.ExitNotFound, "dyngo-replay stat --by dataset,actor -d "+cli.ShellQuote(cli.GlobalsOf(r.cmd).Dir)+" shows what there is",
+					"LSN %d to %d have nothing of the %s %q", r.head.FirstLSN, r.last, wanted.what, name)
+			}
+		}
+	}
+	return nil
+}
+
+func (r *replay) see(what, name string) { r.seen[what+name] = true }
+
 // event takes an event of the source.
 func (r *replay) event(e *cli.LogEvent) error {
 	r.last, r.lastMore = e.LSN, !e.Last
@@ -358,6 +389,12 @@ func (r *replay) event(e *cli.LogEvent) error {
 		r.first = e.Time
 	}
 	r.visited++
+	if len(r.actors) > 0 {
+		r.see("actor", e.Who.Actor)
+	}
+	if len(r.datasets) > 0 {
+		r.see("dataset", e.DatasetName) // one that was dropped is in no dictionary any more
+	}
 	if r.speed > 0 || r.rate > 0 {
 		if err := r.wait(e.Time); err != nil {
 			return err
