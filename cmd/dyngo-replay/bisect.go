@@ -168,7 +168,7 @@ func (b *bisect) halve(low, high event.LSN) (event.LSN, error) {
 		return 0, errOr(err, b.never(high))
 	}
 	if holds, err := b.at(low); err != nil || holds {
-		return 0, errOr(err, cli.Fail(cli.ExitNotFound, "an earlier --from", "the condition holds at LSN %d already", low))
+		return 0, errOr(err, cli.Fail(cli.ExitNotFound, "another --from, at which it does not hold, or --linear", "the condition holds at LSN %d already", low))
 	}
 	for high-low > 1 {
 		mid := low + (high-low)/2

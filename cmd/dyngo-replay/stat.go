@@ -111,7 +111,7 @@ func stat(cmd *cobra.Command, args []string, filter cli.LogFilter, by []string) 
 		sorted = append(sorted, g)
 	}
 	slices.SortFunc(sorted, func(a, b *statGroup) int {
-		return cmp.Or(slices.Compare(a.fields, b.fields), cmp.Compare(a.first, b.first))
+		return cmp.Or(slices.CompareFunc(a.fields, b.fields, compareFields), cmp.Compare(a.first, b.first))
 	})
 	for _, g := range sorted {
 		var row []any
@@ -128,6 +128,21 @@ func stat(cmd *cobra.Command, args []string, filter cli.LogFilter, by []string) 
 		}
 	}
 	return r.Close()
+}
+
+// compareFields puts log files in the order of their numbers; what is no number follows in that of its bytes.
+func compareFields(a, b string) int {
+	m, aerr := strconv.ParseUint(a, 10, 64)
+	n, berr := strconv.ParseUint(b, 10, 64)
+	switch {
+	case aerr == nil && berr == nil:
+		return cmp.Or(cmp.Compare(m, n), strings.Compare(a, b))
+	case aerr == nil && b != "":
+		return -1
+	case berr == nil && a != "":
+		return 1
+	}
+	return strings.Compare(a, b)
 }
 
 func statField(e *cli.LogEvent, field string) string {

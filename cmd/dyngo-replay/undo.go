@@ -85,6 +85,7 @@ type undo struct {
 	end       event.LSN // of the last batch
 	batch     *dyngo.Batch
 	conflicts int
+	shown     int                             // events that take something back, or would but for a conflict
 	gone      map[string]dyngo.DatasetOptions // datasets that the batches dropped, and that are to be created again
 	created   []string                        // those that were, until the batch is committed
 }
@@ -132,6 +133,9 @@ func (u *undo) takeBack() (err error) {
 		if n := u.batch.Len(); n > 0 {
 			fmt.Fprintf(u.cmd.ErrOrStderr(), "%s: appended as LSN %d to %d\n", u.cmd.Root().Name(), lsn-event.LSN(n)+1, lsn)
 		}
+	}
+	if u.shown == 0 {
+		fmt.Fprintf(u.cmd.ErrOrStderr(), "%s: there is nothing to take back: each key is as it was before\n", u.cmd.Root().Name())
 	}
 	if u.conflicts > 0 {
 		try := "look at them, then --apply --skip-conflicts to leave these keys as they are"
@@ -225,6 +229,7 @@ func (u *undo) create(r *cli.Renderer) error {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(u.gone)) {
+		u.shown++
 		if err := r.Row(name, nil, event.OpDatasetCreated.String(), nil, nil, nil); err != nil {
 			return err
 		}
@@ -286,6 +291,7 @@ func (u *undo) key(r *cli.Renderer, c *dyngo.Change) error {
 	default:
 		u.batch.DeleteWith(ds, c.Key, u.why)
 	}
+	u.shown++
 	return r.Row(c.Dataset, cli.KeyCell(c.Key), op.String(), value, expires, why)
 }
 
