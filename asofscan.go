@@ -380,6 +380,9 @@ func (s *pastScan) resolve(v *value) (bool, error) {
 	}
 	read := db.valueReads.Enter() // retention waits
 	defer read.Exit()
+	if s.val == nil {
+		s.val = []byte{} // an empty value is one
+	}
 	s.val, err = v.resolve(db, s.val[:0])
 	s.kv.Value = s.val
 	if errors.Is(err, ErrErased) { // just now

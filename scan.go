@@ -525,6 +525,9 @@ func (s *scanner) resolve(kv *KV, v *value) (bool, error) {
 			return false, err
 		}
 	}
+	if s.val == nil {
+		s.val = []byte{} // an empty value is one
+	}
 	if s.val, err = v.resolve(db, s.val[:0]); err != nil {
 		if errors.Is(err, ErrErased) { // just now
 			return false, nil
