@@ -563,6 +563,12 @@ func (s *scanner) rest() Range {
 func (s *scanner) begin(departures uint64) error {
 	db := s.ds.db
 	s.close()
+	// Close waits: who begins later finds no files. The first scan of a dataset sorts it, which may take long: so it must not pin reads.
+	call := db.calls.Enter()
+	defer call.Exit()
+	if db.closed.Load() {
+		return ErrClosed
+	}
 	s.departures = departures
 	s.ranges.Set(s.ds.ranges) // before the segments: of what is forgotten later nothing is left in later ones
 	s.src = db.sorted.acquire()
@@ -570,12 +576,6 @@ func (s *scanner) begin(departures uint64) error {
 	left := LSN(db.sorted.leaving.Load()) // of newer events memory has all
 	if s.onDisk = s.src.oldest <= left; s.onDisk {
 		s.disk.begin(s.src, left, s.ds.id, &s.ranges, r, s.max, s.left)
-	}
-	// The first scan of a dataset sorts it: that may take long, so it must not pin reads; Close waits for it all the same.
-	call := db.calls.Enter()
-	defer call.Exit()
-	if db.closed.Load() {
-		return ErrClosed
 	}
 	s.mem.Reset(db.mem, s.ds.id, memtable.ScanOptions{From: r.From, To: r.To, Reverse: r.Reverse, KeysOnly: r.KeysOnly, Max: s.max, Limit: s.left})
 	return nil

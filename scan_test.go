@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -335,5 +336,42 @@ func TestScanEndsWithItsView(t *testing.T) {
 		if pairs != 3 || !errors.Is(err, dyngo.ErrClosed) {
 			t.Errorf("from %s: %d pairs, %v", place.name, pairs, err)
 		}
+	}
+}
+
+// TestScansAfterClose: scans that are in progress when the store is closed look at nothing more, wherever their next pairs would come from.
+func TestScansAfterClose(t *testing.T) {
+	o := &dyngo.Options{FS: vfs.NewMem(), MemoryBudget: 8 << 20}
+	o.LookHotOnly()
+	db, ds := openWith(t, o)
+	for i := range byte(100) {
+		if _, err := ds.Put([]byte{i}, []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.LeaveMemory(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := ds.KeepHot(t.Context(), []byte{40}, []byte{60}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		for _, r := range []dyngo.Range{{From: []byte{40}}, {To: []byte{60}, Reverse: true}, {}, {Reverse: true}} {
+			next, stop := iter.Pull2(ds.Scan(r))
+			for range 20 { // there the hot range ends
+				if _, err, ok := next(); err != nil || !ok {
+					t.Fatal(err, ok)
+				}
+			}
+			defer func() {
+				if _, err, ok := next(); !ok || !errors.Is(err, dyngo.ErrClosed) {
+					t.Errorf("scan %d from %d to %d: %v after Close", i, r.From, r.To, err)
+				}
+				stop()
+			}()
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
