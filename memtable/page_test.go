@@ -81,19 +81,54 @@ func TestFirstPageDoesNotWaitForAllKeys(t *testing.T) {
 	}
 }
 
-// TestFirstPageOfOneShard knows that there are more keys, whoever of those that look has found them all.
-func TestFirstPageOfOneShard(t *testing.T) {
+// TestFirstPageOfOneChunk knows that there are more keys, whoever of those that look has found them all.
+func TestFirstPageOfOneChunk(t *testing.T) {
 	f := newFixture(t)
 	defer f.close()
-	for _, key := range f.keysOfShard(4*(10+5+16), -1) { // it cuts when it has the last one
-		f.put(1, key, "v")
+	f.put(2, "of another dataset", "v")
+	f.ap.Seal() // what follows lies in another chunk
+	for i := range 4 * (10 + 5 + 16) {
+		f.put(1, fmt.Sprintf("k%03d", i), "v")
 	}
 	od, _ := f.t.order.begin(1)
 	defer od.finish()
-	for range 100 {
-		if p := od.firstPage(ScanOptions{Limit: 10, Max: f.lsn}); len(p.keys) < 10 || p.whole {
+	for i := range 200 {
+		if p := od.firstPage(ScanOptions{Limit: 10, Max: f.lsn, Reverse: i%2 == 0}); len(p.keys) < 10 || p.whole {
 			t.Fatalf("%d keys, all there are: %v", len(p.keys), p.whole)
 		}
+	}
+}
+
+// TestFirstPageThatIsJustFull has all keys, also when the last one of them comes again.
+func TestFirstPageThatIsJustFull(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	const limit, n = 4, 4 + 2 + 16
+	for range 3 {
+		for i := range n {
+			f.put(1, fmt.Sprintf("k%02d", i), "v")
+		}
+	}
+	od, _ := f.t.order.begin(1)
+	defer od.finish()
+	for _, reverse := range []bool{false, true} {
+		if p := od.firstPage(ScanOptions{Limit: limit, Max: f.lsn, Reverse: reverse}); len(p.keys) != n || !p.whole {
+			t.Errorf("reverse %v: %d keys of %d, all there are: %v", reverse, len(p.keys), n, p.whole)
+		}
+	}
+}
+
+// TestFirstPageIsACopy: its keys stay when the memory that they were found in holds something else.
+func TestFirstPageIsACopy(t *testing.T) {
+	f := newFixture(t)
+	defer f.close()
+	f.put(1, "left", "v")
+	od, _ := f.t.order.begin(1)
+	defer od.finish()
+	p := od.firstPage(ScanOptions{Limit: 4, Max: f.lsn})
+	f.a.Pieces()[0].Filled(f.lsn)(func(r tail.Record) bool { return copy(r.Key(), "else") == 0 })
+	if len(p.keys) != 1 || string(p.keys[0]) != "left" {
+		t.Errorf("the page has %q", p.keys)
 	}
 }
 
