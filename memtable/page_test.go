@@ -44,6 +44,9 @@ func TestFirstPageDoesNotWaitForAllKeys(t *testing.T) {
 			}
 			upTo := f.lsn
 			f.put(1, string(keys[700])+"!", "later than the scan")
+			for _, i := range []int{501, 1497} {
+				f.put(1, string(keys[i]), "later, too")
+			}
 			it := f.t.Scan(1, ScanOptions{From: from, To: to, Reverse: reverse, Max: upTo, Limit: limit})
 			var got []string
 			read := func() int {
