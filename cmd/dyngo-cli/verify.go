@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -78,6 +79,9 @@ func runInitKey(cmd *cobra.Command, name string) (err error) {
 	if inside {
 		return cli.Usage("a place that is not copied with the store", "--init-key %s: the key must lie outside of the store %s", name, dir)
 	}
+	if err := checkNew(name); err != nil { // before the store is changed
+		return err
+	}
 	exists := cli.StoreExists(dir)
 	if exists {
 		db, err2 := cli.OpenWrite(cmd, func(o *dyngo.Options) { o.Integrity = true })
@@ -107,6 +111,20 @@ func runInitKey(cmd *cobra.Command, name string) (err error) {
 	} else {
 		fmt.Fprintf(cmd.ErrOrStderr(), "there is no store in %s yet; run this again with another FILE, or set Options.Integrity, to have "+
 			"it keep a tree\n", dir)
+	}
+	return nil
+}
+
+// checkNew returns an error if a key can't be made in a file: it is there, or its folder is not.
+func checkNew(name string) error {
+	for _, n := range []string{name, name + ".pub"} {
+		if _, err := os.Lstat(n); err == nil {
+			return cli.Fail(cli.ExitFailure, "another FILE, or --signing-key with this one if it is a key", "--init-key: %s: file exists", n)
+		}
+	}
+	folder := filepath.Dir(name)
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+		return cli.Fail(cli.ExitNotFound, "mkdir "+cli.ShellQuote(folder)+", or another FILE", "--init-key: there is no folder %s", folder)
 	}
 	return nil
 }

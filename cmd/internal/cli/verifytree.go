@@ -70,6 +70,9 @@ func (o *Verification) readAnchors(key *integrity.Key) (heads []dyngo.Anchor, er
 			o.newest[name] = integrity.Head{}
 			continue
 		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, Fail(ExitNotFound, "a private --signing-key, with which the file is made", "--anchor: %w", err)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -114,7 +117,9 @@ func tellTree(cmd *cobra.Command, report *dyngo.VerifyReport, key *integrity.Key
 	if t == nil {
 		return
 	}
+	outside := false
 	for _, a := range t.Anchors {
+		outside = outside || !a.Inside
 		switch {
 		case a.Inside:
 		case a.Err != nil:
@@ -126,7 +131,7 @@ func tellTree(cmd *cobra.Command, report *dyngo.VerifyReport, key *integrity.Key
 	if t.Outside() > 0 && key == nil {
 		fmt.Fprintln(w, "the signatures of the heads were not checked; --signing-key does it")
 	}
-	if t.Outside() == 0 {
+	if !outside {
 		fmt.Fprintln(w, "warning: no tree head from outside of the store was compared: a log that was cut at its end, or forged as a "+
 			"whole, can't be told from a sound one; --anchor FILE with a private --signing-key keeps heads")
 	}
