@@ -70,6 +70,11 @@ func parseSize(s string) (int64, bool) {
 
 func runGC(cmd *cobra.Command, keep dyngo.Retention, archive string, dry bool) error {
 	dir := cli.GlobalsOf(cmd).Dir
+	if archive != "" {
+		if err := cli.CheckFolder("--archive", archive, dir); err != nil {
+			return err
+		}
+	}
 	request := "gc"
 	if dry {
 		request = "gcplan"
