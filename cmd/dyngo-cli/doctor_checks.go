@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -258,22 +257,21 @@ func exists(name string) bool {
 	return err == nil
 }
 
-// orphans are segments that the manifest does not name.
+// orphans are segments and value files that the manifest does not name.
 func (p *patient) orphans() (names []string) {
 	set, err := manifest.Open(vfs.OS, filepath.ToSlash(filepath.Join(p.dir, "manifest")), manifest.Options{ReadOnly: true})
 	if err != nil || !set.Found() {
 		return nil
 	}
 	defer set.Close() // only read from
-	v := set.Current()
+	known := map[manifest.FileNum]bool{}
+	set.Current().AddNums(known)
 	entries, err := os.ReadDir(filepath.Join(p.dir, manifest.Dir))
 	if err != nil {
 		return nil
 	}
 	for _, e := range entries {
-		num, value, ok := manifest.ParseName(e.Name())
-		aside := slices.ContainsFunc(v.Damaged, func(d manifest.Damaged) bool { return d.Segment.Num == num })
-		if ok && !value && !aside && v.Segment(num) == nil {
+		if num, _, ok := manifest.ParseName(e.Name()); ok && !known[num] {
 			names = append(names, manifest.Dir+"/"+e.Name())
 		}
 	}
