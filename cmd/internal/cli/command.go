@@ -45,6 +45,7 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	tameBuiltins(root, args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitOK
@@ -53,6 +54,29 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 		err = context.Canceled // whatever failed because of ^C
 	}
 	return report(stderr, root.Name(), asUsage(cmd, err), GlobalsOf(cmd).Dir)
+}
+
+// tameBuiltins has cobra's own commands refuse what they don't know, as all others do: they would print help, as data, and succeed.
+func tameBuiltins(root *cobra.Command, args []string) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(args...)
+	// Found by name: a list of the commands would sort them, for suggestions too.
+	if c, _, err := root.Find([]string{"completion"}); err == nil && c != root {
+		c.Args, c.RunE = NoArgs, NeedSubcommand
+	}
+	if c, _, err := root.Find([]string{"help"}); err == nil && c != root {
+		c.Run, c.RunE = nil, func(_ *cobra.Command, args []string) error {
+			about, rest, err := root.Find(args)
+			if err == nil {
+				err = NoArgs(about, rest)
+			}
+			if err != nil {
+				return err
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		}
+	}
 }
 
 func InGroup(root *cobra.Command, group string, cmds ...*cobra.Command) {
