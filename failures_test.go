@@ -173,6 +173,12 @@ func failOnce(seed uint64, plan vfs.Plan) (fired bool, err error) {
 			err = r.m.recovered(crash.PowerLoss(o), r.clock.Now())
 		}
 	}
+	// The machine runs on, and shows what it could not write: what the next process finds there and adds, no power loss takes back.
+	if left := crash.KillProcess(); err == nil && plan.Kind == vfs.FailSync {
+		if err = r.m.recovered(left, r.clock.Now()); err == nil {
+			err = survives(left, r.clock.Now())
+		}
+	}
 	if err != nil {
 		err = fmt.Errorf("%s (the script: %v): %w\n%s", planned, failed, err, fault.Trace())
 	}

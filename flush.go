@@ -46,6 +46,8 @@ type flusher struct {
 	index  atomic.Int64  // bytes of what finds recent events, when it was last looked at
 	left   atomic.Uint64 // LSN of the last event that has left memory
 
+	tailDurable atomic.Bool // all that Open has found in the log's newest file
+
 	pressing sync.Mutex // held by press, so that what it says last is what was so last
 
 	mu     sync.Mutex     // guards ranges; a leaf, taken under shard locks
@@ -339,7 +341,7 @@ func (f *flusher) flushUpTo(last LSN) error {
 	return nil
 }
 
-// waitDurable waits until lsn is. While the store is opened the log's newest file is synced instead.
+// waitDurable waits until lsn is. While the store is opened the log's newest file is made so, once: nobody adds to it meanwhile.
 func (f *flusher) waitDurable(lsn LSN) error {
 	if f.db.log != nil {
 		return f.db.log.WaitDurable(f.db.ctx, lsn) // at once if it is
@@ -349,7 +351,12 @@ func (f *flusher) waitDurable(lsn LSN) error {
 		return err
 	}
 	newest := files[len(files)-1]
-	return wal.SyncTail(f.db.opts.FS, f.db.walDir(), wal.Tail{File: newest.Seq, FirstLSN: newest.FirstLSN})
+	if f.tailDurable.Load() || newest.FirstLSN > lsn {
+		return nil
+	}
+	err = wal.SyncTail(f.db.opts.FS, f.db.walDir(), wal.Tail{File: newest.Seq, FirstLSN: newest.FirstLSN}, f.db.opts.ReadOnly)
+	f.tailDurable.Store(err == nil)
+	return err
 }
 
 // floor is an LSN that all reads without a view reach, those in progress included. While the store is opened nobody reads.

@@ -149,8 +149,15 @@ func (db *DB) open() error {
 		return err
 	}
 	// What is served from now on must not go with a power loss. A medium that can't be written has nothing to lose.
-	if err := wal.SyncTail(fsys, db.walDir(), state.Tail); err != nil && !db.opts.ReadOnly {
-		return err
+	if !db.opts.ReadOnly {
+		if err := db.sorted.set.SyncFound(); err != nil {
+			return err
+		}
+	}
+	if !db.flusher.tailDurable.Load() {
+		if err := wal.SyncTail(fsys, db.walDir(), state.Tail, db.opts.ReadOnly); err != nil && !db.opts.ReadOnly {
+			return err
+		}
 	}
 	db.report = state.Report
 	if !db.opts.ReadOnly {

@@ -215,6 +215,45 @@ func TestRetentionWithEveryCallFailingOnce(t *testing.T) {
 	}
 }
 
+// The system shows what a failed sync has not written, and no later sync writes it: what the next process finds there and adds must
+// not hang on it.
+func TestRetentionWithEveryFailedSync(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	step := max(*faultEvery, 1)
+	if testing.Short() {
+		step = 9
+	}
+	for k := 1 + int64(seed%uint64(step)); ; k += step {
+		crash := vfs.NewCrash(seed)
+		fault := vfs.NewFault(crash)
+		fault.Inject(vfs.Plan{K: k, Kind: vfs.FailSync})
+		r, err := openBounded(&model{}, fault, manualClock())
+		if err == nil {
+			err = runRetention(r, fault)
+		}
+		if r.db != nil {
+			_ = r.db.Close() // fails when the log did
+		}
+		if fault.Fired() == 0 {
+			if err != nil {
+				t.Fatalf("nothing failed, but: %v", err)
+			}
+			t.Logf("%d syncs", k)
+			break
+		}
+		left := crash.KillProcess()
+		rerr := r.m.retained(left, r.clock.Now())
+		if rerr == nil {
+			rerr = survives(left, r.clock.Now())
+		}
+		if rerr != nil {
+			t.Fatalf("%v failed (script: %v): %v\n%s", fault.Failed(), err, rerr, fault.Trace())
+		}
+	}
+}
+
 // Random writes of every kind, flushes, merges, drops, crashes: the store is what the model says, and the log is bounded.
 func TestRetentionAgainstModel(t *testing.T) {
 	t.Parallel()

@@ -123,6 +123,30 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Set, error) {
 	return s, nil
 }
 
+// SyncFound makes durable what Open has found and nothing says was: before the owner takes away files that are no more named, or
+// serves what depends on it. It changes no byte. Start does the same by a new file.
+func (s *Set) SyncFound() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.found || s.tail.Marked || s.begun.Load() {
+		return nil
+	}
+	f, err := s.fs.OpenRW(path.Join(s.dir, fileName(s.mu.head.num)))
+	if err != nil {
+		return fmt.Errorf("open the manifest to make it durable: %w", err)
+	}
+	if err = vfs.WriteAgain(f, 0, s.tail.End); err == nil {
+		err = f.SyncData()
+	}
+	if err == nil {
+		err = s.fs.SyncDir(s.dir)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("make the manifest durable: %w", err)
+	}
+	return nil
+}
+
 // Create makes a manifest that holds what an edit adds, in one step and in place of whatever is in dir: of a database whose
 // manifest was lost. seed is that of its hashes on disk.
 func Create(fsys vfs.FS, dir string, opts Options, logID, seed [16]byte, e *Edit) error {

@@ -16,7 +16,8 @@
 //  4. The newest file holds only header and dictionary: it was started, then the power failed.
 //  5. Data frames that nothing refers to: a large value or batch whose commit frame was not written. They are garbage.
 //  6. The process was killed, the machine was not: everything that was written is there, but perhaps only in the page
-//     cache. The next writer syncs the old file before a new file's header vouches for it.
+//     cache, and after a failed sync perhaps never to be written. The next writer writes again what may not be on disk, over
+//     itself, and syncs the old file, before it serves anything and before a new file's header vouches for it.
 //  7. Files whose names begin with redact-: a value was being redacted. If the log has the event that says so, they are whole
 //     and take the place of the log files that they are of; else they go. Package dyngo does so before the store is used.
 //

@@ -30,6 +30,7 @@ type Tail struct {
 	File       uint64    // sequence of the last file, 0 = there is none
 	FirstLSN   event.LSN // of that file, part of its name
 	End        int64     // offset in it behind the last frame
+	Unsure     int64     // offset in it from which on the log does not tell that it was durable
 	Chain      uint32    // original CRC of the last frame
 	NextLSN    event.LSN // follows the last event
 	LastTime   int64     // newest log time in the log, Unix nanoseconds
@@ -70,6 +71,14 @@ type Scanner struct {
 	tail     Tail
 	progress int64
 	err      error // sticky; io.EOF at a proper end
+
+	unsure []unsureFrame // of the current file, in their order
+}
+
+// unsureFrame is a frame of which the log does not tell yet that it was durable. It was if the event by was.
+type unsureFrame struct {
+	at int64
+	by event.LSN
 }
 
 // NewScanner lists the log in dir and opens its first file. The error is of the file system, corruption or
@@ -186,7 +195,8 @@ func (s *Scanner) enter(index int, file vfs.File, head Header) error {
 	}
 	s.files[index].Size = size
 	s.pos = HeaderSize
-	s.tail.File, s.tail.FirstLSN, s.tail.End = head.Seq, head.FirstLSN, HeaderSize
+	s.tail.File, s.tail.FirstLSN, s.tail.End, s.tail.Unsure = head.Seq, head.FirstLSN, HeaderSize, HeaderSize
+	s.unsure = s.unsure[:0] // the file before was durable before this one had its name
 	s.ahead = newReadAhead(s.file, size, HeaderSize)
 	return nil
 }
@@ -330,9 +340,20 @@ func (s *Scanner) accept(b []byte) (*Frame, error) {
 	t.Chain = f.OriginalCRC()
 	t.LastTime = max(t.LastTime, f.BaseTime)
 	t.DurableLSN = max(t.DurableLSN, f.DurableLSN)
+	switch {
+	case f.Kind == KindCommit:
+		s.unsure = append(s.unsure, unsureFrame{s.pos, t.NextLSN - 1})
+	case !first: // of those without events what comes behind them tells
+		s.unsure = append(s.unsure, unsureFrame{s.pos, t.NextLSN})
+	}
+	for len(s.unsure) > 0 && s.unsure[0].by <= t.DurableLSN {
+		s.unsure = s.unsure[1:]
+	}
 	s.pos += int64(len(b))
 	s.progress += int64(len(b))
-	t.End = s.pos
+	if t.End, t.Unsure = s.pos, s.pos; len(s.unsure) > 0 {
+		t.Unsure = s.unsure[0].at
+	}
 	return f, nil
 }
 
@@ -407,7 +428,7 @@ func (s *Scanner) finish() error {
 	}
 	if t.Clean {
 		t.LastTime = max(t.LastTime, s.clean.LastTime)
-		t.DurableLSN = t.NextLSN - 1
+		t.DurableLSN, t.Unsure = t.NextLSN-1, t.End
 	}
 	return io.EOF
 }

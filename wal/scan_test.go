@@ -37,10 +37,53 @@ func TestScanReadsAClosedLog(t *testing.T) {
 		t.Fatalf("got %v, want %v", kinds, want)
 	}
 	got := s.Tail()
-	wantTail := Tail{File: 2, FirstLSN: 4, End: int64(b.end), Chain: b.chain, NextLSN: 6, LastTime: b.time, DurableLSN: 5, Clean: true}
+	wantTail := Tail{File: 2, FirstLSN: 4, End: int64(b.end), Chain: b.chain, NextLSN: 6, LastTime: b.time, DurableLSN: 5, Clean: true, Unsure: int64(b.end)}
 	if got != wantTail {
 		t.Fatalf("got  %+v\nwant %+v", got, wantTail)
 	}
+}
+
+// TestTheLogTellsHowFarItWasDurable: up to the last frame of which a later one says that its events were, and no further.
+func TestTheLogTellsHowFarItWasDurable(t *testing.T) {
+	fsys := vfs.NewMem()
+	b := newBuilder(fsys, "db/wal")
+	want := func(what string, unsure int64) {
+		t.Helper()
+		b.store()
+		s, err := NewScanner(fsys, b.dir, ScanOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for err == nil {
+			_, err = s.Next()
+		}
+		if got := s.Tail(); err != io.EOF || got.Unsure != unsure || got.End != int64(b.end) {
+			t.Errorf("%s: durable up to %d of %d, want %d; %v", what, got.Unsure, got.End, unsure, err)
+		}
+	}
+	b.start(EndingNone)
+	want("a dictionary comes with the file", int64(b.end))
+	one := b.puts(2).Offset
+	want("one commit", one)
+	b.durable = 1
+	two := b.puts(1).Offset
+	want("the first half of a commit", one)
+	b.durable = 2
+	piece := int64(b.data([]byte("a piece")).Offset)
+	want("a commit, then a piece", two)
+	b.durable = 3
+	b.puts(1)
+	want("what lies before a piece", piece)
+	mark := b.watermark().Offset
+	want("all but the watermark that says so", mark)
+	b.puts(1)
+	want("what follows says no more", mark)
+	b.durable = 5
+	last := b.puts(1).Offset
+	want("all but what says so", last)
+	b.start(EndingSealed)
+	want("all of a file that was sealed", int64(b.end))
 }
 
 // TestSearchForEvidenceIsNotQuadratic has a torn value chosen so that each place in it looks like the header of a frame as

@@ -119,17 +119,27 @@ func openWriter(cfg writerConfig) (*writer, error) {
 }
 
 // SyncTail makes what a scan has found durable: after a kill it may be only in the page cache, and from now on it is served
-// and vouched for. It changes no byte.
-func SyncTail(fsys vfs.FS, dir string, t Tail) error {
+// and vouched for. It changes no byte, but unless readOnly, writes again what may never have reached the disk, see vfs.WriteAgain. With
+// t.End 0 all of the file is meant.
+func SyncTail(fsys vfs.FS, dir string, t Tail, readOnly bool) error {
 	if t.File == 0 || t.Clean {
 		return nil
 	}
 	name := path.Join(dir, FileName(t.File, t.FirstLSN))
-	f, err := fsys.Open(name)
+	open := fsys.OpenRW
+	if readOnly {
+		open = fsys.Open
+	}
+	f, err := open(name)
 	if err != nil {
 		return fmt.Errorf("open %s to make it durable: %w", name, err)
 	}
-	err = f.SyncData()
+	if !readOnly {
+		err = vfs.WriteAgain(f, t.Unsure, t.End)
+	}
+	if err == nil {
+		err = f.SyncData()
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
