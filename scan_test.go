@@ -375,3 +375,50 @@ func TestScansAfterClose(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestScanOfOneEvent finds it when it is all that segments have, and the last that has left memory.
+func TestScanOfOneEvent(t *testing.T) {
+	db, ds := openWith(t, &dyngo.Options{FS: vfs.NewMem()})
+	defer db.Close()
+	if _, err := ds.Put([]byte("k"), []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.LeaveMemory(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, reverse := range []bool{false, true} {
+		if keys, values := pairs(t, ds, dyngo.Range{Reverse: reverse}); !slices.Equal(keys, []string{"k"}) || !slices.Equal(values, []string{"v"}) {
+			t.Errorf("reverse %t: %q = %q", reverse, keys, values)
+		}
+	}
+}
+
+// TestScanOfADroppedDataset says so, also where a hot range has its pairs.
+func TestScanOfADroppedDataset(t *testing.T) {
+	o := &dyngo.Options{FS: vfs.NewMem()}
+	o.LookHotOnly()
+	db, ds := openWith(t, o)
+	defer db.Close()
+	for i := range byte(100) {
+		if _, err := ds.Put([]byte{i}, []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ds.KeepHot(t.Context(), []byte{40}, []byte{60}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.DropDataset("d"); err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []byte{0, 40} {
+		n := 0
+		for _, err := range ds.Scan(dyngo.Range{From: []byte{from}, Limit: 5}) {
+			if n++; n > 1 || !errors.Is(err, dyngo.ErrNoDataset) {
+				t.Errorf("from %d, step %d: %v", from, n, err)
+			}
+		}
+		if n == 0 {
+			t.Errorf("from %d: no error", from)
+		}
+	}
+}
