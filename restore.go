@@ -22,7 +22,7 @@ import (
 // a store, which may be in use, or the folder of a snapshot; nothing in it is changed. dst must be empty or not be there. The files of dst are its own.
 //
 // Until Restore returns, dst is no store, and Open says so: ErrUnfinished. When it was interrupted, by a crash or a full disk, the
-// same call goes on where it was, and one for another target begins again.
+// same call goes on where it was, and one for another target begins again. A target that is refused leaves dst as it was.
 //
 // Errors: ErrNotEmpty, ErrLocked while another one restores into dst, *WindowError for a target that src does not have,
 // ErrMidBatch for an LSN within a batch, ErrNoBatch, ErrNoSnapshot, ErrNoStore, ErrUnfinished, ErrCorrupt for damage in src: of a log that
@@ -99,7 +99,8 @@ func RestoreWith(ctx context.Context, src, dst string, t Target, o *RestoreOptio
 
 // restoring is a restore in progress.
 //
-//  1. Lock dst and see that it is empty, or what an interrupted restore to the same state has left. Find the state in src.
+//  1. Find the state in src. Lock dst and see that it is empty, or what an interrupted restore to the same state has left. What src
+//     does not have leaves no trace in dst.
 //  2. RESTORE is there, durably, before any file of the store is: dst is no store.
 //  3. Copy log files before the one with the LSN, and value files. Copy that one as far as the LSN.
 //     If segments hold nothing beyond the LSN, they are copied with their manifest; if those of a snapshot in src don't, they are
@@ -130,7 +131,8 @@ type restoring struct {
 	damage  error          // behind the last event of src that can be read; nil = none
 	after   int64          // log time that the new timeline begins after
 	logID   [16]byte
-	parent  [16]byte // timeline that src is in
+	parent  [16]byte  // timeline that src is in
+	lock    io.Closer // of dst; nil = not locked
 
 	counting sync.Mutex // guards done; held while progress is told
 	done     int64
@@ -171,37 +173,47 @@ func unrestored(fsys vfs.FS, dir string) error {
 }
 
 func (r *restoring) run() (err error) {
-	fsys := r.opts.FS
+	defer func() {
+		if r.lock != nil {
+			err = errors.Join(err, r.lock.Close())
+		}
+	}()
 	// Step 1.
 	if err := r.source(); err != nil {
 		return err
 	}
-	if err := r.occupied(); err != nil { // before a lock file is made there
+	if err := r.occupied(); err != nil { // before src is read
 		return err
 	}
-	if err := fsys.MkdirAll(r.dst); err != nil {
-		return fmt.Errorf("create %s: %w", r.dst, err)
-	}
-	lock, err := fsys.Lock(path.Join(r.dst, "LOCK"))
-	if err != nil {
-		return fmt.Errorf("lock %s: %w", r.dst, err)
-	}
-	defer func() {
-		if lock != nil {
-			err = errors.Join(err, lock.Close())
-		}
-	}()
 	if err := r.again(r.fill); err != nil {
 		return err
 	}
-	held := lock
-	lock = nil
+	held := r.lock
+	r.lock = nil
 	return r.fork(held)
+}
+
+// enter makes the folder dst unless it is there, and locks it.
+func (r *restoring) enter() (err error) {
+	if r.lock != nil { // src is looked at again
+		return nil
+	}
+	fsys := r.opts.FS
+	if err := fsys.MkdirAll(r.dst); err != nil {
+		return fmt.Errorf("create %s: %w", r.dst, err)
+	}
+	if r.lock, err = fsys.Lock(path.Join(r.dst, "LOCK")); err != nil {
+		return fmt.Errorf("lock %s: %w", r.dst, err)
+	}
+	return nil
 }
 
 // fill does the steps 1 to 3.
 func (r *restoring) fill() error {
 	if err := r.look(); err != nil {
+		return err
+	}
+	if err := r.enter(); err != nil {
 		return err
 	}
 	if err := r.prepare(); err != nil {

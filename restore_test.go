@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	iofs "io/fs"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -249,6 +250,19 @@ func TestRestoreRefusals(t *testing.T) {
 			if !errors.Is(err, tc.want) || !strings.Contains(fmt.Sprint(err), tc.text) {
 				t.Errorf("%v of %s: %v", tc.target, tc.src, err)
 			}
+			if names, err := fs.List(restoredDir); !errors.Is(err, iofs.ErrNotExist) {
+				t.Errorf("%v of %s has left %s: %q, %v", tc.target, tc.src, restoredDir, names, err)
+			}
+		}
+		empty := "/empty"
+		if err := fs.MkdirAll(empty); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := dyngo.RestoreWith(t.Context(), tc.src, empty, tc.target, o); !errors.Is(err, tc.want) {
+			t.Errorf("%v of %s into a folder that is there: %v", tc.target, tc.src, err)
+		}
+		if names, err := fs.List(empty); err != nil || len(names) > 0 {
+			t.Errorf("%v of %s into a folder that is there has left %q, %v", tc.target, tc.src, names, err)
 		}
 	}
 	// Onto something, onto the source, onto a store in use, twice at once.
