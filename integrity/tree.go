@@ -162,7 +162,13 @@ func (t *Tree) open(num int64, last bool) error {
 	if bad != nil || len(leaves) < int(t.perFile()) {
 		t.torn = size - t.at
 	}
-	t.dirty = !t.opts.ReadOnly // a process that was killed may not have synced it
+	if !t.opts.ReadOnly {
+		// A process that was killed may not have synced it, nor its name, or have failed to: then no later sync writes what is there.
+		t.dirty = true
+		if err := errors.Join(vfs.WriteAgain(f, headerLen, t.at), t.fs.SyncDir(t.dir)); err != nil {
+			return err
+		}
+	}
 	if len(leaves) == 0 && num > 0 {
 		prev, err := t.fs.Open(t.path(num - 1))
 		if err != nil {

@@ -198,6 +198,43 @@ func TestTreeAfterFailedCalls(t *testing.T) {
 	}
 }
 
+// TestTreeMakesUpForTheProcessBefore, which was killed or whose sync failed: the system shows what no later sync may write. What the
+// next process finds and syncs is durable all the same.
+func TestTreeMakesUpForTheProcessBefore(t *testing.T) {
+	for height, n := range map[int]int64{2: 23, 7: 170} { // files of one sector, and of many
+		survives := func(what string, left *vfs.Crash) {
+			err := errors.Join(left.MkdirAll("db"), left.SyncDir("."), goesOn(left, height, 0, n))
+			if err == nil {
+				err = goesOn(left.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone}), height, n, n)
+			}
+			if err != nil {
+				t.Errorf("height %d, %s: %v", height, what, err)
+			}
+		}
+		crash := vfs.NewCrash(1)
+		fault := vfs.NewFault(crash)
+		fault.OnCall(func(c vfs.Call) error {
+			if c.Op&vfs.OpChanges != 0 {
+				survives("killed before "+c.String(), crash.KillProcess())
+			}
+			return nil
+		})
+		if err := life(fault, height, n, func(int64) {}); err != nil {
+			t.Fatal(err)
+		}
+		for k := int64(1); ; k++ {
+			crash := vfs.NewCrash(uint64(k))
+			fault := vfs.NewFault(crash)
+			fault.Inject(vfs.Plan{K: k, Kind: vfs.FailSync})
+			_ = life(fault, height, n, func(int64) {}) // what it says depends on the call that failed
+			if fault.Fired() == 0 {
+				break
+			}
+			survives(fmt.Sprint(fault.Failed()), crash.KillProcess())
+		}
+	}
+}
+
 // TestTreeFilesAreFoundWhenChanged changes each byte of each file, cuts each file and swaps two: Open or Check name the file.
 func TestTreeFilesAreFoundWhenChanged(t *testing.T) {
 	build := func() vfs.FS {
