@@ -129,6 +129,9 @@ func (r *restore) run(id string) error {
 	if r.plan {
 		r.tellOccupied()
 		done, err := dyngo.PlanRestore(r.cmd.Context(), from, r.want.target, o)
+		if err == nil {
+			err = r.part.check(r.cmd, from, o.From, done.LSN)
+		}
 		if err != nil {
 			return err
 		}

@@ -47,6 +47,29 @@ func (p *part) String() string {
 	return s
 }
 
+// check returns an error if a dataset of the part is not in the store in src at an LSN, as take would when all is restored.
+func (p *part) check(cmd *cobra.Command, src string, fsys vfs.FS, lsn dyngo.LSN) error {
+	if len(p.datasets) == 0 {
+		return nil
+	}
+	db, err := dyngo.Open(src, &dyngo.Options{ReadOnly: true, FS: fsys})
+	if err != nil {
+		return err
+	}
+	defer db.Close() // only read from
+	v, err := db.ViewAt(cmd.Context(), dyngo.AtLSN(lsn))
+	if err != nil {
+		return err
+	}
+	defer v.Close() // only read from
+	for _, name := range p.datasets {
+		if _, err := v.Dataset(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // wholeOf is where all of a store is restored that a part of is wanted, beside the folder of the part.
 func wholeOf(dst string) string { return filepath.Clean(dst) + ".whole" }
 
