@@ -394,7 +394,7 @@ func (w *writer) seal() error {
 	}
 	w.syncs.Add(1)
 	if err := old.Sync(); err != nil {
-		return fmt.Errorf("seal %s: %w", w.mu.name, err)
+		return fmt.Errorf("%w: seal %s: %w", errSync, w.mu.name, err)
 	}
 	if err := w.startFile(seq+1, seq, end, EndingSealed); err != nil {
 		return err
@@ -567,7 +567,10 @@ func (w *writer) close(next event.LSN, lastTime int64, clean bool) error {
 		return nil
 	}
 	if w.mu.err == nil && clean && w.mu.end > closedFileBytes && !w.full.Load() {
-		if err := w.seal(); err != nil {
+		switch err := w.seal(); {
+		case vfs.IsNoSpace(err) && !errors.Is(err, errSync): // no other was started, and this one is as it was
+			_ = w.cfg.fs.Remove(path.Join(w.cfg.dir, newFileName)) // CLEAN may need its space
+		case err != nil:
 			w.fail(err)
 		}
 	}
