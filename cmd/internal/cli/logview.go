@@ -63,7 +63,7 @@ const maxShownValue = 64 << 20
 func LogColumns() []Column {
 	return []Column{
 		{Name: "lsn"}, {Name: "time"}, {Name: "op"}, {Name: "dataset"}, {Name: "key"},
-		{Name: "to", Detail: true}, {Name: "value"}, {Name: "bytes", Detail: true},
+		{Name: "to", Detail: true, In: "value"}, {Name: "value"}, {Name: "bytes", Detail: true},
 		{Name: "actor", Detail: true}, {Name: "address", Detail: true}, {Name: "client", Detail: true},
 		{Name: "reason", Detail: true}, {Name: "ticket", Detail: true}, {Name: "correlation", Detail: true},
 		{Name: "tx", Detail: true}, {Name: "expires", Detail: true}, {Name: "record_time", Detail: true},

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ type Column struct {
 	Name   string // in JSON and CSV; tables show it in capitals
 	Title  string // header in tables, name in capitals if empty
 	Detail bool   // left out of tables and raw rows unless the command asks for all
+	In     string // the column in which tables that leave this one out show its cells, where that has none; may be empty
 }
 
 // The types of a cell, beside string, bool, integers, float64, time.Time, time.Duration and
@@ -245,6 +247,15 @@ func (r *Renderer) rowTable(cells []any) error {
 		row[i] = humanCell(cell)
 		r.right[i] = r.right[i] || isNumber(cell)
 		r.give[i] = max(r.give[i], givesWay(cell))
+	}
+	for i, cell := range row {
+		if in := r.cols[i].In; in != "" && cell != "" && r.hidden(i) {
+			j := slices.IndexFunc(r.cols, func(c Column) bool { return c.Name == in })
+			if row[j] == "" {
+				row[j] = r.cols[i].Name + " " + cell
+				r.give[j] = max(r.give[j], r.give[i])
+			}
+		}
 	}
 	if r.shape == OneSheet {
 		return r.sheet(row)
