@@ -264,6 +264,9 @@ func (o *Verification) Prove(cmd *cobra.Command, what string) (err error) {
 		bundle, err = db.ProveConsistency(cmd.Context(), o.last)
 	} else {
 		bundle, err = db.Prove(cmd.Context(), dyngo.LSN(lsn))
+		if last := db.DurableLSN(); err != nil && dyngo.LSN(lsn) > last && db.Recovery().Damage == nil {
+			err = Fail(ExitNotFound, fmt.Sprintf("an LSN up to %d, as history and dump print it", last), "%w", err)
+		}
 	}
 	if err != nil {
 		return err
