@@ -32,7 +32,7 @@ those of events as they stand in the log, large values apart from them included.
 		Args: cli.MaybeArg("FILE"),
 	}
 	by := cmd.Flags().StringSlice("by", []string{"dataset", "op"}, "`fields` to group by: "+strings.Join(statFields, ", "))
-	filter := cli.AddLogFilter(cmd)
+	filter := cli.AddLogChoice(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		fl, err := filter()
 		if err != nil {

@@ -26,8 +26,19 @@ type LogFilter struct {
 	Keys         *keyring.Ring // of encrypted values, nil = none: they are not shown
 }
 
-// AddLogFilter gives cmd the flags that select events.
+// AddLogFilter gives cmd the flags that select events, and the one that shows large values of them.
 func AddLogFilter(cmd *cobra.Command) func() (LogFilter, error) {
+	values := cmd.Flags().Bool("large", false, "show large values too, not only their size")
+	get := AddLogChoice(cmd)
+	return func() (LogFilter, error) {
+		filter, err := get()
+		filter.Values = *values
+		return filter, err
+	}
+}
+
+// AddLogChoice gives cmd, which shows no values, the flags that select events.
+func AddLogChoice(cmd *cobra.Command) func() (LogFilter, error) {
 	f := cmd.Flags()
 	dataset := f.String("dataset", "", "only events of this dataset")
 	key := f.String("key", "", "only events of this key, and range deletes that cover it")
@@ -38,10 +49,9 @@ func AddLogFilter(cmd *cobra.Command) func() (LogFilter, error) {
 	since := f.String("since", "", "only events from this `time` on, 2026-11-20T14:31:59Z or -10m")
 	until := f.String("until", "", "only events up to this `time`")
 	where := AddWhere(cmd)
-	values := f.Bool("large", false, "show large values too, not only their size")
 	escaped := AddEscaped(cmd)
 	return func() (LogFilter, error) {
-		filter := LogFilter{Dataset: *dataset, Actor: *actor, Tx: event.LSN(*tx), Values: *values, Keys: OpenKeys(cmd)}
+		filter := LogFilter{Dataset: *dataset, Actor: *actor, Tx: event.LSN(*tx), Keys: OpenKeys(cmd)}
 		var err error
 		if *key != "" {
 			if filter.Key, err = ParseKey("--key", *key, *escaped); err != nil {
