@@ -36,6 +36,9 @@ packed as zstd, before they go.`,
 	size := cmd.Flags().String("bytes", "", "drop files while those after them take this much, like 10GiB")
 	archive := cmd.Flags().String("archive", "", "copy files to this `directory` before they are dropped")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *age < 0 {
+			return cli.Usage("--age 720h", "--age is %v: it can't be negative", *age)
+		}
 		keep := dyngo.Retention{Age: *age}
 		if *size != "" {
 			var ok bool

@@ -171,6 +171,11 @@ func CloseStore(db *dyngo.DB, err *error) {
 	}
 }
 
+// flagNames puts flags in the place of the options that they set.
+var flagNames = strings.NewReplacer("DatasetOptions.TTL", "--ttl", "DatasetOptions.LargeValue", "--large-value",
+	"WriteOptions.Subject", "--subject", "WriteOptions.Reason", "--reason", "WriteOptions.Ticket", "--ticket",
+	"WriteOptions.Correlation", "--correlation")
+
 // explainEngine gives an error of the engine its exit code and advice.
 func explainEngine(err error, what, dir string) (code int, _, try string, ok bool) {
 	var locked *dyngo.LockedError
@@ -228,7 +233,7 @@ func explainEngine(err error, what, dir string) (code int, _, try string, ok boo
 	case errors.Is(err, dyngo.ErrReadOnly):
 		return ExitDenied, what, "", true
 	case errors.Is(err, dyngo.ErrLimit):
-		return ExitUsage, what, "", true
+		return ExitUsage, flagNames.Replace(what), "", true
 	case errors.Is(err, dyngo.ErrOutcomeUnknown):
 		return ExitUnavailable, what, "look with dyngo-cli get whether the write is there", true
 	case errors.Is(err, dyngo.ErrLogFailed):
