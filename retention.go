@@ -206,7 +206,7 @@ func (r *retention) due(files []wal.FileInfo) ([]string, error) {
 		if i+1 < len(files) {
 			after += files[i+1].Size
 			if o.Bytes > 0 && after >= o.Bytes {
-				why[i] = fmt.Sprintf("the log files after it take %d bytes, %d are wanted", after, o.Bytes)
+				why[i] = fmt.Sprintf("the log files after it take %d bytes, %d bytes are wanted", after, o.Bytes)
 				continue
 			}
 			if o.Age > 0 {

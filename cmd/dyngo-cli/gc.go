@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -115,6 +116,19 @@ func gcAlone(cmd *cobra.Command, keep dyngo.Retention, archive string, dry bool)
 	return db.GC(cmd.Context())
 }
 
+var byteCounts = regexp.MustCompile(`\b[0-9]+ bytes\b`)
+
+// readable gives the sizes in a text the form that they have in the columns of tables.
+func readable(text string) string {
+	return byteCounts.ReplaceAllStringFunc(text, func(s string) string {
+		n, err := strconv.ParseInt(strings.TrimSuffix(s, " bytes"), 10, 64)
+		if err != nil { // too large to be a size
+			return s
+		}
+		return cli.FormatBytes(n)
+	})
+}
+
 // showGC prints what becomes of each file.
 func showGC(cmd *cobra.Command, plan *dyngo.GCPlan, dry bool) error {
 	r := cli.NewRenderer(cmd, cli.ManyRows, cli.Column{Name: "action"}, cli.Column{Name: "file"}, cli.Column{Name: "kind"},
@@ -126,7 +140,11 @@ func showGC(cmd *cobra.Command, plan *dyngo.GCPlan, dry bool) error {
 			action = "remove"
 			removed++
 		}
-		if err := r.Row(action, f.File, f.Kind, cli.ByteCell(f.Bytes), f.FirstLSN, f.LastLSN, f.Reason); err != nil {
+		reason := f.Reason
+		if r.Format == "table" {
+			reason = readable(reason)
+		}
+		if err := r.Row(action, f.File, f.Kind, cli.ByteCell(f.Bytes), f.FirstLSN, f.LastLSN, reason); err != nil {
 			return err
 		}
 	}
