@@ -271,6 +271,53 @@ func TestSyncWithoutSpaceIsFinal(t *testing.T) {
 	}
 }
 
+// TestFoundIsMadeDurable after a kill before each call, and after each sync that failed: SyncFound changes nothing, and no power loss
+// takes back what there was.
+func TestFoundIsMadeDurable(t *testing.T) {
+	for seed := range uint64(2) {
+		again := 0
+		check := func(what string, left *vfs.Crash) {
+			t.Helper()
+			s := mustOpen(t, left, small())
+			want := describe(s.Current())
+			if !s.Tail().Marked {
+				again++
+			}
+			must(t, s.SyncFound())
+			if got := describe(mustOpen(t, left, small()).Current()); got != want {
+				t.Fatalf("seed %d, %s: it is\n%s, it was\n%s", seed, what, got, want)
+			}
+			after := mustOpen(t, left.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone}), small())
+			if got := describe(after.Current()); got != want {
+				t.Fatalf("seed %d, %s: after a power loss it is\n%s, it was\n%s", seed, what, got, want)
+			}
+		}
+		crash := vfs.NewCrash(seed)
+		fault := vfs.NewFault(newFS(t, crash))
+		fault.OnCall(func(c vfs.Call) error {
+			if c.Op&vfs.OpChanges != 0 {
+				check("killed before "+c.String(), crash.KillProcess())
+			}
+			return nil
+		})
+		_, err := life(fault, seed, func(*history) {})
+		must(t, err)
+		for k := int64(1); ; k++ {
+			crash := vfs.NewCrash(seed)
+			fault := vfs.NewFault(newFS(t, crash))
+			fault.Inject(vfs.Plan{K: k, Kind: vfs.FailSync})
+			_, _ = life(fault, seed, func(*history) {}) // what it says depends on the call that failed
+			if fault.Fired() == 0 {
+				break
+			}
+			check(fmt.Sprint(fault.Failed()), crash.KillProcess())
+		}
+		if again < 20 {
+			t.Errorf("seed %d: only %d manifests were not known to be durable", seed, again)
+		}
+	}
+}
+
 // What a write without space leaves is cut off, also when only shorter edits follow, and none.
 func TestWriteWithoutSpaceIsCutOff(t *testing.T) {
 	for _, follow := range []bool{false, true} {
