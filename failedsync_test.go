@@ -1,6 +1,8 @@
 package dyngo_test
 
 import (
+	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/dyngodb/dyngo"
@@ -60,5 +62,88 @@ func TestAFailedSyncIsMadeUpFor(t *testing.T) {
 			}
 		}
 		db.Close()
+	}
+}
+
+// TestRecoveryThatFlushesMakesUpForAFailedSync before a segment is part of the store: else it could hold what the log has lost.
+func TestRecoveryThatFlushesMakesUpForAFailedSync(t *testing.T) {
+	crash := vfs.NewCrash(1)
+	fault := vfs.NewFault(crash)
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fault, MemoryBudget: 512 << 20})
+	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Eventual})
+	if err == nil {
+		err = db.WaitDurable(t.Context(), db.LSN())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One sync takes so long that all is written before the next, which fails.
+	syncing, written := make(chan struct{}), make(chan struct{})
+	waited := make(chan error, 1)
+	var first sync.Once
+	fault.OnCall(func(c vfs.Call) error {
+		if c.Op == vfs.OpSyncData && vfs.Match("wal/*", c.Name) {
+			first.Do(func() { close(syncing) })
+			<-written
+		}
+		return nil
+	})
+	fault.Inject(vfs.Plan{K: 2, Kind: vfs.FailSync, Ops: vfs.OpSyncData, Name: "wal/*"})
+	for i := range 3000 {
+		if _, err := ds.Put(fmt.Appendf(nil, "k%04d", i), []byte(big(4000, byte(i)))); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			go func() { waited <- db.WaitDurable(t.Context(), db.LSN()) }()
+			<-syncing
+		}
+	}
+	close(written)
+	if err := <-waited; err != nil {
+		t.Fatal(err)
+	}
+	if err := db.WaitDurable(t.Context(), db.LSN()); err == nil {
+		t.Fatal("what was not synced is called durable")
+	}
+	db.Close() // its error is of the log that failed
+	left := crash.KillProcess()
+
+	fault = vfs.NewFault(left)
+	var one sync.Mutex // guards tried and bad: the log is read beside a flush
+	var tried int
+	var bad error
+	fault.OnCall(func(c vfs.Call) error {
+		one.Lock()
+		defer one.Unlock()
+		if bad != nil || c.Op&vfs.OpChanges&^vfs.OpWrite == 0 {
+			return nil
+		}
+		tried++
+		db, err := dyngo.Open(storeDir, small(left.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone})))
+		if err == nil {
+			err = db.Close()
+		}
+		if err != nil {
+			bad = fmt.Errorf("power loss before call %s: %w\n%s", c, err, fault.Trace())
+		}
+		return nil
+	})
+	db = mustOpen(t, storeDir, small(fault))
+	defer db.Close()
+	if m := db.Metrics(); m.Flushes < 1 || tried < 5 {
+		t.Errorf("%d flushes, %d power losses: the test tests nothing", m.Flushes, tried)
+	}
+	if bad != nil {
+		t.Fatal(bad)
+	}
+	want, err := dump(db)
+	if err == nil && len(want["d"]) < 2000 {
+		err = fmt.Errorf("%d keys: the test tests nothing", len(want["d"]))
+	}
+	if err == nil {
+		err = opensWith(left.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone}), want)
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }
