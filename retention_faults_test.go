@@ -254,6 +254,50 @@ func TestRetentionWithEveryFailedSync(t *testing.T) {
 	}
 }
 
+// An edit of the manifest that drops log files is there for the next process though its sync has failed. It is durable before those
+// files go: else a power loss would leave a manifest that begins with a log file which is gone.
+func TestFilesGoWhenWhatDropsThemIsDurable(t *testing.T) {
+	t.Parallel()
+	dropped := 0
+	for k := int64(1); ; k++ {
+		crash := vfs.NewCrash(uint64(k))
+		fault := vfs.NewFault(crash)
+		r, err := openBounded(&model{}, fault, manualClock())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(r.create("d", inline), r.fillUp(0, 14)); err != nil {
+			t.Fatal(err)
+		}
+		fault.Inject(vfs.Plan{K: k, Kind: vfs.FailSync, Ops: vfs.OpSyncData, Name: "manifest/*"})
+		_ = r.gc()       // fails when the manifest did
+		_ = r.db.Close() // the same
+		if fault.Fired() == 0 {
+			break
+		}
+		left := crash.KillProcess()
+		if oldest, err := oldestLog(left); err != nil {
+			t.Fatal(err)
+		} else if oldest > 1 {
+			dropped++
+		}
+		db := mustOpen(t, storeDir, bounded(left, manualClock(), 1<<30))
+		ds, err := db.Dataset("d")
+		if err == nil {
+			_, err = ds.Put([]byte("after"), []byte("1"))
+		}
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err := survives(left, r.clock.Now()); err != nil {
+			t.Errorf("after %v: %v", fault.Failed(), err)
+		}
+	}
+	if dropped == 0 {
+		t.Error("no edit that drops a file has failed: the test tests nothing")
+	}
+}
+
 // Random writes of every kind, flushes, merges, drops, crashes: the store is what the model says, and the log is bounded.
 func TestRetentionAgainstModel(t *testing.T) {
 	t.Parallel()
