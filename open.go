@@ -154,10 +154,8 @@ func (db *DB) open() error {
 			return err
 		}
 	}
-	if !db.flusher.tailDurable.Load() {
-		if err := wal.SyncTail(fsys, db.walDir(), state.Tail, db.opts.ReadOnly); err != nil && !db.opts.ReadOnly {
-			return err
-		}
+	if err := wal.SyncTail(fsys, db.walDir(), state.Tail, db.opts.ReadOnly); err != nil && !db.opts.ReadOnly {
+		return err
 	}
 	db.report = state.Report
 	if !db.opts.ReadOnly {

@@ -124,3 +124,42 @@ func TestCloseWithoutRoomForAFile(t *testing.T) {
 		t.Fatalf("%v, %v", names, err)
 	}
 }
+
+// TestSyncTailFindsOtherBytes than the scan did: after a failed sync the system may drop what it shows, and show what is on disk.
+func TestSyncTailFindsOtherBytes(t *testing.T) {
+	mem := vfs.NewMem()
+	b := newBuilder(mem, "db/wal")
+	b.start(EndingNone)
+	b.puts(1)
+	last := b.puts(1).Offset
+	b.store()
+	s, err := NewScanner(mem, b.dir, ScanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for err == nil {
+		_, err = s.Next()
+	}
+	if err != io.EOF {
+		t.Fatal(err)
+	}
+	if err := SyncTail(mem, b.dir, s.Tail(), false); err != nil {
+		t.Fatal(err)
+	}
+	fault := vfs.NewFault(mem)
+	fault.OnCall(func(c vfs.Call) error {
+		if c.Op != vfs.OpOpenRW {
+			return nil
+		}
+		f, err := mem.OpenRW(c.Name)
+		if err == nil {
+			_, err = f.WriteAt(make([]byte, int64(b.end)-last), last)
+			err = errors.Join(err, f.Close())
+		}
+		return err
+	})
+	if err := SyncTail(fault, b.dir, s.Tail(), false); err == nil {
+		t.Error("the last frame is gone, and the log is called durable")
+	}
+}

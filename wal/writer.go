@@ -13,6 +13,7 @@ import (
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/internal/clock"
+	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/vfs"
 )
 
@@ -140,6 +141,9 @@ func SyncTail(fsys vfs.FS, dir string, t Tail, readOnly bool) error {
 	if err == nil {
 		err = f.SyncData()
 	}
+	if err == nil && !readOnly && t.Unsure < t.End {
+		err = t.confirm(f, relName(dir, path.Base(name)))
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -148,6 +152,31 @@ func SyncTail(fsys vfs.FS, dir string, t Tail, readOnly bool) error {
 	}
 	if err != nil {
 		return fmt.Errorf("make %s durable: %w", name, err)
+	}
+	return nil
+}
+
+// confirm says whether a file has, from t.Unsure on, what the scan has read: where a sync failed, the system may have dropped since what
+// it showed then, and show what is on disk.
+func (t *Tail) confirm(f vfs.File, name string) error {
+	var b [HeaderSize]byte
+	if _, err := readFull(f, b[:], 0); err != nil {
+		return err
+	}
+	head, err := ParseHeader(b[:])
+	if err != nil {
+		return err
+	}
+	chain, at := t.Chain, t.Unsure
+	for at < t.End {
+		fr, err := ReadFrameAt(f, &head, name, at)
+		if err != nil {
+			return fmt.Errorf("it is not what was read: %w", err)
+		}
+		chain, at = fr.OriginalCRC(), at+fr.Size()
+	}
+	if at != t.End || chain != t.Chain {
+		return corruption.At(name, t.End, "it is not what was read")
 	}
 	return nil
 }
