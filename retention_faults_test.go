@@ -180,6 +180,20 @@ func TestRetentionSurvivesPowerLossAtEveryCall(t *testing.T) {
 	t.Logf("%d calls", calls)
 }
 
+// failRetention runs the script in a store of its own, in which calls fail by plan. err is what the script told of it.
+func failRetention(seed uint64, plan vfs.Plan) (r *rig, crash *vfs.Crash, fault *vfs.Fault, err error) {
+	crash = vfs.NewCrash(seed)
+	fault = vfs.NewFault(crash)
+	fault.Inject(plan)
+	if r, err = openBounded(&model{}, fault, manualClock()); err == nil {
+		err = runRetention(r, fault)
+	}
+	if r.db != nil {
+		_ = r.db.Close() // fails when the log did
+	}
+	return r, crash, fault, err
+}
+
 func TestRetentionWithEveryCallFailingOnce(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -189,16 +203,7 @@ func TestRetentionWithEveryCallFailingOnce(t *testing.T) {
 		step = 27
 	}
 	for k := 1 + int64(seed%uint64(step)); ; k += step {
-		crash := vfs.NewCrash(seed)
-		fault := vfs.NewFault(crash)
-		fault.Inject(vfs.Plan{K: k, Kind: []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort}[k/step%3]})
-		r, err := openBounded(&model{}, fault, manualClock())
-		if err == nil {
-			err = runRetention(r, fault)
-		}
-		if r.db != nil {
-			_ = r.db.Close() // fails when the log did
-		}
+		r, crash, fault, err := failRetention(seed, vfs.Plan{K: k, Kind: []vfs.Kind{vfs.FailError, vfs.FailAfter, vfs.FailShort}[k/step%3]})
 		if fault.Fired() == 0 {
 			if err != nil {
 				t.Fatalf("nothing failed, but: %v", err)
@@ -226,16 +231,7 @@ func TestRetentionWithEveryFailedSync(t *testing.T) {
 		step = 9
 	}
 	for k := 1 + int64(seed%uint64(step)); ; k += step {
-		crash := vfs.NewCrash(seed)
-		fault := vfs.NewFault(crash)
-		fault.Inject(vfs.Plan{K: k, Kind: vfs.FailSync})
-		r, err := openBounded(&model{}, fault, manualClock())
-		if err == nil {
-			err = runRetention(r, fault)
-		}
-		if r.db != nil {
-			_ = r.db.Close() // fails when the log did
-		}
+		r, crash, fault, err := failRetention(seed, vfs.Plan{K: k, Kind: vfs.FailSync})
 		if fault.Fired() == 0 {
 			if err != nil {
 				t.Fatalf("nothing failed, but: %v", err)
