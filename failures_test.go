@@ -293,7 +293,7 @@ func TestOpenAfterFailedOpen(t *testing.T) {
 						}
 					}
 					err = store.m.check(db, db.Recovery().LastLSN, o.Clock.Now())
-					if end := db.Close(); end != nil && later && errors.Is(end, syscall.EIO) {
+					if end := db.Close(); end != nil && later && (errors.Is(end, syscall.EIO) || vfs.IsNoSpace(end)) {
 						if db, end = dyngo.Open(storeDir, o); end == nil {
 							end = errors.Join(store.m.check(db, db.Recovery().LastLSN, o.Clock.Now()), db.Close())
 						}
