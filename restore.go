@@ -108,7 +108,8 @@ func RestoreWith(ctx context.Context, src, dst string, t Target, o *RestoreOptio
 //     is applied to it. Each file gets its name when it is
 //     durable; an interrupted restore goes on with those that have theirs. The tree over the log is cut before the frame that the
 //     LSN lies in, and catches up when the store is open.
-//  4. Open dst: the log goes on in a new file, which states the cut and begins the new timeline with a fork event.
+//  4. Open dst: the log goes on in a new file, which states the cut and begins the new timeline with a fork event. Log files that are
+//     applied go on being copied meanwhile (restore_arrive.go).
 //  5. RESTORE goes, durably: now dst is a store. Close.
 type restoring struct {
 	ctx      context.Context
@@ -185,12 +186,21 @@ func (r *restoring) run() (err error) {
 	if err := r.occupied(); err != nil { // before src is read
 		return err
 	}
-	if err := r.again(r.fill); err != nil {
+	var forked error
+	err = r.again(func() error {
+		logs, err := r.fill()
+		if err != nil {
+			return err
+		}
+		held := r.lock
+		r.lock = nil
+		forked = r.fork(held, logs)
+		return logs.stop() // which is why it can't be opened, or src has lost a file meanwhile
+	})
+	if err != nil {
 		return err
 	}
-	held := r.lock
-	r.lock = nil
-	return r.fork(held)
+	return forked
 }
 
 // enter makes the folder dst unless it is there, and locks it.
@@ -208,27 +218,46 @@ func (r *restoring) enter() (err error) {
 	return nil
 }
 
-// fill does the steps 1 to 3.
-func (r *restoring) fill() error {
+// fill does the steps 1 to 3. What it returns goes on copying the log files that are to be applied; the caller stops it.
+func (r *restoring) fill() (logs *arriving, err error) {
 	if err := r.look(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := r.enter(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := r.prepare(); err != nil {
-		return err
+		return nil, err
 	}
 	r.done = 0
 	if err := r.reuse(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := r.room(); err != nil {
-		return err
+		return nil, err
 	}
-	if err := r.copies(); err != nil {
-		return err
+	var now, later []RestoreFile
+	for _, f := range r.plan.Files {
+		switch {
+		case f.Use != "copy":
+		case r.base && path.Dir(f.Name) == "wal":
+			later = append(later, f)
+		default:
+			now = append(now, f)
+		}
 	}
+	if err := r.begin(now).wait(); err != nil {
+		return nil, err
+	}
+	logs = r.begin(later)
+	if err := r.rest(); err != nil {
+		return nil, errors.Join(err, logs.stop())
+	}
+	return logs, nil
+}
+
+// rest makes what is not copied whole.
+func (r *restoring) rest() error {
 	for _, f := range r.plan.Files {
 		if f.Use == "cut" {
 			if err := r.cut(f.Bytes); err != nil {
@@ -252,8 +281,9 @@ func (r *restoring) fill() error {
 }
 
 // fork does the steps 4 and 5 under the lock, which ends with it.
-func (r *restoring) fork(lock io.Closer) error {
+func (r *restoring) fork(lock io.Closer, logs *arriving) error {
 	o, fsys := r.opts, r.opts.FS
+	o.FS = logs
 	o.fork = &fork{ctx: r.ctx, parent: r.parent, lsn: r.plan.LSN, after: r.after, lock: lock}
 	db, err := Open(r.dst, &o)
 	if err != nil {
@@ -269,6 +299,12 @@ func (r *restoring) fork(lock io.Closer) error {
 		}
 		g.Exit()
 		if err := db.WaitDurable(r.ctx, r.plan.LSN+1); err != nil {
+			return err
+		}
+		if err := logs.wait(); err != nil {
+			return err
+		}
+		if err := fsys.SyncDir(path.Join(r.dst, "wal")); err != nil {
 			return err
 		}
 		if err := fsys.Remove(path.Join(r.dst, snapshot.PendingName)); err != nil {

@@ -5,11 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"path"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/dyngodb/dyngo/event"
 	"github.com/dyngodb/dyngo/integrity"
@@ -19,45 +17,6 @@ import (
 	"github.com/dyngodb/dyngo/segment"
 	"github.com/dyngodb/dyngo/wal"
 )
-
-// copiesAtOnce is how many files are copied at a time: while one is made durable, another is read and written.
-const copiesAtOnce = 2
-
-// copies copies the files that don't change.
-func (r *restoring) copies() error {
-	todo := make(chan RestoreFile)
-	failed := make(chan error, copiesAtOnce)
-	var wg sync.WaitGroup
-	n := copiesAtOnce
-	if r.link {
-		n = 1 // names are given in no time
-	}
-	for range n {
-		wg.Go(func() {
-			for f := range todo {
-				if err := r.copy(f); err != nil {
-					failed <- fmt.Errorf("restore %s: %w", f.Name, err)
-					return
-				}
-			}
-		})
-	}
-	var err error
-	for _, f := range r.plan.Files {
-		if f.Use == "copy" && err == nil {
-			select {
-			case todo <- f:
-			case err = <-failed:
-			}
-		}
-	}
-	close(todo)
-	wg.Wait()
-	if err == nil && len(failed) > 0 {
-		err = <-failed
-	}
-	return err
-}
 
 // step counts what was copied.
 func (r *restoring) step(b []byte) error {

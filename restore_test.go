@@ -8,6 +8,7 @@ import (
 	"io"
 	iofs "io/fs"
 	"math/rand/v2"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -437,7 +438,7 @@ func TestRestoreSurvivesPowerLossAtEveryCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, now := r.m, r.clock.Now()
-	for _, lsn := range []dyngo.LSN{ends[1], ends[len(ends)-1]} { // with a base state, and with segments as they are
+	for _, lsn := range []dyngo.LSN{ends[6], ends[len(ends)-1]} { // with a base state and log files to apply, and with segments as they are
 		fault := vfs.NewFault(crash)
 		var one sync.Mutex // guards calls and bad: files are copied beside each other
 		var calls int
@@ -575,7 +576,7 @@ func TestRestoreWithEveryCallFailingOnce(t *testing.T) {
 	}
 	m, now := r.m, r.clock.Now()
 	fresh := func() *vfs.Crash { return crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone}) }
-	for _, lsn := range []dyngo.LSN{ends[1], ends[len(ends)-1]} {
+	for _, lsn := range []dyngo.LSN{ends[6], ends[len(ends)-1]} {
 		eachCallFailing(t, seed, 3, 97, fresh, func(fault *vfs.Fault) error {
 			o := &dyngo.RestoreOptions{FS: fault, Clock: hurried{clock.NewManual(time.Unix(0, now))}}
 			_, err := dyngo.RestoreWith(context.Background(), storeDir, restoredDir, dyngo.AtLSN(lsn), o)
@@ -820,5 +821,68 @@ func TestRestoreBeginsAtTheNearestSnapshot(t *testing.T) {
 	}
 	if err := errors.Join(restored(r.m, fs, "/out/without", lsn, r.clock.Now(), []string{"d"}), r.db.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// The log is applied while its later files are still being copied, and none before its copy is durable.
+func TestRestoreAppliesWhileItCopies(t *testing.T) {
+	crash := vfs.NewCrash(1)
+	r, err := newRig(crash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.create("d", inline)
+	var lsn dyngo.LSN
+	for i := range 5 { // a log file each
+		err = errors.Join(err, r.fillUp(i, 8))
+		if i == 3 {
+			lsn = r.db.LSN()
+		}
+	}
+	if err := errors.Join(err, r.flushSegments(), r.db.Close()); err != nil { // segments go beyond lsn: all is applied anew
+		t.Fatal(err)
+	}
+	plan, err := dyngo.PlanRestore(t.Context(), storeDir, dyngo.AtLSN(lsn), &dyngo.RestoreOptions{FS: crash})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logs []string
+	for _, f := range plan.Files {
+		if f.Use == "copy" && path.Dir(f.Name) == "wal" {
+			logs = append(logs, path.Join(restoredDir, f.Name))
+		}
+	}
+	if len(logs) < 2 {
+		t.Fatalf("%d log files are copied: %+v", len(logs), plan.Files)
+	}
+	fault := vfs.NewFault(crash)
+	applied := make(chan struct{})
+	var once sync.Once
+	var synced sync.Map
+	fault.OnCall(func(c vfs.Call) error {
+		switch {
+		case c.Op == vfs.OpOpen && slices.Contains(logs, c.Name):
+			if _, ok := synced.Load(c.Name); !ok {
+				return fmt.Errorf("%s is read before its copy is durable", c.Name)
+			}
+			if c.Name == logs[0] {
+				once.Do(func() { close(applied) })
+			}
+		case c.Op&vfs.OpSyncs != 0:
+			synced.Store(strings.TrimSuffix(c.Name, ".new"), true)
+		case c.Op == vfs.OpCreate && c.Name == logs[len(logs)-1]+".new":
+			select {
+			case <-applied:
+			case <-time.After(20 * time.Second):
+				return errors.New("nothing is applied before all is copied")
+			}
+		}
+		return nil
+	})
+	if _, err := dyngo.RestoreWith(t.Context(), storeDir, restoredDir, dyngo.AtLSN(lsn), &dyngo.RestoreOptions{FS: fault, Clock: r.clock}); err != nil {
+		t.Fatal(err)
+	}
+	if err := restored(r.m, crash, restoredDir, lsn, r.clock.Now(), []string{"d"}); err != nil {
+		t.Fatal(err)
 	}
 }
