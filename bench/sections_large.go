@@ -125,26 +125,29 @@ func (r *benchRun) overloadTable(p *page, s suiteOf) {
 	})
 }
 
-// pastTable shows pairs, and what was measured alone.
+// pastTable shows pairs, and what was measured alone. Of several processes, × is the median of theirs.
 func (r *benchRun) pastTable(p *page, s suiteOf) {
-	p.table("case", "-rounds", "-× time", "-lowest", "-highest", "-× CPU", "-device reads/op", "-seconds", "-events")
+	p.table("case", "-processes", "-rounds", "-× time", "-lowest", "-highest", "-× CPU", "-device reads/op", "-seconds", "-events")
 	r.each(s, func(w *row) {
 		x := w.Results[0].Extra
 		if x == nil {
 			return // what it was held against
 		}
-		some := func(name, format string) string {
-			if v, ok := x[name]; ok {
-				return fmt.Sprintf(format, v)
+		some := func(name, format string, of func(stats.Summary) float64) string {
+			if _, ok := x[name]; ok {
+				return fmt.Sprintf(format, of(w.extra(name)))
 			}
 			return "–"
 		}
+		median := func(x stats.Summary) float64 { return x.Median }
 		seconds, events := "–", "–"
 		if t, ok := x["seconds"]; ok {
 			seconds, events = chart.Nanos(t*1e9), chart.Short(x["events"])
 		}
-		p.cells(w.Case, fmt.Sprintf("%.0f", x["pairs"]+x["rounds"]), some("ratio", "%.3f"), some("ratio_min", "%.3f"),
-			some("ratio_max", "%.3f"), some("cpu_ratio", "%.3f"), some("reads", "%.2f"), seconds, events)
+		p.cells(w.Case, fmt.Sprint(len(w.Results)), fmt.Sprintf("%.0f", x["pairs"]+x["rounds"]), some("ratio", "%.3f", median),
+			some("ratio_min", "%.3f", func(x stats.Summary) float64 { return x.Min }),
+			some("ratio_max", "%.3f", func(x stats.Summary) float64 { return x.Max }),
+			some("cpu_ratio", "%.3f", median), some("reads", "%.2f", median), seconds, events)
 	})
 }
 
