@@ -55,17 +55,15 @@ func watch(cmd *cobra.Command, filter cli.LogFilter, limit int, long bool) error
 	if err != nil {
 		return err
 	}
-	end, err := log.End(cmd.Context())
-	switch {
-	case filter.From == 0:
+	if filter.From == 0 {
+		end, err := log.End(cmd.Context())
 		if err != nil {
 			return err
 		}
 		filter.From = end + 1
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: from LSN %d on; ^C ends it\n", cmd.Root().Name(), filter.From)
-	case err == nil && filter.From > end: // with an error, the feed shows what lies before it, and ends with it
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: the log ends at LSN %d; events from LSN %d on are waited for; ^C ends it\n", cmd.Root().Name(), end,
-			filter.From)
+	} else {
+		log.TellWait(cmd, filter.From)
 	}
 	tellNoDataset(cmd, filter.Dataset)
 	files, err := log.OpenFiles()

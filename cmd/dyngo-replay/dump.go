@@ -161,6 +161,7 @@ func (d *dump) forward() error {
 
 func (d *dump) follow() error {
 	v := d.view()
+	d.log.TellWait(d.cmd, v.Filter.From)
 	return d.log.Follow(d.cmd.Context(), v, func(f *wal.Frame) error {
 		if err := d.frame(v, f); err != nil {
 			return err

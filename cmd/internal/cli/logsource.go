@@ -317,6 +317,14 @@ func (s *LogSource) End(ctx context.Context) (event.LSN, error) {
 	return max(tail.DurableLSN, tail.FirstLSN-min(tail.FirstLSN, 1)), err
 }
 
+// TellWait tells on stderr if events from an LSN on are to be followed that the log does not have yet. With damage before its end it tells
+// nothing: who follows shows what lies before it, and ends with it.
+func (s *LogSource) TellWait(cmd *cobra.Command, from event.LSN) {
+	if end, err := s.End(cmd.Context()); err == nil && from > end {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: the log ends at LSN %d; events from LSN %d on are waited for; ^C ends it\n", cmd.Root().Name(), end, from)
+	}
+}
+
 // TellLost tells on stderr of batches that can't be read.
 func TellLost(cmd *cobra.Command) func(first, last event.LSN) {
 	return func(first, last event.LSN) {
