@@ -138,6 +138,9 @@ func (r *restore) run(id string) error {
 		return r.show(&done)
 	}
 	if !r.part.all() {
+		if err := r.findPart(from, o); err != nil {
+			return err
+		}
 		if err := r.part.prepare(r.dst); err != nil {
 			return err
 		}
@@ -173,6 +176,22 @@ func (r *restore) run(id string) error {
 		}
 	}
 	return r.show(&done)
+}
+
+// findPart returns an error if a dataset of the part is not in the state that is to be restored: nothing is written then. What else keeps
+// it from looking keeps a restore from going on too, or, like damage that a snapshot does not have, does not.
+func (r *restore) findPart(from string, o *dyngo.RestoreOptions) error {
+	if len(r.part.datasets) == 0 {
+		return nil
+	}
+	done, err := dyngo.PlanRestore(r.cmd.Context(), from, r.want.target, o)
+	if err == nil {
+		err = r.part.check(r.cmd, from, o.From, done.LSN)
+	}
+	if errors.Is(err, dyngo.ErrNoDataset) {
+		return err
+	}
+	return nil
 }
 
 // tellOccupied says of a plan that the restore itself would be refused.
