@@ -364,6 +364,36 @@ func TestCloseTellsNoFailure(t *testing.T) {
 	}
 }
 
+// Close seals the newest log file if it is long, and tells of it as of the files before it, in their order, before it returns.
+func TestCloseTellsWhatItSeals(t *testing.T) {
+	for _, c := range []struct {
+		about string
+		sizes []int // of values of a log whose files are full at 16 MiB
+		want  []uint64
+	}{
+		{"a short file", []int{7 << 20}, nil},
+		{"a long file", []int{9 << 20}, []uint64{1}},
+		{"a long file behind a full one", []int{7 << 20, 7 << 20, 7 << 20, 7 << 20}, []uint64{1, 2}},
+		{"a short file behind a full one", []int{7 << 20, 7 << 20, 7 << 20}, []uint64{1}},
+	} {
+		var told []uint64
+		db, ds := openWith(t, &dyngo.Options{FS: vfs.NewMem(), LogFileBytes: 16 << 20, Listener: &dyngo.Listener{
+			FileSealed: func(file uint64) { told = append(told, file) },
+		}})
+		for i, n := range c.sizes {
+			if _, err := ds.Put(fmt.Append(nil, i), make([]byte, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(told, c.want) {
+			t.Errorf("%s: told of the files %d, want %d", c.about, told, c.want)
+		}
+	}
+}
+
 // A view shows what it showed when it was opened, while everything is overwritten and leaves memory.
 func TestViewOutlivesEvictions(t *testing.T) {
 	db := mustOpen(t, storeDir, &dyngo.Options{FS: vfs.NewMem(), MemoryBudget: 8 << 20})

@@ -15,7 +15,8 @@ type Listener struct {
 	LogFailed func(err error)
 	// ClockJumped tells that the wall clock moved by d against the monotonic clock. Log time does not follow the jump.
 	ClockJumped func(d time.Duration)
-	// FileSealed tells that a log file is full and the next one begins.
+	// FileSealed tells that a log file is sealed, as it is full or somebody needs it so, and the next one begins. Close seals the newest
+	// one if it has more than 8 MiB, and returns when that was told too.
 	FileSealed func(file uint64)
 	// FileDropped tells that retention has dropped a log file of that size, with all events up to lsn.
 	FileDropped func(file uint64, bytes int64, lsn LSN)

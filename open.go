@@ -335,9 +335,11 @@ func (db *DB) openLog(state *recovery.State) error {
 		Tail: state.Tail, FileBytes: db.opts.LogFileBytes, MaxPending: db.opts.MemoryBudget / 4, Dictionary: db.catalog.dictionary,
 		Reserve: !db.opts.InMemory, OnDurable: func(LSN) { db.flusher.nudge() },
 		OnRotate: func(file uint64) {
-			db.side.nudge()
-			db.retention.sealed()
-			db.tree.nudge()
+			if !db.closed.Load() { // else there is nobody left to do something about it
+				db.side.nudge()
+				db.retention.sealed()
+				db.tree.nudge()
+			}
 			if l.FileSealed != nil {
 				db.tell(func() { l.FileSealed(file - 1) })
 			}

@@ -63,6 +63,7 @@ type LogOptions struct {
 	NoPreWrite bool
 	// OnDurable is called by whoever made lsn durable, in order; it must not block.
 	OnDurable func(lsn event.LSN)
+	// OnRotate is called with the sequence of a file when it has begun and the one before is sealed, also by Close; it must not block.
 	OnRotate  func(file uint64)
 	OnFull    func(full bool)
 	OnFailure func(err error)

@@ -397,7 +397,7 @@ func (w *writer) makeRoom(size int) error {
 	return nil
 }
 
-// rotate seals the current file and starts the next. w.mu is held.
+// rotate seals the current file, starts the next and tells of it. w.mu is held.
 func (w *writer) rotate() error {
 	if err := w.seal(); err != nil {
 		return err
@@ -408,7 +408,7 @@ func (w *writer) rotate() error {
 	return nil
 }
 
-// seal is rotate that tells nobody. Everything in the old file is durable before the new file's header states where the old one ends.
+// seal is the work of rotate. Everything in the old file is durable before the new file's header states where the old one ends.
 func (w *writer) seal() error {
 	w.syncing.Lock()
 	defer w.syncing.Unlock()
@@ -596,7 +596,7 @@ func (w *writer) close(next event.LSN, lastTime int64, clean bool) error {
 		return nil
 	}
 	if w.mu.err == nil && clean && w.mu.end > closedFileBytes && !w.full.Load() {
-		switch err := w.seal(); {
+		switch err := w.rotate(); {
 		case vfs.IsNoSpace(err) && !errors.Is(err, errSync): // no other was started, and this one is as it was
 			_ = w.cfg.fs.Remove(path.Join(w.cfg.dir, newFileName)) // CLEAN may need its space
 		case err != nil:
