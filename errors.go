@@ -39,8 +39,11 @@ var (
 	// ErrOutcomeUnknown is matched by a write that was in flight when the log failed: it may or may not be there after
 	// reopening.
 	ErrOutcomeUnknown = wal.ErrOutcomeUnknown
-	// ErrRedact is matched by Redact when something is in the way; the text says what.
-	ErrRedact = errors.New("dyngo: the value can't be redacted")
+	// ErrRedact is matched by Redact when something is in the way; the text says what, and what to do before Redact is called again.
+	ErrRedact = errors.New("dyngo: the value can't be redacted yet")
+	// ErrUnredactable is matched by Redact when calling it again is of no use: the event has put no value, or another event has its
+	// value in the same bytes. It matches ErrRedact too.
+	ErrUnredactable error = unredactableError{}
 	// ErrDatasetOptions is matched by CreateDataset for a dataset that exists with other options.
 	ErrDatasetOptions = errors.New("dyngo: the dataset exists with other options")
 )
@@ -106,6 +109,14 @@ func (erasedError) Error() string { return "dyngo: the subject was erased" }
 
 // Is makes the error match ErrNotFound.
 func (erasedError) Is(target error) bool { return target == ErrNotFound }
+
+// unredactableError is the type of ErrUnredactable.
+type unredactableError struct{}
+
+func (unredactableError) Error() string { return "dyngo: the value can never be redacted" }
+
+// Is makes the error match ErrRedact.
+func (unredactableError) Is(target error) bool { return target == ErrRedact }
 
 // redactedError is the type of ErrRedacted.
 type redactedError struct{}

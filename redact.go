@@ -57,8 +57,8 @@ type Redaction struct {
 //
 // The event must be a put, and not what its key has now: overwrite or delete the key first. Neither may a snapshot have it, or a part
 // of it: drop those that are named. Of a batch that was committed twice, values that lie apart from their events can't be redacted.
-// ErrRedact is matched by the error that says what is in the way, ErrNotFound if there is no such event, ErrOutsideWindow if
-// retention has dropped it. Redacting twice is no error: the result says when it was done.
+// ErrRedact is matched by the error that says what is in the way, and ErrUnredactable too if that never goes away; ErrNotFound if there is
+// no such event, ErrOutsideWindow if retention has dropped it. Redacting twice is no error: the result says when it was done.
 //
 // What it can't reach: backups, archives and other copies of files; what was read before, also by processes that have the store open
 // for reading, which have it in memory and in segments; blocks of the disk that file systems have freed. Who follows the log beside
@@ -193,9 +193,14 @@ func (t *redacted) errDropped() error {
 	return fmt.Errorf("%w: LSN %d, or a part of its value, lies in log files that retention has dropped or is about to drop", ErrOutsideWindow, t.r.LSN)
 }
 
-// errCantRedact says what is in the way.
+// errCantRedact says what is in the way, and what to do about it.
 func errCantRedact(lsn LSN, format string, args ...any) error {
 	return fmt.Errorf("%w: LSN %d: %w", ErrRedact, lsn, fmt.Errorf(format, args...))
+}
+
+// errNeverRedact says why nothing can be done.
+func errNeverRedact(lsn LSN, format string, args ...any) error {
+	return fmt.Errorf("%w: LSN %d: %w", ErrUnredactable, lsn, fmt.Errorf(format, args...))
 }
 
 // findRedacted finds an event by its LSN.
@@ -259,7 +264,7 @@ func (db *DB) findRedacted(ctx context.Context, lsn LSN) (*redacted, error) {
 // takeRedacted takes down what is to be known of the event.
 func (db *DB) takeRedacted(t *redacted, f *wal.Frame, e *event.Event, at wal.Position, wire []byte) error {
 	if e.Op != event.OpPut {
-		return errCantRedact(e.LSN, "the event is a %s, only what a put has written is redacted", e.Op)
+		return errNeverRedact(e.LSN, "the event is a %s, only what a put has written is redacted", e.Op)
 	}
 	t.ds, t.r.Key, t.r.Written = e.Dataset, bytes.Clone(e.Key), unixTime(e.Time)
 	t.applied = e.Flags&event.FlagNotApplied == 0
@@ -282,7 +287,7 @@ func (db *DB) takeRedacted(t *redacted, f *wal.Frame, e *event.Event, at wal.Pos
 		t.r.Already = true
 		return nil
 	case len(e.Value) == 0:
-		return errCantRedact(e.LSN, "its value is empty, so there is nothing to destroy")
+		return errNeverRedact(e.LSN, "its value is empty, so there is nothing to destroy")
 	}
 	leaf, err := leafSource(db.files, nil).LeafOf(e)
 	if err != nil {
@@ -290,7 +295,7 @@ func (db *DB) takeRedacted(t *redacted, f *wal.Frame, e *event.Event, at wal.Pos
 	}
 	t.hash = leaf.Value
 	if t.pieces, err = event.Redact(bytes.Clone(wire)); err != nil {
-		return errCantRedact(e.LSN, "%w", err)
+		return errNeverRedact(e.LSN, "%w", err)
 	}
 	t.frame, t.at, t.spill = f.Position(), at, f.Flags&wal.FrameSpilled != 0
 	if !t.spill {
@@ -311,7 +316,8 @@ func (db *DB) mayRedact(ctx context.Context, t *redacted) error {
 	if other, err := db.sharing(ctx, t); err != nil {
 		return err
 	} else if other != 0 {
-		return errCantRedact(lsn, "LSN %d has its value in the same bytes, since a batch was committed twice; neither can be redacted", other)
+		return errNeverRedact(lsn, "LSN %d has its value in the same bytes, since a batch was committed twice; they go when retention drops "+
+			"their log files, once the key is overwritten or deleted", other)
 	}
 	if t.applied {
 		current, err := db.isCurrent(t)
@@ -506,7 +512,7 @@ func (db *DB) forgetValue(ctx context.Context, t *redacted) error {
 		merged = did
 		if err == nil && !did {
 			if ended == nil {
-				return errCantRedact(t.r.LSN, "segments %q hold the value and can't be merged", names)
+				return errCantRedact(t.r.LSN, "segments %q hold the value and can't be merged; verify the store, and repair what is damaged", names)
 			}
 			err = db.compact.wait(ctx, ended)
 		}

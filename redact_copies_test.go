@@ -96,14 +96,14 @@ func TestRedactOfABatchThatWasCommittedTwice(t *testing.T) {
 				}
 			}
 			look()
-			if _, err := s.db.Redact(t.Context(), first, dyngo.RedactOptions{}); !errors.Is(err, dyngo.ErrRedact) || !strings.Contains(err.Error(), "same bytes") {
+			if _, err := s.db.Redact(t.Context(), first, dyngo.RedactOptions{}); !errors.Is(err, dyngo.ErrUnredactable) || !strings.Contains(err.Error(), "same bytes") {
 				t.Errorf("the first: %v", err)
 			}
 			look()
 			if _, err := ds.Put(key, []byte("new")); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.db.Redact(t.Context(), second, dyngo.RedactOptions{}); !errors.Is(err, dyngo.ErrRedact) || !strings.Contains(err.Error(), "same bytes") {
+			if _, err := s.db.Redact(t.Context(), second, dyngo.RedactOptions{}); !errors.Is(err, dyngo.ErrUnredactable) || !strings.Contains(err.Error(), "same bytes") {
 				t.Errorf("the second: %v", err)
 			}
 			for v, err := range ds.History(t.Context(), key) {

@@ -419,14 +419,19 @@ func TestRedactRefuses(t *testing.T) {
 			if dry && strings.HasPrefix(text, "segments") { // is only known when it was tried
 				continue
 			}
-			if r, err := s.db.Redact(t.Context(), lsn, dyngo.RedactOptions{DryRun: dry}); !errors.Is(err, want) || !strings.Contains(err.Error(), text) {
+			r, err := s.db.Redact(t.Context(), lsn, dyngo.RedactOptions{DryRun: dry})
+			if !errors.Is(err, want) || !strings.Contains(err.Error(), text) {
 				t.Errorf("LSN %d, dry run %t: %+v, %v, want %v with %q", lsn, dry, r, err, want, text)
+			}
+			never := want == dyngo.ErrUnredactable
+			if errors.Is(err, dyngo.ErrUnredactable) != never || errors.Is(err, dyngo.ErrRedact) != (never || want == dyngo.ErrRedact) {
+				t.Errorf("LSN %d, dry run %t: %v, want %v", lsn, dry, err, want)
 			}
 		}
 	}
 	refused(0, dyngo.ErrNotFound, "no LSN 0")
 	refused(1000, dyngo.ErrNotFound, "no LSN 1000")
-	refused(1, dyngo.ErrRedact, "session-opened")
+	refused(1, dyngo.ErrUnredactable, "session-opened")
 	empty := put("empty", "")
 	first := put("key", "secret 1")
 	refused(first, dyngo.ErrRedact, "what the key has now")
@@ -439,8 +444,8 @@ func TestRedactRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	put("empty", "not any more")
-	refused(empty, dyngo.ErrRedact, "its value is empty")
-	refused(del, dyngo.ErrRedact, "the event is a delete")
+	refused(empty, dyngo.ErrUnredactable, "its value is empty")
+	refused(del, dyngo.ErrUnredactable, "the event is a delete")
 	refused(first, dyngo.ErrRedact, "segments must keep the value")
 	if got, err := view.Get(s.ds, []byte("key")); err != nil || string(got) != "secret 1" {
 		t.Errorf("in the view: %q, %v", got, err)

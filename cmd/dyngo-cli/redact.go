@@ -22,7 +22,9 @@ put stay, and so do hash trees and the proofs of all events. verify lists what
 was redacted. Redacting twice is no error; the row says when it was done.
 
 The value must not be what its key has now: overwrite or delete the key first.
-Snapshots that have it are named, and must be dropped first.
+Snapshots that have it are named, and must be dropped first. With something like
+that in the way the exit code is 7: the same works once it is gone. It is 4 if
+the event never can be redacted, as it has put no value.
 
 Not reached are backups, archives and other copies from before, what was read
 or exported, and processes that have the store open for reading. A backup made

@@ -184,8 +184,10 @@ func explainEngine(err error, what, dir string) (code int, _, try string, ok boo
 	case errors.As(err, &locked):
 		return ExitUnavailable, what,
 			fmt.Sprintf("stop %s first; commands that only read work beside it", PidName(locked.PID)), true
-	case errors.Is(err, dyngo.ErrRedact):
-		return ExitConflict, what, "dyngo-cli redact LSN --dry-run once that is done, if it can be; dyngo-cli history prints the LSNs of puts", true
+	case errors.Is(err, dyngo.ErrUnredactable) && !errors.Is(err, dyngo.ErrUnsupported):
+		return ExitDenied, what, "dyngo-cli history, which prints the LSNs of puts", true
+	case errors.Is(err, dyngo.ErrRedact) && !errors.Is(err, dyngo.ErrUnsupported):
+		return ExitConflict, what, "the same again once that is done; with --dry-run it says what is in the way still", true
 	case errors.As(err, &damaged) && HasBackups(dir):
 		return ExitCorrupt, what, "dyngo-cli backup verify " + ShellQuote(dir) + " lists all damage; restore the named file from a copy", true
 	case errors.As(err, &damaged):
