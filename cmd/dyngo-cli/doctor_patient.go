@@ -126,8 +126,12 @@ func (p *patient) openFiles() {
 	db, err := dyngo.Open(p.dir, &dyngo.Options{ReadOnly: true})
 	switch {
 	case errors.Is(err, dyngo.ErrCorrupt):
-		p.say(urgent, "damage", p.command("repair --dry-run")+" tells whether the log can replace it; else restore a backup",
-			"The store can't be opened: %s", sentence(err))
+		try := p.command("repair --dry-run") + " tells whether the log can replace it; else restore a backup"
+		var damage *dyngo.CorruptionError
+		if errors.As(err, &damage) && strings.HasSuffix(damage.File, ".log") { // nothing can replace the log
+			try = "put that log file back from a backup, or restore the store; " + p.command("verify") + " lists all damage"
+		}
+		p.say(urgent, "damage", try, "The store can't be opened: %s", sentence(err))
 		return
 	case errors.Is(err, dyngo.ErrUnsupported):
 		p.say(urgent, "format", "a newer dyngo-cli", "The store was written by a newer DynGO: %s", sentence(err))

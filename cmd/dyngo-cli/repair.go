@@ -57,8 +57,7 @@ func runRepair(cmd *cobra.Command, yes, dryRun bool) error {
 	}
 	switch {
 	case errors.Is(err, dyngo.ErrCorrupt):
-		return cli.Fail(cli.ExitCorrupt, "restore the store from a backup; reading commands serve what lies before the damage",
-			"%w", err)
+		return cli.Fail(cli.ExitCorrupt, "restore the store from a backup; "+cli.WhileLogDamaged, "%w", err)
 	case err != nil:
 		return err
 	case refused != nil:

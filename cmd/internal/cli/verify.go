@@ -251,6 +251,9 @@ func PlaceOfDefect(defect error) (file, offset any, what string) {
 	return file, offset, what
 }
 
+// WhileLogDamaged says what can be read of a store whose log is damaged.
+const WhileLogDamaged = "until then commands that read serve what is sound, and nothing if a log file is missing"
+
 // showDefects lists the damage and fails.
 func showDefects(cmd *cobra.Command, src *Source, report *dyngo.VerifyReport) error {
 	r := NewRenderer(cmd, ManyRows, Column{Name: "file"}, Column{Name: "offset"}, Column{Name: "what"})
@@ -274,7 +277,7 @@ func showDefects(cmd *cobra.Command, src *Source, report *dyngo.VerifyReport) er
 			"was changed: restore the store from a backup"
 	}
 	if len(report.Log.Defects) > 0 {
-		try = "restore the files named from a backup; reading commands serve what lies before the damage"
+		try = "restore the files named from a backup; " + WhileLogDamaged
 	}
 	if src.Kind != SourceStore {
 		try = "another copy of the files named"
