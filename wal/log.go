@@ -420,9 +420,13 @@ func (l *Log) admitSlow(frees bool) error {
 	}
 }
 
-// waitOldest waits until the oldest group that is not durable is.
+// waitOldest waits until the oldest group that is not durable is, if it is late or too much is pending. What was so when the caller looked
+// may have become durable since: the oldest group that is left may have its window before it, and run lets it fill.
 func (l *Log) waitOldest() {
+	now := l.opts.Now()
 	l.mu.Lock()
+	deadline := l.deadline.Load() // that of the oldest group: changed with mu held
+	late := l.pending.Load() > l.opts.MaxPending || deadline != 0 && now > deadline
 	g := l.mu.open
 	if len(l.mu.flight) > 0 {
 		g = l.mu.flight[0]
@@ -431,7 +435,7 @@ func (l *Log) waitOldest() {
 	}
 	done, count := g.done, g.count
 	l.mu.Unlock()
-	if count == 0 {
+	if count == 0 || !late {
 		return
 	}
 	l.flushSoon()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -307,5 +308,61 @@ func BenchmarkLogDurable(b *testing.B) {
 			m := tl.Metrics()
 			b.ReportMetric(float64(m.Events)/float64(max(m.Groups, 1)), "events/group")
 		})
+	}
+}
+
+// A commit is let in when what it would have waited for becomes durable beside it, though the next group has begun, which is not late.
+func TestAdmitWaitsForNoGroupThatIsNotLate(t *testing.T) {
+	c := clock.NewManual(time.Unix(1, 0))
+	fault := vfs.NewFault(vfs.NewMem())
+	var between atomic.Pointer[func()] // once, when Admit has seen how late the oldest group is
+	tl := openTestLog(t, fault, "/wal", func(o *LogOptions) {
+		o.Clock = c
+		o.Now = func() int64 {
+			if f := between.Swap(nil); f != nil {
+				(*f)()
+			}
+			return c.Now()
+		}
+	})
+	tl.clock = c
+	syncing, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	fault.OnCall(func(call vfs.Call) error {
+		if call.Op&(vfs.OpSync|vfs.OpSyncData) != 0 {
+			once.Do(func() { close(syncing); <-goOn })
+		}
+		return nil
+	})
+	var first, second Commit
+	if err := tl.commit(&first, false, []byte("key"), nil); err != nil {
+		t.Fatal(err)
+	}
+	durable := make(chan error, 1)
+	go func() { durable <- tl.WaitDurable(context.Background(), first.Last()) }()
+	<-syncing
+	c.Advance(time.Second)
+	beside := func() {
+		close(goOn)
+		if err := errors.Join(<-durable, tl.commit(&second, false, []byte("key"), nil)); err != nil {
+			t.Error(err)
+		}
+	}
+	between.Store(&beside)
+	admitted := make(chan error, 1)
+	go func() {
+		_, err := tl.Admit(c.Now(), 0, false)
+		admitted <- err
+	}()
+	select {
+	case err := <-admitted:
+		if err != nil || second.First == 0 || tl.DurableLSN() >= second.First {
+			t.Errorf("%v; the second commit has LSN %d, durable is %d", err, second.First, tl.DurableLSN())
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("Admit waits for a group that has its window before it")
+	}
+	if err := tl.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
