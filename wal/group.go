@@ -33,11 +33,12 @@ func (l *Log) lead(lsn event.LSN, client bool) {
 	}
 }
 
-// wanted says that somebody waits for a group that nobody writes.
+// wanted says that somebody waits for a group that nobody writes, or that its time has come.
 func (l *Log) wanted() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.mu.sealed) > 0 || l.mu.open.waiters.Load() > 0 || l.mu.open.wire > flushBytes
+	g := l.mu.open
+	return len(l.mu.sealed) > 0 || g.waiters.Load() > 0 || g.wire > flushBytes || g.flushAt != 0 && g.flushAt <= l.opts.Now()
 }
 
 // take makes the sealed groups and the open one the leader's.

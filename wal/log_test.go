@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -361,6 +362,35 @@ func TestAdmitWaitsForNoGroupThatIsNotLate(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("Admit waits for a group that has its window before it")
+	}
+	if err := tl.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A group that was acknowledged early and whose time comes while a caller leads is written when that caller gives leadership up: nobody
+// looks at the clock again for it.
+func TestLeaderLeavesNoLateGroup(t *testing.T) {
+	c := clock.NewManual(time.Unix(1, 0))
+	tl := openTestLog(t, vfs.NewMem(), "/wal", func(o *LogOptions) { o.Clock, o.Now = c, c.Now })
+	tl.clock = c
+	for !tl.leading.CompareAndSwap(false, true) { // as a caller does, whose events are durable by now
+		runtime.Gosched()
+	}
+	var late Commit
+	if err := tl.commit(&late, false, []byte("key"), nil); err != nil {
+		t.Fatal(err)
+	}
+	c.Advance(time.Second)
+	if err := c.AwaitPending(t.Context(), 1); err != nil { // until run has seen that another leads
+		t.Fatal(err)
+	}
+	tl.lead(0, true)
+	for deadline := time.Now().Add(10 * time.Second); tl.DurableLSN() < late.Last(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Error("the group is late, and nobody writes it")
+			break
+		}
 	}
 	if err := tl.Close(); err != nil {
 		t.Fatal(err)
