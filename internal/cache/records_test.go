@@ -229,6 +229,24 @@ func TestRecordsWithOneHash(t *testing.T) {
 	}
 }
 
+// What was looked up before an Advance, or a Clear, is not added after it: a newer version may have left its place meanwhile.
+func TestRecordsTakeNothingFromBeforeAnAdvance(t *testing.T) {
+	for name, advance := range map[string]func(*Records){"advance": (*Records).Advance, "clear": (*Records).Clear} {
+		r := NewRecords(1 << 20)
+		begun := r.Begin()
+		advance(r)
+		r.Add(begun, 0, 1, []byte("k"), []byte("old"))
+		if got, ok := r.Get(nil, 0, 1, []byte("k")); ok || !r.Empty() {
+			t.Errorf("%s: %q was added", name, got)
+		}
+		r.Add(r.Begin(), 0, 1, []byte("k"), []byte("new"))
+		if got, ok := r.Get(nil, 0, 1, []byte("k")); string(got) != "new" || !ok {
+			t.Errorf("%s: %q, %v afterwards", name, got, ok)
+		}
+		r.Clear()
+	}
+}
+
 // TestRecordsNeverFallBack: while versions are written to memory, flushed to segments and leave memory, readers, who ask memory, records
 // and segments in this order and add what segments have, never find one that is older than what was there when they began.
 func TestRecordsNeverFallBack(t *testing.T) {
@@ -262,6 +280,9 @@ func TestRecordsNeverFallBack(t *testing.T) {
 				}
 				if found == 0 {
 					found = segments[i].Load()
+					if rng.IntN(4) == 0 {
+						runtime.Gosched() // a version goes the whole way meanwhile, now and then
+					}
 					r.Add(begun, h, 1, k, binary.LittleEndian.AppendUint64(nil, found))
 					added.Add(1)
 				}
