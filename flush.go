@@ -239,7 +239,11 @@ func (f *flusher) makeRoom() error {
 func (f *flusher) makeLeave() {
 	f.leaving.Lock()
 	defer f.leaving.Unlock()
-	for len(f.flushed) > 0 && f.used()+min(f.limit()/16, tail.ChunkBytes) > f.limit() {
+	for {
+		used := f.used() // looked at in any case: press goes by what the index takes, also while a flush is stuck
+		if len(f.flushed) == 0 || used+min(f.limit()/16, tail.ChunkBytes) <= f.limit() {
+			return
+		}
 		f.leave()
 	}
 }
