@@ -33,7 +33,7 @@ import (
 //  6. One edit of the manifest raises the floor and the oldest log file and adds these files. From here on recovery does not
 //     look for the log file.
 //  7. Reads of values that had begun end.
-//  8. The file is removed. What a crash leaves of it is removed when the log is next started; so the directory needs no sync.
+//  8. The file is removed, and the directory synced. What a crash leaves of it is removed when the log is next started.
 type retention struct {
 	db   *DB
 	wake chan struct{}
@@ -548,7 +548,8 @@ func (r *retention) drop(ctx context.Context, plan *GCPlan, d *dropping) (err er
 }
 
 // removeDropped removes log files that the manifest has dropped, oldest first, unless somebody still reads one. What stays
-// is removed the next time.
+// is removed the next time. That they are gone is made durable: should the manifest be lost later, it is made anew from the files that are
+// there, see relist, and a part of what was dropped would be taken for the log's beginning.
 func (r *retention) removeDropped() {
 	db := r.db
 	oldest := db.sorted.set.Current().OldestLog
@@ -564,14 +565,21 @@ func (r *retention) removeDropped() {
 		return
 	}
 	db.files.Drop(oldest)
+	removed := false
 	for _, f := range files {
 		if f.Seq >= oldest {
-			return
+			break
 		}
 		if err := db.opts.FS.Remove(path.Join(db.walDir(), f.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			r.failed(fmt.Errorf("remove a log file that was dropped: %w", err))
 			return
 		}
+		removed = true
 		db.files.Forget(f.Seq)
+	}
+	if removed {
+		if err := db.opts.FS.SyncDir(db.walDir()); err != nil {
+			r.failed(fmt.Errorf("make durable that log files are gone: %w", err))
+		}
 	}
 }

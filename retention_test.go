@@ -885,3 +885,30 @@ func TestRetentionKeepsWhatItHasDone(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Log files that were dropped don't come back with a power loss: a manifest that is lost then is made anew from the files that are there.
+func TestDroppedLogFilesStayGone(t *testing.T) {
+	crash := vfs.NewCrash(1)
+	db := mustOpen(t, storeDir, bounded(crash, manualClock(), 1<<20))
+	ds, err := db.CreateDataset("d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := wal.ListFiles(crash, storeDir+"/wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, ds, 0, 60)
+	mustGC(t, db)
+	files, err := wal.ListFiles(crash, storeDir+"/wal")
+	if err != nil || files[0].Seq <= before[0].Seq+1 {
+		t.Fatalf("files %v, %v: the test tests nothing", files, err)
+	}
+	left := crash.PowerLoss(vfs.CrashOptions{Keep: vfs.KeepNone})
+	if after, err := wal.ListFiles(left, storeDir+"/wal"); err != nil || after[0].Seq < files[0].Seq {
+		t.Errorf("after a power loss the log begins with %v, %v; it began with %v", after[0], err, files[0])
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
