@@ -2,6 +2,7 @@ package dyngo_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,6 +53,9 @@ func (r *rig) gc() error {
 	}
 	r.session() // the first call that may write logs who writes
 	_, err := r.db.GC(context.Background())
+	if err == nil && r.swept != nil {
+		err = r.swept()
+	}
 	return orFirst(r, err)
 }
 
@@ -448,6 +452,12 @@ func TestEverySyncOfRetentionIsNeeded(t *testing.T) {
 					}
 					return nil
 				})
+				r.swept = func() error {
+					lock <- struct{}{}
+					defer func() { <-lock }()
+					found = cmp.Or(found, droppedStay(crash))
+					return nil
+				}
 				_ = errors.Join(runRetention(r, fault), r.db.Close())
 				if found != nil {
 					t.Logf("found in round %d: %.300s", round, found)

@@ -23,6 +23,7 @@ type rig struct {
 	m     *model
 	clock *clock.Manual
 	tune  func(*dyngo.Options) // what is special about this store, nil = nothing
+	swept func() error         // called after each pass of retention that was asked for; may be nil
 	db    *dyngo.DB            // nil when it could not be opened
 	ds    map[string]*dyngo.Dataset
 	begun bool  // the session of this process is logged
