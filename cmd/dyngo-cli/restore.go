@@ -37,6 +37,7 @@ files that it has already, with the right SHA-256, are not copied again.
 their time to live, in datasets with the same options. History, LSNs, times, who
 and why don't come along; the session in the new store's log says what it is a
 part of. All of the store is restored for that to DST.whole first, and removed.
+A dataset that is not there, or a prefix that no key has, is an error.
 
 --plan only says what would be used, the last event that comes along, the first
 that does not, the room, and the time at stated rates. --verify checks every
@@ -158,7 +159,7 @@ func (r *restore) run(id string) error {
 	}
 	if !r.part.all() {
 		err := r.part.take(r.cmd, to, r.dst, &done)
-		if err != nil && !errors.Is(err, dyngo.ErrNoDataset) {
+		if err != nil && !isNothing(err) {
 			fmt.Fprintf(r.cmd.ErrOrStderr(), "%s stays: the same command goes on with it\n", to)
 			return err
 		}
@@ -178,17 +179,14 @@ func (r *restore) run(id string) error {
 	return r.show(&done)
 }
 
-// findPart returns an error if a dataset of the part is not in the state that is to be restored: nothing is written then. What else keeps
-// it from looking keeps a restore from going on too, or, like damage that a snapshot does not have, does not.
+// findPart returns an error if a dataset of the part, or any key of it, is not in the state that is to be restored: nothing is written
+// then. What else keeps it from looking keeps a restore from going on too, or, like damage that a snapshot does not have, does not.
 func (r *restore) findPart(from string, o *dyngo.RestoreOptions) error {
-	if len(r.part.datasets) == 0 {
-		return nil
-	}
 	done, err := dyngo.PlanRestore(r.cmd.Context(), from, r.want.target, o)
 	if err == nil {
 		err = r.part.check(r.cmd, from, o.From, done.LSN)
 	}
-	if errors.Is(err, dyngo.ErrNoDataset) {
+	if isNothing(err) {
 		return err
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/dyngodb/dyngo"
 	"github.com/dyngodb/dyngo/cmd/internal/cli"
 	"github.com/dyngodb/dyngo/internal/vfs"
+	"github.com/dyngodb/dyngo/snapshot"
 )
 
 // part says what of a store is restored.
@@ -47,9 +49,27 @@ func (p *part) String() string {
 	return s
 }
 
-// check returns an error if a dataset of the part is not in the store in src at an LSN, as take would when all is restored.
+// errNothing is matched when a part would be a store without keys, and without datasets that were asked for by name.
+var errNothing = errors.New("no key")
+
+// nothing is the error for a prefix that no key of the state at an LSN has.
+func (p *part) nothing(lsn dyngo.LSN) error {
+	of := "any dataset"
+	if len(p.datasets) > 0 {
+		of = "the datasets " + strings.Join(p.datasets, ", ")
+	}
+	return cli.Fail(cli.ExitNotFound, "another prefix; without --prefix all keys are restored", "%w of %s begins with %q at LSN %d", errNothing, of, p.prefix, lsn)
+}
+
+// isNothing says whether an error is that of a part of which nothing is there.
+func isNothing(err error) bool {
+	return errors.Is(err, dyngo.ErrNoDataset) || errors.Is(err, errNothing)
+}
+
+// check returns an error if a dataset of the part, or any key of its prefix, is not in the store in src at an LSN, as take would when all
+// is restored.
 func (p *part) check(cmd *cobra.Command, src string, fsys vfs.FS, lsn dyngo.LSN) error {
-	if len(p.datasets) == 0 {
+	if p.all() {
 		return nil
 	}
 	db, err := dyngo.Open(src, &dyngo.Options{ReadOnly: true, FS: fsys})
@@ -62,12 +82,47 @@ func (p *part) check(cmd *cobra.Command, src string, fsys vfs.FS, lsn dyngo.LSN)
 		return err
 	}
 	defer v.Close() // only read from
-	for _, name := range p.datasets {
-		if _, err := v.Dataset(name); err != nil {
+	names := p.datasets
+	if len(names) == 0 {
+		if names, err = v.Datasets(); err != nil {
 			return err
 		}
 	}
+	past := lsn != db.DurableLSN()
+	// Backups and snapshots have no side files: to look for keys of the past in them is to read the log, as the restore does.
+	look := p.prefix != "" && (!past || fsys == nil && !isSnapshot(src))
+	r := dyngo.Prefix([]byte(p.prefix))
+	r.KeysOnly, r.Limit = true, 1
+	found := false
+	for _, name := range names {
+		ds, err := v.Dataset(name)
+		if err != nil {
+			return err
+		}
+		if !look || found {
+			continue
+		}
+		scan := ds.Scan
+		if past {
+			scan = func(r dyngo.Range) iter.Seq2[dyngo.KV, error] { return v.Scan(ds, r) }
+		}
+		for _, err := range scan(r) {
+			if err != nil {
+				return err
+			}
+			found = true
+		}
+	}
+	if look && !found {
+		return p.nothing(lsn)
+	}
 	return nil
+}
+
+// isSnapshot says whether a folder is that of a snapshot.
+func isSnapshot(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, snapshot.FileName))
+	return err == nil
 }
 
 // wholeOf is where all of a store is restored that a part of is wanted, beside the folder of the part.
@@ -105,12 +160,18 @@ func (p *part) take(cmd *cobra.Command, whole, dst string, plan *dyngo.RestorePl
 		}
 	}
 	t := cli.NewProgress(cmd, "take the part", 0, "keys")
+	keys := int64(0)
 	for _, name := range names {
 		if err == nil {
-			err = p.copy(cmd, from, to, name, t)
+			var n int64
+			n, err = p.copy(cmd, from, to, name, t)
+			keys += n
 		}
 	}
 	t.Done()
+	if err == nil && p.prefix != "" && keys == 0 {
+		err = p.nothing(plan.LSN)
+	}
 	if err == nil {
 		err = to.WaitDurable(cmd.Context(), to.LSN())
 	}
@@ -137,16 +198,16 @@ func empty(dir string) error {
 // partBatch bounds the bytes of keys and values in a batch.
 const partBatch = 1 << 20
 
-// copy copies the keys of one dataset.
-func (p *part) copy(cmd *cobra.Command, from, to *dyngo.DB, name string, t *cli.Progress) error {
+// copy copies the keys of one dataset, and counts them.
+func (p *part) copy(cmd *cobra.Command, from, to *dyngo.DB, name string, t *cli.Progress) (keys int64, err error) {
 	src, err := from.Dataset(name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	o := src.Options()
 	dst, err := to.CreateDataset(name, &o)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	b := to.NewBatch()
 	size := 0
@@ -162,7 +223,7 @@ func (p *part) copy(cmd *cobra.Command, from, to *dyngo.DB, name string, t *cli.
 			err = cmd.Context().Err()
 		}
 		if err != nil {
-			return err
+			return keys, err
 		}
 		wo := dyngo.WriteOptions{Subject: kv.Subject}
 		if !kv.Expires.IsZero() {
@@ -171,23 +232,24 @@ func (p *part) copy(cmd *cobra.Command, from, to *dyngo.DB, name string, t *cli.
 			}
 		}
 		t.Add(1)
+		keys++
 		if len(kv.Value) > partBatch {
 			if err = flush(); err == nil {
 				_, err = dst.PutReaderWith(slices.Clone(kv.Key), int64(len(kv.Value)), bytes.NewReader(kv.Value), wo)
 			}
 			if err != nil {
-				return err
+				return keys, err
 			}
 			continue
 		}
 		b.PutWith(dst, kv.Key, kv.Value, wo)
 		if size += len(kv.Key) + len(kv.Value); size >= partBatch {
 			if err := flush(); err != nil {
-				return err
+				return keys, err
 			}
 		}
 	}
-	return flush()
+	return keys, flush()
 }
 
 // prepare makes the folder of the part. It returns an error if dst holds something, or if what is beside it was not left by an earlier
