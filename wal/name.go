@@ -84,5 +84,18 @@ func ListFiles(fsys vfs.FS, dir string) ([]FileInfo, error) {
 	return files, nil
 }
 
+// Gap is the error for a log file that is missing between two that a list has one after the other, nil if none is.
+func Gap(dir string, older, newer FileInfo) error {
+	if newer.Seq == older.Seq+1 {
+		return nil
+	}
+	return corruption.At(missingName(dir, older.Seq+1), 0, "the file is missing between %s and %s", older.Name, newer.Name)
+}
+
+// Missing is the error for a log file that is not there and must be, as the oldest of a list.
+func Missing(dir string, seq uint64) error {
+	return corruption.At(missingName(dir, seq), 0, "the file is missing")
+}
+
 // relName is the name of a file relative to the database directory, which holds the log's directory.
 func relName(dir, name string) string { return path.Join(path.Base(dir), name) }

@@ -98,7 +98,7 @@ func NewScanner(fsys vfs.FS, dir string, opts ScanOptions) (*Scanner, error) {
 			s.files = s.files[1:]
 		}
 		if len(s.files) == 0 || s.files[0].Seq != opts.FromFile {
-			return nil, corruption.At(missingName(dir, opts.FromFile), 0, "the file is missing")
+			return nil, Missing(dir, opts.FromFile)
 		}
 	}
 	if len(s.files) == 0 {

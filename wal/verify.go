@@ -103,7 +103,7 @@ func VerifyFiles(fsys vfs.FS, dir string, oldest uint64) (r VerifyReport, err er
 		_ = note(corruption.At(missingName(dir, clean.Seq), 0, "the file is missing, but CLEAN names it as the last"))
 	}
 	if oldest > 0 && (len(files) == 0 || files[0].Seq != oldest) {
-		_ = note(corruption.At(missingName(dir, oldest), 0, "the file is missing"))
+		_ = note(Missing(dir, oldest))
 	}
 	var prev *Header
 	r.Files = len(files)
@@ -207,7 +207,7 @@ func (v *verifier) open() error {
 		v.total += f.Size
 	}
 	if v.opts.Oldest > 0 && (len(s.files) == 0 || s.files[0].Seq != v.opts.Oldest) {
-		if err := v.defect(corruption.At(missingName(s.dir, v.opts.Oldest), 0, "the file is missing")); err != nil {
+		if err := v.defect(Missing(s.dir, v.opts.Oldest)); err != nil {
 			return err
 		}
 	}

@@ -71,7 +71,9 @@ func listLog(cmd *cobra.Command) error {
 		switch {
 		case i+1 < len(infos):
 			ending, last = "sealed", heads[i+1].FirstLSN-1
-			if heads[i+1].PrevEnding == wal.EndingCut {
+			if infos[i+1].Seq != info.Seq+1 {
+				last = nil // of the one that is missing
+			} else if heads[i+1].PrevEnding == wal.EndingCut {
 				ending = "cut"
 			}
 		case clean != nil:
@@ -82,6 +84,16 @@ func listLog(cmd *cobra.Command) error {
 		if err != nil {
 			return err
 		}
+	}
+	log, err := cli.StoreLog(cmd)
+	if err == nil {
+		infos, err = log.Files() // without what is left of those that retention has dropped
+	}
+	if err == nil {
+		err = log.Gaps(infos)
+	}
+	if err != nil {
+		return cli.Flushed(r, err)
 	}
 	return r.Close()
 }

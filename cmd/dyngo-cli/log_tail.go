@@ -97,7 +97,12 @@ func (t *logTail) last(files *wal.Files, n int) ([][]any, error) {
 	for i := len(infos) - 1; i >= 0; i-- {
 		newest := i == len(infos)-1
 		if !newest && len(rows) >= n {
-			break
+			return rows, nil
+		}
+		if !newest {
+			if err := wal.Gap(t.log.Dir, infos[i], infos[i+1]); err != nil {
+				return rows, err
+			}
 		}
 		more, tail, err := t.lastOf(files, infos[i].Seq, newest, n-len(rows))
 		rows = append(more, rows...)
@@ -111,7 +116,10 @@ func (t *logTail) last(files *wal.Files, n int) ([][]any, error) {
 			return rows, err
 		}
 	}
-	return rows, nil
+	if len(rows) >= n {
+		return rows, nil
+	}
+	return rows, t.log.Gaps(infos)
 }
 
 // lastOf returns the rows of the newest n events of one file. The newest file is read on into

@@ -180,6 +180,7 @@ func (d *dump) backward() error {
 	if err != nil {
 		return err
 	}
+	f := d.view().Filter
 	for i := len(infos) - 1; i >= 0; i-- {
 		for upTo := event.LSN(event.MaxLSN); upTo > 0; {
 			rows, err := d.newest(infos[i].Seq, upTo)
@@ -197,8 +198,14 @@ func (d *dump) backward() error {
 				upTo = rows.first - 1
 			}
 		}
-		if f := d.view().Filter; infos[i].FirstLSN <= f.From {
-			break
+		if infos[i].FirstLSN <= f.From {
+			return nil
+		}
+		if i == 0 {
+			return d.log.Before(infos[0], &f)
+		}
+		if err := wal.Gap(d.log.Dir, infos[i-1], infos[i]); err != nil {
+			return err
 		}
 	}
 	return nil

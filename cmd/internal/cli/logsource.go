@@ -26,7 +26,8 @@ type LogSource struct {
 	FS   vfs.FS
 	Dir  string // of the log files
 	Only uint64 // the sequence of the only file to read, 0 = all
-	// Oldest is the sequence of the first file to read, 0 = the oldest there is.
+	// Oldest is the sequence of the first file to read, 0 = the oldest there is. If it is not 0, files from there on are missing if they
+	// are not there, but for those that retention drops meanwhile.
 	Oldest uint64
 	// Missed is told of events that are gone, since retention has dropped their log files.
 	Missed func(first, last event.LSN)
@@ -152,10 +153,58 @@ func (s *LogSource) begin(filter *LogFilter) (uint64, error) {
 		}
 		first = info
 	}
-	if s.Only == 0 && filter.Since == 0 {
-		s.miss(max(filter.From, 1), first.FirstLSN)
+	if first.Seq != infos[0].Seq {
+		return first.Seq, nil
 	}
-	return first.Seq, nil
+	return first.Seq, s.Before(first, filter)
+}
+
+// Before says of events that the filter asks for and that lie before the oldest log file why they are not shown: Missed is told if their
+// log files have gone, and it is an error if these ought to be there.
+func (s *LogSource) Before(oldest wal.FileInfo, filter *LogFilter) error {
+	if s.Only != 0 || oldest.FirstLSN <= max(filter.From, 1) {
+		return nil
+	}
+	if filter.Since > 0 {
+		head, err := wal.ReadHeader(s.FS, s.Dir, oldest)
+		if err == nil && head.FirstTime < filter.Since {
+			return nil
+		}
+		return s.missing(oldest)
+	}
+	if err := s.missing(oldest); err != nil {
+		return err
+	}
+	s.miss(max(filter.From, 1), oldest.FirstLSN)
+	return nil
+}
+
+// missing is the error for log files that must be before the oldest one that was listed, nil if retention has dropped them.
+func (s *LogSource) missing(oldest wal.FileInfo) error {
+	if s.Oldest == 0 || s.store == "" || oldest.Seq <= s.Oldest {
+		return nil
+	}
+	v, err := readVersion(s.FS, s.store) // the files go after it says so
+	if err != nil || oldest.Seq <= v.OldestLog {
+		return err
+	}
+	return wal.Missing(s.Dir, max(v.OldestLog, 1))
+}
+
+// Gaps is the error for log files that are missing: the oldest of those that were listed, or of those between.
+func (s *LogSource) Gaps(infos []wal.FileInfo) error {
+	if len(infos) == 0 || s.Only != 0 {
+		return nil
+	}
+	if err := s.missing(infos[0]); err != nil {
+		return err
+	}
+	for i := range infos[1:] {
+		if err := wal.Gap(s.Dir, infos[i], infos[i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // miss tells that events before next are gone.
@@ -238,7 +287,7 @@ func (s *LogSource) dropped(err error, from event.LSN, first *uint64, file uint6
 	}
 	infos, lerr := wal.ListFiles(s.FS, s.Dir)
 	at := max(file, *first)
-	if lerr != nil || len(infos) == 0 || infos[0].Seq <= at {
+	if lerr != nil || len(infos) == 0 || infos[0].Seq <= at || s.missing(infos[0]) != nil {
 		return false
 	}
 	s.miss(from, infos[0].FirstLSN)

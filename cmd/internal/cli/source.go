@@ -195,7 +195,7 @@ func (s *Source) Log(cmd *cobra.Command) (*LogSource, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.Oldest = v.OldestLog
+		l.Oldest = max(v.OldestLog, 1)
 	}
 	l.Missed = func(first, last event.LSN) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: LSN %d to %d are gone: %s\n", cmd.Root().Name(), first, last, why)
