@@ -56,7 +56,7 @@ type RestorePlan struct {
 	LSN      LSN
 	Time     time.Time
 	Timeline string
-	// Next is the first event of src that is left out, 0 = none is, at NextTime. Last is the newest event of src.
+	// Next is the first event of src that is left out, 0 = none is, at NextTime, zero if it is damaged. Last is the newest event of src.
 	Next, Last LSN
 	NextTime   time.Time
 	// Files are those of src that are used. Bytes is what dst takes, but for what is written anew.

@@ -1,6 +1,7 @@
 package dyngo
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -68,6 +69,9 @@ func (r *restoring) look() (err error) {
 		}
 	}
 	lsn, _, err := w.resolve(r.ctx, t)
+	if errors.Is(err, ErrOutsideWindow) && len(w.files) > 0 { // which begins where it should not, perhaps
+		err = cmp.Or(r.gap(w.files[:1]), err)
+	}
 	if r.damage != nil && (err != nil || t.kind != targetLSN && lsn == w.durable) {
 		err = fmt.Errorf("the log is damaged behind LSN %d, up to which it can be restored by that LSN: %w", w.durable, r.damage)
 	}
@@ -89,7 +93,7 @@ func (r *restoring) look() (err error) {
 	}
 	p.Time = unixTime(in.time)
 	if lsn < w.durable {
-		if in, err = w.locate(r.ctx, lsn+1); err != nil {
+		if in, err = w.locate(r.ctx, lsn+1); err != nil && !errors.Is(err, ErrCorrupt) { // it is not needed
 			return err
 		}
 		p.Next, p.NextTime = lsn+1, unixTime(in.time)
@@ -100,7 +104,36 @@ func (r *restoring) look() (err error) {
 		}
 	}
 	r.files = slices.Concat(r.older, w.files[:w.fileOf(lsn)+1])
+	if err := r.gap(r.files); err != nil {
+		return err
+	}
 	return r.list()
+}
+
+// gap is the error for a log file that is missing before the newest of these: where the new store's log is to begin, or between them. It
+// matches fs.ErrNotExist if src has dropped its oldest files since they were listed.
+func (r *restoring) gap(files []wal.FileInfo) error {
+	dir, oldest := path.Join(r.src, "wal"), max(r.version.OldestLog, 1)
+	if files[0].Seq > oldest {
+		set, err := manifest.Open(r.from, path.Join(r.src, r.folder, "manifest"), manifest.Options{ReadOnly: true})
+		if err != nil {
+			return err
+		}
+		now := set.Current().OldestLog
+		if err := set.Close(); err != nil {
+			return err
+		}
+		if now > oldest {
+			return fmt.Errorf("log file %d was dropped meanwhile: %w", oldest, fs.ErrNotExist)
+		}
+		return wal.Missing(dir, oldest)
+	}
+	for i := range files[1:] {
+		if err := wal.Gap(dir, files[i], files[i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // source returns an error if src is no whole store.

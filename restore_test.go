@@ -349,6 +349,66 @@ func TestRestoreOfADamagedLog(t *testing.T) {
 	}
 }
 
+// A log file is missing: what needs it is refused before a byte is written, by an error that names it; what lies before it can be
+// restored.
+func TestRestoreOfALogWithAGap(t *testing.T) {
+	for _, flush := range []bool{false, true} {
+		for missing := range 3 {
+			t.Run(fmt.Sprintf("flushed=%t/missing=%d", flush, missing), func(t *testing.T) {
+				fs, c := vfs.NewMem(), manualClock()
+				o := &dyngo.RestoreOptions{FS: fs, Clock: c}
+				db := mustOpen(t, storeDir, &dyngo.Options{FS: fs, Clock: c, LogFileBytes: 1 << 20})
+				ds, err := db.CreateDataset("d", nil)
+				times := map[dyngo.LSN]time.Time{}
+				for i := 0; i < 40 && err == nil; i++ {
+					c.Advance(time.Second)
+					var lsn dyngo.LSN
+					lsn, err = ds.Put(fmt.Appendf(nil, "k%d", i), []byte(strings.Repeat("x", 100_000)))
+					times[lsn] = time.Unix(0, c.Now())
+				}
+				if flush && err == nil {
+					err = db.Flush(t.Context())
+				}
+				if err := errors.Join(err, db.Close()); err != nil {
+					t.Fatal(err)
+				}
+				files, _ := logFiles(t, fs)
+				if len(files) < 4 {
+					t.Fatalf("%d log files", len(files))
+				}
+				if err := fs.Remove(path.Join(storeDir, "wal", files[missing].Name)); err != nil {
+					t.Fatal(err)
+				}
+				name := fmt.Sprintf("wal/%010d-*.log", files[missing].Seq)
+				next := files[missing+1].FirstLSN
+				for _, target := range []dyngo.Target{dyngo.AtEnd(), dyngo.AtLSN(next + 1), dyngo.BeforeTx(next), dyngo.AtLSN(next - 2),
+					dyngo.AtTime(times[next-2]), dyngo.AfterTx(next - 2), dyngo.AtLSN(next - 1)} {
+					var damage *dyngo.CorruptionError
+					if _, err := dyngo.PlanRestore(t.Context(), storeDir, target, o); !errors.As(err, &damage) || damage.File != name {
+						t.Errorf("a plan for %v: %v", target, err)
+					}
+					if _, err := dyngo.RestoreWith(t.Context(), storeDir, restoredDir, target, o); !errors.As(err, &damage) || damage.File != name {
+						t.Errorf("to %v: %v", target, err)
+					}
+					if names, err := fs.List(restoredDir); !errors.Is(err, iofs.ErrNotExist) {
+						t.Fatalf("to %v has left %q, %v", target, names, err)
+					}
+				}
+				if missing == 0 {
+					return
+				}
+				for i, target := range []dyngo.Target{dyngo.AtLSN(files[missing].FirstLSN - 1), dyngo.AtTime(times[files[missing].FirstLSN-2])} {
+					want := files[missing].FirstLSN - 1 - dyngo.LSN(i)
+					dir := fmt.Sprint(restoredDir, i)
+					if p, err := dyngo.RestoreWith(t.Context(), storeDir, dir, target, o); err != nil || p.LSN != want {
+						t.Errorf("before it, %v: %+v, %v", target, p, err)
+					}
+				}
+			})
+		}
+	}
+}
+
 // restoreScript writes a store with segments, history segments, value files and a log whose first files are gone, and returns the
 // LSNs that can be restored to: ends of batches.
 func restoreScript(r *rig) ([]dyngo.LSN, error) {

@@ -244,7 +244,10 @@ func (r *restore) show(p *dyngo.RestorePlan) error {
 		at = p.Time.UTC()
 	}
 	if p.Next > 0 {
-		next, nextTime = p.Next, p.NextTime.UTC()
+		next = p.Next
+	}
+	if !p.NextTime.IsZero() {
+		nextTime = p.NextTime.UTC()
 	}
 	if r.backup != "" {
 		id = r.backup
