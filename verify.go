@@ -31,7 +31,7 @@ type VerifyReport struct {
 	// NewestLSN is the newest that manifest or segments promise: the log must reach that far.
 	NewestLSN LSN
 	// Sides are the side files that were read. They are not synced, so a crash may tear one; what is wrong with them is no
-	// defect: SideDefects names what is unsound and will be built anew.
+	// defect: SideDefects names what is unsound and the next owner builds anew, once the log is sound.
 	Sides       int
 	SideDefects []error
 	// Level is how deep it was looked; Tree is there from LevelTree on.

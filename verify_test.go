@@ -265,3 +265,46 @@ func TestVerifyBesideRetention(t *testing.T) {
 		verify(dropAt)
 	}
 }
+
+// A side file before a log file that is missing is not taken for damaged: where its log file ends is not known.
+func TestVerifySideFilesBeforeAGap(t *testing.T) {
+	fs := vfs.NewMem()
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: fs, LogFileBytes: 1 << 20})
+	ds, err := db.CreateDataset("d", nil)
+	for i := 0; i < 40 && err == nil; i++ {
+		_, err = ds.Put(fmt.Appendf(nil, "k%d", i), []byte(strings.Repeat("x", 100_000)))
+	}
+	if err := errors.Join(err, db.BuildSideFiles(t.Context()), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := logFiles(t, fs)
+	if len(files) < 4 {
+		t.Fatalf("%d log files", len(files))
+	}
+	if err := fs.Remove(path.Join(storeDir, "wal", files[1].Name)); err != nil {
+		t.Fatal(err)
+	}
+	missing := fmt.Sprintf("wal/%010d-*.log", files[1].Seq)
+	check := func(what string, sides ...string) {
+		t.Helper()
+		report, err := dyngo.Verify(t.Context(), storeDir, &dyngo.Options{FS: fs}, nil)
+		var damage *dyngo.CorruptionError
+		if err != nil || len(report.Log.Defects) != 1 || !errors.As(report.Log.Defects[0], &damage) || damage.File != missing {
+			t.Errorf("%s: defects of the log %v, %v", what, report.Log.Defects, err)
+		}
+		if len(report.SideDefects) != len(sides) {
+			t.Fatalf("%s: defects of side files %v, want %q", what, report.SideDefects, sides)
+		}
+		for i, d := range report.SideDefects {
+			if !strings.Contains(d.Error(), sides[i]) {
+				t.Errorf("%s: %v, want %s", what, d, sides[i])
+			}
+		}
+	}
+	check("all are sound")
+	side := fmt.Sprintf("side/%010d.side", files[0].Seq)
+	if err := spoil(fs, path.Join(storeDir, side), "changed"); err != nil {
+		t.Fatal(err)
+	}
+	check("one is not", side)
+}

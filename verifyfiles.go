@@ -256,7 +256,7 @@ func (c *fileCheck) orphans(set *manifest.Set, names []string) {
 	}
 }
 
-// sides reads the side files, which are derived: what is wrong with one is told, and it is built anew.
+// sides reads the side files, which are derived: what is wrong with one is told, and the next owner builds it anew.
 func (c *fileCheck) sides() error {
 	names, err := c.fs.List(path.Join(c.dir, "side"))
 	if isMissing(err) {
@@ -311,6 +311,9 @@ func (c *fileCheck) side(name string, seq uint64, files []wal.FileInfo) error {
 		if files[i-1].Seq != seq {
 			continue
 		}
+		if files[i].Seq != seq+1 { // the one that says where it ends is missing, which is told with the log
+			return nil
+		}
 		head, err := wal.ReadHeader(c.fs, path.Join(c.dir, "wal"), files[i])
 		if err != nil {
 			return nil // told with the log
@@ -320,5 +323,5 @@ func (c *fileCheck) side(name string, seq uint64, files []wal.FileInfo) error {
 		}
 		return nil
 	}
-	return nil // its log file is gone, so will it be
+	return nil // its log file has gone, so will it go; or that is missing, which is told with the log
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -113,4 +114,52 @@ func wantDefect(dir, folder string) error {
 		return fmt.Errorf("the report names no place: %s", first)
 	}
 	return nil
+}
+
+// What verify says of a side file is so whether its log file is followed by another one, by none that is there, or is damaged.
+func TestVerifyOfSideFiles(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	if err := roll(dir); err != nil {
+		t.Fatal(err)
+	}
+	db, err := dyngo.Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.BuildSideFiles(t.Context()), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	logs, err := filepath.Glob(filepath.Join(dir, "wal", "*.log"))
+	if err != nil || len(logs) < 4 {
+		t.Fatalf("%v, %v", logs, err)
+	}
+	damage := func(name string) {
+		t.Helper()
+		b, err := os.ReadFile(name)
+		if err == nil {
+			b[len(b)/2] ^= 1
+			err = os.WriteFile(name, b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const sound, unsound = ": it will be built anew from the log\n", ": it will be built anew from the log, once that is sound\n"
+	for i, c := range []struct {
+		change func()
+		code   int
+		says   string
+	}{
+		{func() { damage(filepath.Join(dir, "side", "0000000001.side")) }, cli.ExitOK, sound},
+		{func() { damage(logs[1]) }, cli.ExitCorrupt, unsound},
+		{func() { err = os.Remove(logs[1]) }, cli.ExitCorrupt, unsound},
+	} {
+		if c.change(); err != nil {
+			t.Fatal(err)
+		}
+		code, _, stderr := runLine(t, "verify", "-d", dir)
+		if code != c.code || strings.Count(stderr, ".side") != 1 || !strings.Contains(stderr, c.says) {
+			t.Errorf("%d: exit code %d, %s", i, code, stderr)
+		}
+	}
 }

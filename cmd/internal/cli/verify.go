@@ -76,8 +76,12 @@ func (o *Verification) Run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	when := ""
+	if len(report.Log.Defects) > 0 {
+		when = ", once that is sound"
+	}
 	for _, side := range report.SideDefects {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%v: it will be built anew from the log\n", side)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%v: it will be built anew from the log%s\n", side, when)
 	}
 	tellTree(cmd, &report, vo.Key)
 	tellRedactions(cmd, &report.Log)
