@@ -40,9 +40,9 @@ part of. All of the store is restored for that to DST.whole first, and removed.
 A dataset that is not there, or a prefix that no key has, is an error.
 
 --plan only says what would be used, the last event that comes along, the first
-that does not, the room, and the time at stated rates. --verify checks every
-byte of the new store. Times are as 2026-11-20T14:31:59Z, or as -10m for ten
-minutes ago.`,
+that does not, the room, and about the time, at stated rates. --verify checks
+every byte of the new store. Times are as 2026-11-20T14:31:59Z, or as -10m for
+ten minutes ago.`,
 		Example: `  dyngo-cli restore dyngo-data restored --to-time -10m --plan
   dyngo-cli restore dyngo-data restored --before-tx 8812
   dyngo-cli restore dyngo-data/snapshots/before-import restored --verify

@@ -179,14 +179,25 @@ const (
 	replayRate = 100e6
 )
 
-// restoreTime says how long a restore takes at these rates.
+// restoreTime says about how long a restore takes at these rates. A log that is applied as a whole is copied meanwhile, any other before.
 func restoreTime(p *dyngo.RestorePlan) time.Duration {
-	return time.Duration((float64(p.Bytes)/copyRate + float64(p.ReplayBytes)/replayRate) * float64(time.Second))
+	log := int64(0)
+	for _, f := range p.Files {
+		if strings.HasPrefix(f.Name, "wal/") {
+			log += f.Bytes
+		}
+	}
+	first, replay := float64(p.Bytes)/copyRate, float64(p.ReplayBytes)/replayRate
+	if p.ReplayBytes == log {
+		beside := float64(log) / copyRate
+		first, replay = first-beside, max(beside, replay)
+	}
+	return time.Duration((first + replay) * float64(time.Second))
 }
 
 // rates says what restoreTime counts with.
 func rates() string {
-	return fmt.Sprintf("at %d MB/s copied, %d MB/s replayed: figures of another machine", int(copyRate/1e6), int(replayRate/1e6))
+	return fmt.Sprintf("about, at %d MB/s copied and %d MB/s replayed: figures of another machine", int(copyRate/1e6), int(replayRate/1e6))
 }
 
 // room says how much of the disk a restore takes, and how much the disk of dst has.

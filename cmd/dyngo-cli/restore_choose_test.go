@@ -170,3 +170,36 @@ func TestWindowNamesGaps(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Where all of the log is applied, it is copied meanwhile: the longer of the two counts. What lies in segments is copied first, and of a
+// log that is applied in part, all.
+func TestRestoreTime(t *testing.T) {
+	log := func(mb int64) dyngo.RestoreFile {
+		return dyngo.RestoreFile{Name: "wal/x.log", Bytes: mb * 1e6, Use: "copy"}
+	}
+	other := func(use string, mb int64) dyngo.RestoreFile {
+		return dyngo.RestoreFile{Name: "segments/x.seg", Bytes: mb * 1e6, Use: use}
+	}
+	for _, c := range []struct {
+		what   string
+		files  []dyngo.RestoreFile
+		replay int64 // MB
+		want   time.Duration
+	}{
+		{"nothing is applied", []dyngo.RestoreFile{log(600), other("copy", 300)}, 0, 3 * time.Second},
+		{"some is applied", []dyngo.RestoreFile{log(300), log(300), other("copy", 300)}, 300, 6 * time.Second},
+		{"all is applied", []dyngo.RestoreFile{log(300), log(300)}, 600, 6 * time.Second},
+		{"all is applied, value files are copied", []dyngo.RestoreFile{log(300), other("base", 900), other("copy", 300)}, 300, 4 * time.Second},
+		{"nothing", nil, 0, 0},
+	} {
+		p := dyngo.RestorePlan{Files: c.files, ReplayBytes: c.replay * 1e6}
+		for _, f := range c.files {
+			if f.Use != "base" {
+				p.Bytes += f.Bytes
+			}
+		}
+		if got := restoreTime(&p).Round(time.Millisecond); got != c.want {
+			t.Errorf("%s: %v, want %v", c.what, got, c.want)
+		}
+	}
+}
