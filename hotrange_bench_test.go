@@ -9,7 +9,8 @@ import (
 	"github.com/dyngodb/dyngo"
 )
 
-// BenchmarkScanHot scans 100 pairs from any start among 1,000,000, beside the same without a hot range, and overwrites the pairs.
+// BenchmarkScanHot scans 100 pairs from any start among 1,000,000, by two distributions, beside the same without a hot range, and
+// overwrites the pairs.
 func BenchmarkScanHot(b *testing.B) {
 	o := &dyngo.Options{MemoryBudget: 1 << 30, HotRangeBytes: 256 << 20}
 	o.LookHotOnly() // so that nothing but what is asked for is kept
@@ -39,19 +40,24 @@ func BenchmarkScanHot(b *testing.B) {
 			b.Logf("%d bytes for %d", size, n*112)
 		}
 		rng := rand.New(rand.NewPCG(1, 1))
-		b.Run(fmt.Sprintf("scan/hot=%v", hot), func(b *testing.B) {
-			b.ReportAllocs()
-			for range b.N {
-				sum := byte(0)
-				for kv, err := range ds.Scan(dyngo.Range{From: keyOf(rng.IntN(n)), Limit: 100}) {
-					if err != nil {
-						b.Fatal(err)
+		zipf := rand.NewZipf(rng, 1.01, 1, n-1)
+		starts := map[string]func() int{"uniform": func() int { return rng.IntN(n) }, "zipf": func() int { return int(zipf.Uint64()) }}
+		for _, dist := range []string{"uniform", "zipf"} {
+			start := starts[dist]
+			b.Run(fmt.Sprintf("scan/%s/hot=%v", dist, hot), func(b *testing.B) {
+				b.ReportAllocs()
+				for range b.N {
+					sum := byte(0)
+					for kv, err := range ds.Scan(dyngo.Range{From: keyOf(start()), Limit: 100}) {
+						if err != nil {
+							b.Fatal(err)
+						}
+						sum += kv.Value[0] + kv.Value[64]
 					}
-					sum += kv.Value[0] + kv.Value[64]
 				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/100, "ns/pair")
-		})
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/100, "ns/pair")
+			})
+		}
 		b.Run(fmt.Sprintf("put/hot=%v", hot), func(b *testing.B) {
 			b.ReportAllocs()
 			for range b.N {

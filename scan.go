@@ -127,7 +127,7 @@ func (r *Range) check() error {
 }
 
 // scanners keeps scanners with their buffers. One that panics in the caller's loop goes there too: it is reset in any case.
-var scanners = sync.Pool{New: func() any { return &scanner{entries: make([]index.Entry, 0, scanStep)} }}
+var scanners = sync.Pool{New: func() any { return &scanner{records: make([]index.Record, 0, scanStep)} }}
 
 // scanner merges what memory has of a range with what the segments have. Of a key that both have, memory's version is the
 // newer one.
@@ -162,9 +162,9 @@ type scanner struct {
 	whole  Range          // what is scanned, of which r is the part without a hot range that the scan is in, or in is the hot one:
 	in     *index.Range   // nil = r
 	cursor index.Cursor   // of in
-	// entries are what cursor returned, from entry on still to be visited.
-	entries []index.Entry
-	entry   int
+	// records are what cursor returned, from record on still to be visited.
+	records []index.Record
+	record  int
 	// building says that the scan fills a hot range: it is not answered by others, and does not resolve what they don't keep.
 	building, elsewhere bool
 
@@ -241,8 +241,8 @@ func (s *scanner) free() {
 		}
 	}
 	s.cursor.Release(s.detached)
-	clear(s.entries[:cap(s.entries)])
-	*s = scanner{cursor: s.cursor, entries: s.entries[:0], disk: s.disk, pairs: s.pairs[:0], values: s.values[:0], pairBytes: s.pairBytes,
+	clear(s.records[:cap(s.records)])
+	*s = scanner{cursor: s.cursor, records: s.records[:0], disk: s.disk, pairs: s.pairs[:0], values: s.values[:0], pairBytes: s.pairBytes,
 		buf: s.buf[:0], copied: s.copied[:0], last: s.last[:0], val: s.val[:0], raw: s.raw[:0]}
 	scanners.Put(s)
 }

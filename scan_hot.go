@@ -100,16 +100,16 @@ func (s *scanner) nextPart() (int, error) {
 			}
 		} else {
 			served := true
-			if s.entry == len(s.entries) {
+			if s.record == len(s.records) {
 				room := scanStep
 				if s.left > 0 {
 					room = min(room, s.left)
 				}
 				var n int
-				n, served = s.cursor.Next(s.entries[:room])
-				s.entries, s.entry = s.entries[:n], 0
+				n, served = s.cursor.Next(s.records[:room])
+				s.records, s.record = s.records[:n], 0
 			}
-			if s.entry < len(s.entries) {
+			if s.record < len(s.records) {
 				if n, err := s.hotPairs(); n > 0 || err != nil {
 					return n, err
 				}
@@ -135,7 +135,7 @@ func (s *scanner) nextPart() (int, error) {
 	}
 }
 
-// hotPairs takes the next entries of the hot range: as many as have their values, or one that has not.
+// hotPairs takes the next records of the hot range: as many as have their values, or one that has not.
 func (s *scanner) hotPairs() (n int, err error) {
 	if s.isClosed() {
 		return 0, ErrClosed
@@ -143,30 +143,27 @@ func (s *scanner) hotPairs() (n int, err error) {
 	if d := s.ds.dropped.Load(); d != 0 && LSN(d) <= s.max {
 		return 0, s.ds.errDropped()
 	}
-	for s.entry < len(s.entries) {
-		e := &s.entries[s.entry]
-		if e.Elsewhere && n > 0 {
+	for s.record < len(s.records) {
+		r, kv := s.records[s.record], &s.kvs[n]
+		if r.Elsewhere() && n > 0 {
 			break
 		}
-		s.entry++
-		if e.Expires != 0 && !s.ds.before(s.at, e.Expires) {
+		s.record++
+		expires := r.Expires()
+		if expires != 0 && !s.ds.before(s.at, expires) {
 			continue
 		}
-		kv := &s.kvs[n]
-		kv.Key, kv.Value = e.Key, nil
-		s.stamp(kv, e.LSN, e.Time, e.Expires)
-		switch {
-		case e.Elsewhere:
+		kv.Key, kv.Value = r.Pair()
+		s.stamp(kv, r.LSN(), r.Time(), expires)
+		if s.r.KeysOnly || r.Elsewhere() {
+			kv.Value = nil
+		}
+		if r.Elsewhere() {
 			live, err := s.hotValue(kv)
-			if err != nil {
-				return 0, err
-			}
-			if live {
-				return 1, nil
+			if live || err != nil {
+				return one(live, err)
 			}
 			continue
-		case !s.r.KeysOnly:
-			kv.Value = e.Value
 		}
 		n++
 	}

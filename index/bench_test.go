@@ -29,18 +29,19 @@ func BenchmarkRange(b *testing.B) {
 	scan := func(b *testing.B) {
 		b.ReportAllocs()
 		var c Cursor
-		var es [16]Entry
+		var records [16]Record
 		sum := byte(0)
 		for range b.N {
 			key = keyOf(key, rng.IntN(n))
 			c.Seek(r, key, nil, false, lsn)
 			for left := 100; left > 0; {
-				n, _ := c.Next(es[:min(left, len(es))])
+				n, _ := c.Next(records[:min(left, len(records))])
 				if n == 0 {
 					break
 				}
 				for i := range n {
-					sum += es[i].Value[0] + es[i].Value[64]
+					_, value := records[i].Pair()
+					sum += value[0] + value[64]
 				}
 				left -= n
 			}

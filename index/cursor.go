@@ -27,7 +27,7 @@ type Cursor struct {
 	more    bool   // there is a next leaf
 	taken   int64  // pairs that the range was not told of
 
-	copied []byte // what the entries lie in that Next returned last
+	copied []byte // what the records lie in that Next returned last
 
 	// Leaves are found several at a time: a search costs more than a step to the next one. What was written to them since is not of
 	// this read.
@@ -62,7 +62,7 @@ func (c *Cursor) tell() {
 	}
 }
 
-// Release drops what the cursor refers to, but for its own memory if nobody has entries any more that Next returned.
+// Release drops what the cursor refers to, but for its own memory if nobody has records any more that Next returned.
 func (c *Cursor) Release(keep bool) {
 	c.tell()
 	copied := c.copied[:0]
@@ -74,7 +74,7 @@ func (c *Cursor) Release(keep bool) {
 
 // Next fills dst from its start with the next live versions and returns how many; they lie in memory of the cursor's until the next call.
 // 0 is the end if served, else the place from which on the range can't serve this read: At.
-func (c *Cursor) Next(dst []Entry) (n int, served bool) {
+func (c *Cursor) Next(dst []Record) (n int, served bool) {
 	for {
 		switch {
 		case c.j < c.k && !c.recordFirst():
@@ -97,7 +97,7 @@ func (c *Cursor) Next(dst []Entry) (n int, served bool) {
 
 // records takes records of the block up to the next change, of which there is at least one. They are copied in one piece: so their cache
 // misses overlap.
-func (c *Cursor) records(dst []Entry) int {
+func (c *Cursor) records(dst []Record) int {
 	b := c.leaf.block
 	from, to := c.i, c.last
 	switch {
@@ -128,7 +128,7 @@ func (c *Cursor) records(dst []Entry) int {
 			at = to - 1 - i
 		}
 		end := b.startOf(i+1) - start
-		entryOf(c.copied[b.startOf(i)-start:end:end], &dst[at])
+		dst[at] = c.copied[b.startOf(i)-start : end : end]
 	}
 	return to - from
 }
@@ -142,7 +142,7 @@ func (c *Cursor) recordFirst() bool {
 }
 
 // change takes the next changes, which are of one key. False: there is no live version among them.
-func (c *Cursor) change(e *Entry) bool {
+func (c *Cursor) change(r *Record) bool {
 	first := c.j
 	if c.reverse {
 		for first = c.k - 1; c.leaf.changes[first].older; {
@@ -166,8 +166,8 @@ func (c *Cursor) change(e *Entry) bool {
 		}
 	}
 	c.copied = append(c.copied[:0], c.leaf.record(i)...)
-	entryOf(c.copied, e)
-	return !e.Dead
+	*r = c.copied
+	return c.copied[16]&flagDead == 0
 }
 
 // find finds the leaf at next and some behind it, backwards those before next. False: the range does not serve.

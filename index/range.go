@@ -126,7 +126,7 @@ func (c *change) behind() int {
 	return int(c.at)
 }
 
-func (l *leaf) record(i int) []byte {
+func (l *leaf) record(i int) Record {
 	c := &l.changes[i]
 	return l.news[c.from:c.to:c.to]
 }
@@ -155,7 +155,7 @@ func (l *leaf) changeOf(key []byte, at int, over bool) (i int, has bool) {
 func (l *leaf) seenAt(i int, max event.LSN) (seen, end int, has bool) {
 	seen = i
 	for end = i; end == i || end < len(l.changes) && l.changes[end].older; end++ {
-		if !has && lsnOf(l.record(end)) <= max {
+		if !has && l.record(end).LSN() <= max {
 			seen, has = end, true
 		}
 	}
@@ -240,7 +240,7 @@ func (b *block) startOf(i int) int {
 }
 
 // record is where record i lies.
-func (b *block) record(i int) []byte {
+func (b *block) record(i int) Record {
 	end := b.startOf(i + 1)
 	return b.data[b.startOf(i):end:end]
 }
@@ -259,18 +259,33 @@ func keyOf(record []byte) []byte {
 	return record[from:to:to]
 }
 
-func lsnOf(record []byte) event.LSN { return event.LSN(binary.LittleEndian.Uint64(record)) }
+// Record is a version of a key as a range keeps it; see block for its bytes.
+type Record []byte
 
-// entryOf reads a record, whose memory e then refers to.
-func entryOf(record []byte, e *Entry) {
-	from, to := keyAt(record)
-	e.Key, e.Value = record[from:to:to], record[to:]
-	e.LSN, e.Time, e.Expires = lsnOf(record), int64(binary.LittleEndian.Uint64(record[8:])), 0
-	flags := record[16]
-	e.Dead, e.Elsewhere = flags&flagDead != 0, flags&flagElsewhere != 0
-	if flags&flagExpires != 0 {
-		e.Expires = int64(binary.LittleEndian.Uint64(record[recordHeader:]))
+// Pair is its key, and its value unless that is elsewhere.
+func (r Record) Pair() (key, value []byte) {
+	from, to := keyAt(r)
+	return r[from:to:to], r[to:]
+}
+
+// Elsewhere and Expires are as in Entry.
+func (r Record) Elsewhere() bool { return r[16]&flagElsewhere != 0 }
+func (r Record) Expires() int64 {
+	if r[16]&flagExpires == 0 {
+		return 0
 	}
+	return int64(binary.LittleEndian.Uint64(r[recordHeader:]))
+}
+
+// LSN is that of the event that wrote it, Time its log time, in Unix nanoseconds.
+func (r Record) LSN() event.LSN { return event.LSN(binary.LittleEndian.Uint64(r)) }
+func (r Record) Time() int64    { return int64(binary.LittleEndian.Uint64(r[8:])) }
+
+// Entry reads the record, whose memory e then refers to.
+func (r Record) Entry(e *Entry) {
+	e.Key, e.Value = r.Pair()
+	e.LSN, e.Time, e.Expires = r.LSN(), r.Time(), r.Expires()
+	e.Dead, e.Elsewhere = r[16]&flagDead != 0, r.Elsewhere()
 }
 
 func appendRecord(dst []byte, e *Entry) []byte {
@@ -615,7 +630,7 @@ func (r *Range) leafOf(key []byte) (found item) {
 func (r *Range) fold(l *leaf, visible event.LSN) {
 	upTo, left := uint32(len(l.news)), 0 // of news: those go into the block before the first that not everybody sees
 	for i := range l.changes {
-		if lsnOf(l.record(i)) > visible {
+		if l.record(i).LSN() > visible {
 			upTo = min(upTo, l.changes[i].from)
 		}
 	}
@@ -645,7 +660,7 @@ func (r *Range) fold(l *leaf, visible event.LSN) {
 		slices.SortFunc(rest, func(a, b change) int { return cmp.Compare(a.from, b.from) }) // as they were written
 		var e Entry
 		for _, c := range rest[len(rest)-left:] {
-			entryOf(former.news[c.from:c.to], &e)
+			Record(former.news[c.from:c.to]).Entry(&e)
 			i := len(leaves) - 1
 			for i > 0 && bytes.Compare(e.Key, leaves[i].first) < 0 {
 				i--
@@ -673,7 +688,7 @@ func (l *leaf) merge(upTo uint32) (*block, event.LSN) {
 			continue
 		}
 		record := l.record(i)
-		since = max(since, lsnOf(record))
+		since = max(since, record.LSN())
 		for i+1 < len(l.changes) && l.changes[i+1].older {
 			i++
 		}
@@ -746,12 +761,12 @@ func (r *Range) Get(key []byte, max event.LSN, e *Entry) (found, served bool) {
 	at, over := l.block.search(0, key)
 	if i, has := l.changeOf(key, at, over); has {
 		if i, _, has = l.seenAt(i, max); has {
-			entryOf(l.record(i), e)
+			l.record(i).Entry(e)
 			return !e.Dead, true
 		}
 	}
 	if over {
-		entryOf(l.block.record(at), e)
+		l.block.record(at).Entry(e)
 	}
 	return over, true
 }

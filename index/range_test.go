@@ -244,7 +244,7 @@ func TestDroppedRangeServesNobody(t *testing.T) {
 	var c Cursor
 	c.Seek(r, nil, nil, false, 1)
 	r.Drop()
-	if n, served := c.Next(make([]Entry, 1)); n > 0 || served || string(c.At) != "a" {
+	if n, served := c.Next(make([]Record, 1)); n > 0 || served || string(c.At) != "a" {
 		t.Errorf("a cursor in a dropped range: %d entries, %v, at %q", n, served, c.At)
 	}
 	if _, served := r.Get([]byte("b"), 1, &Entry{}); served {
@@ -435,22 +435,23 @@ func TestMemoryOfRanges(t *testing.T) {
 // stepper is a Cursor that goes on entry by entry, and takes some at a time, now more, now fewer.
 type stepper struct {
 	Cursor
-	entries []Entry
+	records []Record
 	calls   int
 }
 
 func (s *stepper) step(e *Entry) (ok, served bool) {
 	served = true
-	if len(s.entries) == 0 {
+	if len(s.records) == 0 {
 		s.calls++
-		s.entries = make([]Entry, 1+s.calls%20)
+		s.records = make([]Record, 1+s.calls%20)
 		var n int
-		n, served = s.Next(s.entries)
-		s.entries = s.entries[:n]
+		n, served = s.Next(s.records)
+		s.records = s.records[:n]
 	}
-	if len(s.entries) == 0 {
+	if len(s.records) == 0 {
 		return false, served
 	}
-	*e, s.entries = s.entries[0], s.entries[1:]
+	s.records[0].Entry(e)
+	s.records = s.records[1:]
 	return true, true
 }
