@@ -49,7 +49,8 @@ func (r *benchRun) suiteText(p *page, s suiteOf) {
 			"Gets and puts, which hot ranges can't help, are measured by several processes, which open the two stores in turn in this order and " +
 			"in the other; × is the median of theirs.",
 		"order": "DynGO alone. *First scan*: of a dataset of 1 M keys in memory (200,000 in short runs), until 100 pairs are there, each in a store of its " +
-			"own; the processor time is of all that follows, until all keys are sorted. Puts: with all keys in memory, in turns of a quarter of a second, each after all before is durable.",
+			"own; the processor time is of all that follows, until all keys are sorted. Puts: with all keys in memory, in turns of a quarter of a second, each " +
+			"after all before is durable, by five processes (one in short runs), of which every other one makes the scanned dataset first.",
 		"crowd": "Half gets by zipf of 1 M keys that are there (200,000 in short runs), half buffered puts of keys that are not, so that tables grow " +
 			"and are flushed all the time, by one client, then 4, 16, 64, 256 and 1024 and back, 6 s each. One in eight pairs of operations " +
 			"is timed. *First* is the first quarter of a phase, just after the number of clients has changed.",

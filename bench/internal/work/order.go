@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/dyngodb/dyngo"
@@ -38,13 +39,18 @@ func runOrder(s Spec) (_ []Result, err error) {
 		return &adapted{db: db, ds: ds, c: newClients(1, s)[0], keys: s.Keys, size: s.ValueSize, uniform: newPicker(Uniform, s.Keys, s.Seed),
 			zipf: newPicker(Zipf, s.Keys, s.Seed)}, err
 	}
-	never, err := client("never")
-	if err != nil {
-		return nil, err
+	var never, scanned *adapted
+	opens := []func() error{
+		func() (err error) { never, err = client("never"); return err },
+		func() (err error) { scanned, err = client("scanned"); return err },
 	}
-	scanned, err := client("scanned")
-	if err != nil {
-		return nil, err
+	if s.Seed%2 == 0 { // as in runAdapt
+		slices.Reverse(opens)
+	}
+	for _, f := range opens {
+		if err := f(); err != nil {
+			return nil, err
+		}
 	}
 	if err := scanned.scanZipf(); err != nil {
 		return nil, err
