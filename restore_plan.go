@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/dyngodb/dyngo/integrity"
+	"github.com/dyngodb/dyngo/internal/corruption"
 	"github.com/dyngodb/dyngo/internal/vfs"
 	"github.com/dyngodb/dyngo/manifest"
 	"github.com/dyngodb/dyngo/wal"
@@ -111,29 +112,27 @@ func (r *restoring) look() (err error) {
 }
 
 // gap is the error for a log file that is missing before the newest of these: where the new store's log is to begin, or between them. It
-// matches fs.ErrNotExist if src has dropped its oldest files since they were listed.
+// matches fs.ErrNotExist if src has dropped its oldest files while they were listed.
 func (r *restoring) gap(files []wal.FileInfo) error {
 	dir, oldest := path.Join(r.src, "wal"), max(r.version.OldestLog, 1)
+	var missing *corruption.Error
 	if files[0].Seq > oldest {
-		set, err := manifest.Open(r.from, path.Join(r.src, r.folder, "manifest"), manifest.Options{ReadOnly: true})
-		if err != nil {
-			return err
-		}
-		now := set.Current().OldestLog
-		if err := set.Close(); err != nil {
-			return err
-		}
-		if now > oldest {
-			return fmt.Errorf("log file %d was dropped meanwhile: %w", oldest, fs.ErrNotExist)
-		}
-		return wal.Missing(dir, oldest)
+		missing = wal.Missing(dir, oldest)
 	}
-	for i := range files[1:] {
-		if err := wal.Gap(dir, files[i], files[i+1]); err != nil {
-			return err
-		}
+	for i := 1; i < len(files) && missing == nil; i++ {
+		missing = wal.Gap(dir, files[i-1], files[i])
 	}
-	return nil
+	if missing == nil {
+		return nil
+	}
+	set, err := manifest.Open(r.from, path.Join(r.src, r.folder, "manifest"), manifest.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	if set.Current().OldestLog > oldest {
+		missing.Err = fs.ErrNotExist
+	}
+	return errors.Join(missing, set.Close())
 }
 
 // source returns an error if src is no whole store.

@@ -409,6 +409,36 @@ func TestRestoreOfALogWithAGap(t *testing.T) {
 	}
 }
 
+// The owner of src drops its oldest log files after the manifest was read: none is taken for missing, src is looked at again.
+func TestRestoreWhileLogFilesGo(t *testing.T) {
+	mem, c := vfs.NewMem(), manualClock()
+	db := mustOpen(t, storeDir, &dyngo.Options{FS: mem, Clock: c, LogFileBytes: 1 << 20})
+	ds, err := db.CreateDataset("d", nil)
+	for i := 0; i < 40 && err == nil; i++ {
+		_, err = ds.Put([]byte("k"), []byte(strings.Repeat("x", 100_000)))
+	}
+	if err := errors.Join(err, db.Flush(t.Context()), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	src, gone := vfs.NewFault(mem), false
+	src.OnCall(func(call vfs.Call) error {
+		if call.Op != vfs.OpList || path.Base(call.Name) != "wal" || gone {
+			return nil
+		}
+		gone = true
+		db := mustOpen(t, storeDir, &dyngo.Options{FS: mem, Clock: c, LogFileBytes: 1 << 20, Retention: dyngo.Retention{Bytes: 1 << 20}})
+		mustGC(t, db)
+		return db.Close()
+	})
+	o := &dyngo.RestoreOptions{FS: mem, From: src, Clock: c}
+	if _, err := dyngo.RestoreWith(t.Context(), storeDir, restoredDir, dyngo.AtEnd(), o); err != nil || !gone {
+		t.Fatalf("%v, files went: %t", err, gone)
+	}
+	if files, err := wal.ListFiles(mem, restoredDir+"/wal"); err != nil || len(files) == 0 || files[0].Seq == 1 {
+		t.Errorf("log files %v, %v", files, err)
+	}
+}
+
 // restoreScript writes a store with segments, history segments, value files and a log whose first files are gone, and returns the
 // LSNs that can be restored to: ends of batches.
 func restoreScript(r *rig) ([]dyngo.LSN, error) {

@@ -85,7 +85,7 @@ func ListFiles(fsys vfs.FS, dir string) ([]FileInfo, error) {
 }
 
 // Gap is the error for a log file that is missing between two that a list has one after the other, nil if none is.
-func Gap(dir string, older, newer FileInfo) error {
+func Gap(dir string, older, newer FileInfo) *corruption.Error {
 	if newer.Seq == older.Seq+1 {
 		return nil
 	}
@@ -93,7 +93,7 @@ func Gap(dir string, older, newer FileInfo) error {
 }
 
 // Missing is the error for a log file that is not there and must be, as the oldest of a list.
-func Missing(dir string, seq uint64) error {
+func Missing(dir string, seq uint64) *corruption.Error {
 	return corruption.At(missingName(dir, seq), 0, "the file is missing")
 }
 

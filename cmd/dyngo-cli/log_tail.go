@@ -100,7 +100,7 @@ func (t *logTail) last(files *wal.Files, n int) ([][]any, error) {
 			return rows, nil
 		}
 		if !newest {
-			if err := wal.Gap(t.log.Dir, infos[i], infos[i+1]); err != nil {
+			if err := t.log.Gap(infos[i], infos[i+1]); err != nil {
 				return rows, err
 			}
 		}

@@ -204,7 +204,7 @@ func (d *dump) backward() error {
 		if i == 0 {
 			return d.log.Before(infos[0], &f)
 		}
-		if err := wal.Gap(d.log.Dir, infos[i-1], infos[i]); err != nil {
+		if err := d.log.Gap(infos[i-1], infos[i]); err != nil {
 			return err
 		}
 	}

@@ -191,6 +191,21 @@ func (s *LogSource) missing(oldest wal.FileInfo) error {
 	return wal.Missing(s.Dir, max(v.OldestLog, 1))
 }
 
+// Gap is the error for a log file that is missing between two that were listed one after the other, nil if none is, or retention has
+// removed them meanwhile.
+func (s *LogSource) Gap(older, newer wal.FileInfo) error {
+	gap := wal.Gap(s.Dir, older, newer)
+	if gap == nil {
+		return nil
+	}
+	if s.Oldest > 0 && s.store != "" {
+		if v, err := readVersion(s.FS, s.store); err == nil && v.OldestLog > older.Seq {
+			return nil
+		}
+	}
+	return gap
+}
+
 // Gaps is the error for log files that are missing: the oldest of those that were listed, or of those between.
 func (s *LogSource) Gaps(infos []wal.FileInfo) error {
 	if len(infos) == 0 || s.Only != 0 {
@@ -200,7 +215,7 @@ func (s *LogSource) Gaps(infos []wal.FileInfo) error {
 		return err
 	}
 	for i := range infos[1:] {
-		if err := wal.Gap(s.Dir, infos[i], infos[i+1]); err != nil {
+		if err := s.Gap(infos[i], infos[i+1]); err != nil {
 			return err
 		}
 	}
