@@ -56,7 +56,7 @@ func Open(dir string, o *Options) (*DB, error) {
 		db.told.Go(db.passNotices)
 		db.commits = sync.Pool{New: func() any { return new(commit) }}
 		err := db.open()
-		overtaken := opts.ReadOnly && try < maxOpenTries && (err != nil || db.report.Damage != nil) && db.overtaken()
+		overtaken := opts.ReadOnly && try < maxOpenTries && (err != nil || db.report.Damage != nil || db.report.Missing != nil) && db.overtaken()
 		if err == nil && !overtaken {
 			return db, nil
 		}
@@ -169,6 +169,9 @@ func (db *DB) open() error {
 	}
 	if d := state.Report.Damage; d != nil {
 		db.opts.Logger.Error("dyngo: damage; only what lies before it is served", "damage", d.Error())
+	}
+	if m := state.Report.Missing; m != nil {
+		db.opts.Logger.Error("dyngo: a log file is missing; what is current is served from segments, what needs the file is not", "damage", m.Error())
 	}
 	// 5. Log time goes on where it ended, even when the wall clock was set back meanwhile.
 	last := state.Tail.LastTime

@@ -41,7 +41,8 @@ type Options struct {
 	// InMemory keeps the whole store in memory, log included; it is gone after Close. The directory's name is ignored.
 	InMemory bool
 	// ReadOnly takes no lock, creates and changes nothing, works beside a running writer and on a damaged store: it
-	// serves the sound prefix of the log as it is now. Recovery says where that ends.
+	// serves the sound prefix of the log as it is now. Recovery says where that ends, and whether an older log file is missing of which
+	// segments have what is current: what needs it of the past is an error then.
 	ReadOnly bool
 	// RecoverTo sets the store back to a state of its past before it is opened for writing: the log goes on from there in a
 	// timeline of its own, and what the store was is kept as a snapshot, timeline-<digits>-<LSN> or, if that name is taken,

@@ -95,11 +95,15 @@ func (e *TimelineError) Is(target error) bool { return target == ErrTimeline }
 type lineage struct {
 	current [16]byte
 	forks   map[[16]byte]LSN // by the timeline that was left: the last LSN of it
+	gap     error            // why a fork may be unknown: a log file is missing; nil = none is
 }
 
 func (l *lineage) check(t Token) error {
 	if t.Timeline == l.current {
 		return nil
+	}
+	if l.gap != nil {
+		return l.gap
 	}
 	fork, known := l.forks[t.Timeline]
 	if known && t.LSN <= fork {
@@ -109,7 +113,9 @@ func (l *lineage) check(t Token) error {
 }
 
 func (db *DB) lineage() (log [16]byte, l lineage, err error) {
-	log, l, err = readLineage(db.opts.FS, db.walDir(), db.sorted.set.Current())
+	for try := 0; try == 0 || l.gap != nil && try < maxOpenTries; try++ { // retention may have removed files while they were listed
+		log, l, err = readLineage(db.opts.FS, db.walDir(), db.sorted.set.Current())
+	}
 	if db.log != nil { // of a log that has no file yet, too
 		log, l.current = db.id, db.timeline
 	}
@@ -126,6 +132,11 @@ func readLineage(fsys vfs.FS, walDir string, v *manifest.Version) (log [16]byte,
 	for i, f := range files {
 		if f.Seq < v.OldestLog {
 			continue
+		}
+		if i > 0 && files[i-1].Seq >= v.OldestLog && l.gap == nil {
+			if gap := wal.Gap(walDir, files[i-1], f); gap != nil {
+				l.gap = gap
+			}
 		}
 		head, err := wal.ReadHeader(fsys, walDir, f)
 		if errors.Is(err, fs.ErrNotExist) { // retention drops it

@@ -79,6 +79,9 @@ type Report struct {
 	TornTail *TornTail
 	// Damage is where a read-only open met damage: it serves what lies before. Nil if there is none.
 	Damage *corruption.Error
+	// Missing is the newest log file that a read-only open found missing, of those of which segments have all that the present needs.
+	// The present is served, but for large values that lie in such a file; reads of the past that need one are refused. Nil if all are there.
+	Missing *corruption.Error
 }
 
 // TornTail is the incomplete end of a log that was not closed.
@@ -107,7 +110,7 @@ func Run(o Options) (*State, error) {
 	}
 	began := o.Mono()
 	var err error
-	if r.state.FirstFile, err = firstFile(o); err != nil {
+	if r.state.FirstFile, r.state.Report.Missing, err = firstFile(o); err != nil {
 		return nil, err
 	}
 	sc, err := wal.NewScanner(o.FS, o.Dir, wal.ScanOptions{ReadOnly: o.ReadOnly, FromFile: r.state.FirstFile})
@@ -176,33 +179,37 @@ func (r *run) seal(end bool) error {
 }
 
 // firstFile is the log file to begin with: the one that holds the first event above Flushed, or that such an event will go
-// to. The files that are needed must follow each other without a gap. (A gap further on is the scanner's to find.)
-func firstFile(o Options) (uint64, error) {
+// to. The files must follow each other without a gap; with ReadOnly only those from that one on, and the newest gap before is told.
+func firstFile(o Options) (first uint64, missing *corruption.Error, err error) {
 	files, err := wal.ListFiles(o.FS, o.Dir)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	oldest := max(o.Oldest, 1)
 	files = slices.DeleteFunc(files, func(f wal.FileInfo) bool { return f.Seq < oldest })
 	if len(files) == 0 && o.Oldest == 0 {
-		return 0, nil
+		return 0, nil, nil
 	}
 	if len(files) == 0 || files[0].Seq != oldest {
-		return 0, &corruption.Error{File: fmt.Sprintf("wal/%010d-*.log", oldest), What: "the file is missing"}
+		return 0, nil, wal.Missing(o.Dir, oldest)
 	}
 	if f := files[0]; f.FirstLSN > o.Flushed+1 {
-		return 0, &corruption.Error{File: "wal/" + f.Name, What: fmt.Sprintf("the log begins with LSN %d, the segments end with %d", f.FirstLSN, o.Flushed)}
+		return 0, nil, &corruption.Error{File: "wal/" + f.Name, What: fmt.Sprintf("the log begins with LSN %d, the segments end with %d", f.FirstLSN, o.Flushed)}
 	}
-	first := files[0].Seq
+	first = files[0].Seq
 	for i, f := range files[1:] {
-		if f.Seq != files[i].Seq+1 {
-			return 0, &corruption.Error{File: fmt.Sprintf("wal/%010d-*.log", files[i].Seq+1), What: "the file is missing"}
+		gap := wal.Gap(o.Dir, files[i], f)
+		if gap != nil && (!o.ReadOnly || f.FirstLSN > o.Flushed+1) {
+			return 0, nil, gap
+		}
+		if gap != nil {
+			missing = gap
 		}
 		if f.FirstLSN <= o.Flushed+1 {
 			first = f.Seq
 		}
 	}
-	return first, nil
+	return first, missing, nil
 }
 
 // dictionary takes what is live when the first file begins.

@@ -38,6 +38,10 @@ func (p *patient) checkLog() {
 			p.say(urgent, "damage", "stop writing, "+p.command("verify")+" lists all damage, and restore a backup",
 				"The log is damaged; only what lies before that is served: %s", sentence(r.Damage))
 		}
+		if r.Missing != nil {
+			p.say(urgent, "damage", "put that log file back from a backup, or restore the store; "+p.command("verify")+" lists all damage",
+				"For want of a log file nothing can be written, nor the past be read that needs it: %s", sentence(r.Missing))
+		}
 		if t := r.TornTail; t != nil && p.owner == 0 {
 			p.say(note, "crash", "", "The store was not closed. %s ends at offset %d with an incomplete write of %s, "+
 				"which is left out. %s", t.File, t.Offset, cli.FormatBytes(t.Bytes), t.Doubt)

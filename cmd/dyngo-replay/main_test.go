@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 		"redacted":     func() { exit(redacted(os.Args[1])) },
 		"ticker":       func() { exit(ticker(os.Args[1], os.Args[2])) },
 		"rolled":       func() { exit(rolled(os.Args[1])) },
+		"flushed":      func() { exit(flushed(os.Args[1])) },
 		"archived":     func() { exit(archived(os.Args[1], os.Args[2])) },
 		"subjects":     func() { exit(subjects(os.Args[1], os.Args[2])) },
 		"erased":       func() { exit(erased(os.Args[1], os.Args[2])) },
@@ -147,6 +148,15 @@ func rolled(dir string) error {
 		_, err = ds.Put(fmt.Appendf(nil, "key-%02d", i), bytes.Repeat([]byte("x"), 100_000))
 	}
 	return errors.Join(err, db.Close())
+}
+
+// flushed has the segments of a store hold all of its events.
+func flushed(dir string) error {
+	db, err := dyngo.Open(dir, nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(db.Flush(context.Background()), db.Close())
 }
 
 // archived makes a store that has dropped its first log files to an archive: archived DIR ARCHIVE.

@@ -252,6 +252,7 @@ func (s *Source) Open(cmd *cobra.Command, targets ...dyngo.Target) (db *dyngo.DB
 		replay, err = s.needsArchive(cmd)
 	}
 	if !replay && err == nil {
+		tellMissing(cmd, db)
 		return db, nothing, nil
 	}
 	if err = errors.Join(err, db.Close()); err != nil {

@@ -29,7 +29,19 @@ func OpenRead(cmd *cobra.Command, set ...func(*dyngo.Options)) (*dyngo.DB, error
 	for _, f := range set {
 		f(&o)
 	}
-	return dyngo.Open(dir, &o)
+	db, err := dyngo.Open(dir, &o)
+	if err == nil {
+		tellMissing(cmd, db)
+	}
+	return db, err
+}
+
+// tellMissing tells on stderr if a log file of the store is missing, and what that means for what is read.
+func tellMissing(cmd *cobra.Command, db *dyngo.DB) {
+	if m := db.Recovery().Missing; m != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %v; what is current is read without it, but for large values in it; what needs it of the past is an error\n",
+			cmd.Root().Name(), m)
+	}
 }
 
 // OpenWrite opens the store of cmd for writing and creates it if there is none. Each of set may

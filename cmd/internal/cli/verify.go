@@ -256,7 +256,7 @@ func PlaceOfDefect(defect error) (file, offset any, what string) {
 }
 
 // WhileLogDamaged says what can be read of a store whose log is damaged.
-const WhileLogDamaged = "until then commands that read serve what is sound, and nothing if a log file is missing"
+const WhileLogDamaged = "until then commands that read serve what is sound; if a log file is missing, the present or nothing"
 
 // showDefects lists the damage and fails.
 func showDefects(cmd *cobra.Command, src *Source, report *dyngo.VerifyReport) error {
