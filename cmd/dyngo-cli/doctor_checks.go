@@ -39,7 +39,7 @@ func (p *patient) checkLog() {
 				"The log is damaged; only what lies before that is served: %s", sentence(r.Damage))
 		}
 		if r.Missing != nil {
-			p.say(urgent, "damage", "put that log file back from a backup, or restore the store; "+p.command("verify")+" lists all damage",
+			p.say(urgent, "damage", p.putBack(),
 				"For want of a log file nothing can be written, nor the past be read that needs it: %s", sentence(r.Missing))
 		}
 		if t := r.TornTail; t != nil && p.owner == 0 {
@@ -51,10 +51,35 @@ func (p *patient) checkLog() {
 				"Opening the store takes %s: it reads %s of log.", r.Duration.Round(time.Second/10), cli.FormatBytes(r.Bytes))
 		}
 	}
+	if p.live {
+		if gap := p.gap(); gap != nil && p.gap() != nil { // twice: retention may have removed files while they were listed
+			p.say(urgent, "damage", p.putBack(), "The store won't open for writing again for want of a log file: %s", sentence(gap))
+		}
+	}
 	if n := p.unflushedBytes(); p.live && n > muchUnflushed {
 		p.say(warning, "open", "see whether flushes fail ("+p.command("stats")+"), or a smaller MemoryBudget",
 			"After a crash opening the store would read more than %s of log, which no segment holds yet.", cli.FormatBytes(n))
 	}
+}
+
+// putBack says what to do about a log file that is missing.
+func (p *patient) putBack() string {
+	return "put that log file back from a backup, or restore the store; " + p.command("verify") + " lists all damage"
+}
+
+// gap is the error for a log file that is missing between others, nil if none is or that can't be told.
+func (p *patient) gap() error {
+	dir := filepath.ToSlash(filepath.Join(p.dir, "wal"))
+	infos, err := wal.ListFiles(vfs.OS, dir)
+	if err != nil {
+		return nil
+	}
+	for i := 1; i < len(infos); i++ {
+		if gap := wal.Gap(dir, infos[i-1], infos[i]); gap != nil {
+			return gap
+		}
+	}
+	return nil
 }
 
 // unflushedBytes is the size of the log files whose first event no segment holds.

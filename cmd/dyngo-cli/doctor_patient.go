@@ -129,7 +129,7 @@ func (p *patient) openFiles() {
 		try := p.command("repair --dry-run") + " tells whether the log can replace it; else restore a backup"
 		var damage *dyngo.CorruptionError
 		if errors.As(err, &damage) && strings.HasSuffix(damage.File, ".log") { // nothing can replace the log
-			try = "put that log file back from a backup, or restore the store; " + p.command("verify") + " lists all damage"
+			try = p.putBack()
 		}
 		p.say(urgent, "damage", try, "The store can't be opened: %s", sentence(err))
 		return
