@@ -120,6 +120,10 @@ func (c *compactor) run(n int) {
 		select {
 		case <-c.wake[n]:
 		case <-timer.C():
+		case <-c.db.sorted.unswept: // the last read of what was merged has ended
+			c.db.sorted.sweep()
+			c.db.throttle.disk()
+			continue
 		case <-c.db.ctx.Done():
 			return
 		}
