@@ -225,9 +225,12 @@ func (r *retention) move(ctx context.Context, d *dropping) (made []*manifest.Val
 	for i := range d.moves {
 		v := &manifest.ValueFile{Num: f.set.NewFileNum()}
 		if err := r.moveOne(ctx, work, d, &d.moves[i], v); err != nil {
-			d.without = d.n
-			if logs := d.moves[i].logs; len(logs) > 0 {
-				d.without = slices.IndexFunc(d.files, func(f wal.FileInfo) bool { return f.Seq == logs[0] })
+			anew := func(m moving) bool { return len(m.replaces) > 0 }
+			if logs := d.moves[i].logs; len(logs) == 0 || slices.ContainsFunc(d.moves[:i+1], anew) {
+				d.without = d.n // value files may stay as they are
+			} else {
+				first := slices.IndexFunc(d.files, func(f wal.FileInfo) bool { return f.Seq == logs[0] })
+				d.without = max(first, min(1, d.n-1)) // one needs less than several
 			}
 			return made, err
 		}

@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -515,6 +516,94 @@ func TestRetentionOnAFullDisk(t *testing.T) {
 	}
 	if v, err := ds.Get([]byte("large")); string(v) != large || err != nil {
 		t.Fatalf("the large value has %d bytes, %v", len(v), err)
+	}
+}
+
+// When there is room for little only, value files stay as they are and log files go one by one, until there is more.
+func TestRetentionOnANearlyFullDisk(t *testing.T) {
+	fault, c := vfs.NewFault(vfs.NewMem()), manualClock()
+	db := mustOpen(t, storeDir, bounded(fault, c, 0))
+	ds, err := db.CreateDataset("d", inline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	put := func(key string, n int) {
+		t.Helper()
+		want[key] = big(n, byte(len(want)))
+		if _, err := ds.Put([]byte(key), []byte(want[key])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 3 {
+		put(fmt.Sprint("whole-", i), 300<<10)
+	}
+	fill(t, ds, 0, 12)
+	reopen := func(retain int64) {
+		t.Helper()
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		db = mustOpen(t, storeDir, bounded(fault, c, retain))
+		if ds, err = db.Dataset("d"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer func() { db.Close() }()
+	reopen(1 << 20)
+	mustGC(t, db) // their log file is a value file now
+	var mu sync.Mutex
+	room, refused := map[string]int{}, 0
+	full := true
+	fault.OnCall(func(c vfs.Call) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if !full || !strings.HasSuffix(c.Name, ".val") || c.Op&vfs.OpWrite == 0 {
+			return nil
+		}
+		if room[c.Name] += c.Len; room[c.Name] > 290<<10 { // for the value of one log file, nothing more
+			refused++
+			return vfs.ErrNoSpace
+		}
+		return nil
+	})
+	reopen(0)
+	for i := range 2 { // of which a third is current
+		key := fmt.Sprint("whole-", i)
+		delete(want, key)
+		if _, err := ds.Delete([]byte(key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 4 {
+		put(fmt.Sprint("large-", i), 280<<10)
+		fill(t, ds, 4*i, 8)
+	}
+	mustFlush(t, db)
+	if err := db.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before, size := logFiles(t, fault)
+	for files := before; size > 3<<20; {
+		reopen(1 << 20)
+		if _, err := db.GC(t.Context()); err != nil && !errors.Is(err, vfs.ErrNoSpace) {
+			t.Fatal(err)
+		}
+		first := files[0].Seq
+		if files, size = logFiles(t, fault); files[0].Seq == first {
+			t.Fatalf("log file %d does not go; the first was %d, %d writes were refused", first, before[0].Seq, refused)
+		}
+	}
+	mu.Lock()
+	full = false
+	mu.Unlock()
+	if refused == 0 {
+		t.Error("there was room for all")
+	}
+	for k, v := range want {
+		if got, err := ds.Get([]byte(k)); string(got) != v || err != nil {
+			t.Errorf("%s: %d bytes, %v", k, len(got), err)
+		}
 	}
 }
 
