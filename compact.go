@@ -120,10 +120,6 @@ func (c *compactor) run(n int) {
 		select {
 		case <-c.wake[n]:
 		case <-timer.C():
-		case <-c.db.sorted.unswept: // the last read of what was merged has ended
-			c.db.sorted.sweep()
-			c.db.throttle.disk()
-			continue
 		case <-c.db.ctx.Done():
 			return
 		}

@@ -3,15 +3,10 @@ package dyngo_test
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"math/rand/v2"
-	"runtime"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/dyngodb/dyngo"
@@ -214,94 +209,4 @@ func TestReopenedStoreRests(t *testing.T) {
 		t.Errorf("merged: %s", why)
 	case <-time.After(2 * time.Second): // the first look comes after one
 	}
-}
-
-// mergedUnderScan makes a store with one run and a scan that is in the middle of the runs that were merged into it.
-func mergedUnderScan(t *testing.T, fs vfs.FS) (db *dyngo.DB, end func()) {
-	t.Helper()
-	db = mustOpen(t, storeDir, small(fs))
-	ds, err := db.CreateDataset("d", &dyngo.DatasetOptions{Consistency: dyngo.Causal})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for round := range 3 {
-		for i := range 500 {
-			if _, err := ds.Put(fmt.Appendf(nil, "k%05d", i), []byte(big(300, byte(i+round)))); err != nil {
-				t.Fatal(err)
-			}
-		}
-		mustFlush(t, db)
-	}
-	next, end := iter.Pull2(ds.Scan(dyngo.Range{}))
-	if _, err, ok := next(); err != nil || !ok {
-		t.Fatal(err, ok)
-	}
-	if err := db.Compact(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if names, live := segments(t, fs), liveSegments(t, db); len(names) <= live {
-		t.Fatalf("files %q, %d are live: the scan holds none, the test tests nothing", names, live)
-	}
-	return db, end
-}
-
-// liveSegments is how many segments the store has.
-func liveSegments(t *testing.T, db *dyngo.DB) (n int) {
-	t.Helper()
-	l, err := db.Levels()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range l.Runs {
-		n += len(r.Segments)
-	}
-	return n
-}
-
-// Files that a merge has replaced are removed when the last who reads from them is done, not with the next look for work.
-func TestFilesThatAScanHeldGoWhenItEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fs := vfs.NewMem()
-		db, end := mergedUnderScan(t, fs)
-		defer db.Close()
-		end()
-		synctest.Wait() // no time goes by
-		if names, live := segments(t, fs), liveSegments(t, db); len(names) != live {
-			t.Errorf("files %q, %d are live", names, live)
-		}
-	})
-}
-
-// Compact returns when files that had to go are removed, though the background is about to remove them.
-func TestCompactAwaitsFilesThatTheBackgroundRemoves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fault := vfs.NewFault(vfs.NewMem())
-		db, end := mergedUnderScan(t, fault)
-		defer db.Close()
-		synctest.Wait() // only the scan holds files
-		begun, goOn := make(chan struct{}), make(chan struct{})
-		var once sync.Once
-		fault.OnCall(func(c vfs.Call) error {
-			if c.Op == vfs.OpRemove && strings.HasSuffix(c.Name, ".seg") {
-				once.Do(func() { close(begun) })
-				<-goOn
-			}
-			return nil
-		})
-		end()
-		<-begun
-		returned := make(chan error, 1)
-		go func() { returned <- db.Compact(t.Context()) }()
-		for range 1000 {
-			runtime.Gosched() // Compact gets as far as it can
-		}
-		early := len(returned) > 0
-		close(goOn)
-		if err := <-returned; err != nil {
-			t.Error(err)
-		}
-		if names, live := segments(t, fault), liveSegments(t, db); early || len(names) != live {
-			t.Errorf("files %q, %d are live; Compact returned before they were removed: %t", names, live, early)
-		}
-	})
 }

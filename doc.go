@@ -61,7 +61,6 @@
 //	compactor.one, flusher.one   one merge, one flush at a time; held during I/O; neither is taken under the other
 //	flusher.leaving              one generation at a time leaves memory, also while a flush goes on
 //	flusher.pressing             held while flushes and writers are pressed; the pacer's lock and throttle.mu are taken under it
-//	sortedFiles.sweeping         held while segments are removed, during I/O
 //	sortedFiles.mu               held while the sources of reads change
 //	catalog.mu                   dataset created or dropped
 //	Ring.mu (keyring)            held while the folder of keys is changed or searched, during I/O

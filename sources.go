@@ -41,12 +41,9 @@ type sortedFiles struct {
 	alive   atomic.Int64 // sources that somebody holds
 	closing atomic.Bool  // the last of them closes the files
 
-	sweeping sync.Mutex // held during sweep
-
-	goneMu  sync.Mutex         // guards gone; a leaf
-	gone    []manifest.FileNum // files that no version has any more; sweep removes them
-	unswept chan struct{}      // holds something when there is a new one in gone: the compactor sweeps
-	freed   chan struct{}      // holds something when there is a new one in gone, or one was removed: Redact looks
+	goneMu sync.Mutex         // guards gone; a leaf
+	gone   []manifest.FileNum // files that no version has any more; sweep removes them
+	freed  chan struct{}      // holds something when there is a new one in gone, or one was removed
 }
 
 type openSegment struct {
@@ -82,10 +79,7 @@ type segmentHeat struct{ reads, scans atomic.Int64 }
 
 // openSorted reads the manifest in the store's directory and opens the segments that it names.
 func (db *DB) openSorted() error {
-	f := &sortedFiles{
-		db: db, dir: path.Join(db.dir, manifest.Dir), files: map[manifest.FileNum]*openSegment{},
-		unswept: make(chan struct{}, 1), freed: make(chan struct{}, 1),
-	}
+	f := &sortedFiles{db: db, dir: path.Join(db.dir, manifest.Dir), files: map[manifest.FileNum]*openSegment{}, freed: make(chan struct{}, 1)}
 	db.sorted = f
 	f.cache = cache.NewS3FIFO(cacheBytes(db.opts.MemoryBudget))
 	f.ahead = segment.NewAheadBudget(cacheBytes(db.opts.MemoryBudget) / 4)
@@ -461,29 +455,23 @@ func (f *sortedFiles) begin() error {
 	return nil
 }
 
-// obsolete is told of each file that no version has any more, by who gives the last reference back: a read, which is not to wait for a
-// file to be removed.
+// obsolete is told of each file that no version has any more.
 func (f *sortedFiles) obsolete(num manifest.FileNum) {
 	f.goneMu.Lock()
 	defer f.goneMu.Unlock()
 	f.gone = append(f.gone, num)
-	tell(f.unswept)
-	tell(f.freed)
+	f.tellFreed()
 }
 
-// tell has something in a channel that holds one thing.
-func tell(c chan struct{}) {
+func (f *sortedFiles) tellFreed() {
 	select {
-	case c <- struct{}{}:
+	case f.freed <- struct{}{}:
 	default:
 	}
 }
 
-// sweep closes and removes files that no version has. When it returns they are removed, though another call may have begun to. A file
-// that can't be removed is an orphan for the next Open.
+// sweep closes and removes files that no version has. A file that can't be removed is an orphan for the next Open.
 func (f *sortedFiles) sweep() {
-	f.sweeping.Lock()
-	defer f.sweeping.Unlock()
 	f.goneMu.Lock()
 	gone := f.gone
 	f.gone = nil
@@ -499,7 +487,7 @@ func (f *sortedFiles) sweep() {
 		if err := f.db.opts.FS.Remove(path.Join(f.dir, manifest.SegmentName(num))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			f.db.opts.Logger.Warn("dyngo: a segment that is no longer needed can't be removed", "file", manifest.SegmentName(num), "err", err)
 		}
-		tell(f.freed)
+		f.tellFreed()
 	}
 }
 
