@@ -230,7 +230,7 @@ func (r *retention) move(ctx context.Context, d *dropping) (made []*manifest.Val
 				d.without = d.n // value files may stay as they are
 			} else {
 				first := slices.IndexFunc(d.files, func(f wal.FileInfo) bool { return f.Seq == logs[0] })
-				d.without = max(first, min(1, d.n-1)) // one needs less than several
+				d.without = max(first, d.n/2) // fewer need less
 			}
 			return made, err
 		}
